@@ -1,0 +1,267 @@
+//! What a deployment describes: one app with its workloads, routes and subscriptions, checked and resolved.
+//!
+//! Not the manifest: `manifest` reads what people write and makes this. Stored in every revision as JSON, so a
+//! field is only ever added, with a default.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{AppName, WorkloadName},
+    subscription::Subscription,
+    units::ByteSize,
+};
+
+/// The unit of deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// Its workloads by name.
+    pub workloads: BTreeMap<WorkloadName, Workload>,
+    /// What the gateway serves for it, in the order of the manifest (order does not decide: the most specific wins).
+    pub routes: Vec<Route>,
+    /// Host names fixed in old code → the workload that answers for them.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, WorkloadName>,
+}
+
+/// Which side of the boundary a workload is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Billed per call; to zero by default.
+    Function,
+    /// Billed per instance-second; kept at one by default.
+    Service,
+    /// Runs to completion.
+    Job,
+}
+
+impl Tier {
+    /// `function`, `service` or `job`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Service => "service",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// A named piece of code and what it may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its name in the app.
+    pub name: WorkloadName,
+    /// Function, service or job.
+    pub tier: Tier,
+    /// How its code runs.
+    pub run: Run,
+    /// How many instances, and how many requests each.
+    pub scale: Scale,
+    /// The path that answers 2xx when an instance is ready; `None`: ready when the port accepts.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// The team that answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+    /// Memory of one instance.
+    pub memory: ByteSize,
+    /// The largest request body it takes.
+    pub max_body: ByteSize,
+    /// Variables of its environment that are not secret.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Names of the secrets that it may read; they arrive as variables of these names.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// Workloads that it may call: `name` in its own app, or `app/name`.
+    #[serde(default)]
+    pub calls: Vec<String>,
+    /// Event types that it may publish; a trailing `*` stands for any rest.
+    #[serde(default)]
+    pub publishes: Vec<String>,
+    /// Hosts outside that it may reach.
+    #[serde(default)]
+    pub egress: Vec<Egress>,
+    /// Whether it has a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
+    #[serde(default)]
+    pub state_folder: bool,
+    /// What it reacts to.
+    #[serde(default)]
+    pub on: Vec<Subscription>,
+    /// How its artifact is made; the server never runs this.
+    #[serde(default)]
+    pub build: Option<Build>,
+}
+
+/// How code runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Run {
+    /// A `wasi:http/proxy` component.
+    Wasm {
+        /// Path of the component, relative to the manifest.
+        component: String,
+    },
+    /// A Lambda handler, polled for through the Lambda Runtime API.
+    Lambda {
+        /// The language's bootstrap.
+        runtime: LambdaRuntime,
+        /// `file.function`; for `provided` whatever its bootstrap makes of it.
+        handler: String,
+        /// Folder (or file) of the code, relative to the manifest.
+        code: String,
+    },
+    /// A program that listens on `$PORT`.
+    Process {
+        /// Program and arguments; `./x` is relative to the manifest and part of the artifact.
+        command: Vec<String>,
+        /// More files and folders of the artifact, relative to the manifest.
+        #[serde(default)]
+        files: Vec<String>,
+    },
+    /// Someone else runs it.
+    External {
+        /// `http://` or `https://`, with an optional base path.
+        url: String,
+    },
+}
+
+impl Run {
+    /// `wasm`, `lambda`, `process` or `external`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Wasm { .. } => "wasm",
+            Self::Lambda { .. } => "lambda",
+            Self::Process { .. } => "process",
+            Self::External { .. } => "external",
+        }
+    }
+}
+
+/// The bootstraps that Lambda handlers run under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LambdaRuntime {
+    /// The machine's `python3` with Tangelo's bootstrap.
+    Python3,
+    /// The machine's `node` with Tangelo's bootstrap.
+    Nodejs,
+    /// An executable `bootstrap` in the code folder that speaks the Runtime API itself.
+    Provided,
+}
+
+/// How many instances, and how many requests each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Instances kept even when idle.
+    pub min: u32,
+    /// Instances at most.
+    pub max: u32,
+    /// Requests that one instance takes at the same time.
+    pub concurrency: u32,
+    /// How long an instance beyond `min` may idle.
+    pub idle: Duration,
+}
+
+/// A host outside that a workload may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// `api.example.com`, `*.example.com`, or an address; private and link-local ones must be written out.
+    pub host: String,
+    /// Only this port; `None`: 80 and 443.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// How an artifact is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Build {
+    /// `cargo build --target wasm32-wasip2` of a package.
+    Rust {
+        /// Folder of the package, relative to the manifest.
+        package: String,
+    },
+    /// componentize-js.
+    Js {
+        /// The module, relative to the manifest.
+        source: String,
+    },
+    /// componentize-py.
+    Python {
+        /// The folder of the app, relative to the manifest.
+        source: String,
+        /// The module to componentize.
+        module: String,
+    },
+    /// A command of the user's.
+    Command {
+        /// Program and arguments, run in the manifest's folder.
+        command: Vec<String>,
+        /// Files and folders whose change makes it run again.
+        inputs: Vec<String>,
+        /// What it makes.
+        output: String,
+    },
+}
+
+/// One entry of the gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Only for this host (`shop.example.com`, `*.example.com`); `None`: any.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// `/exact`, `/prefix/*`, `/with/{parameter}`.
+    pub path: String,
+    /// Upper-case methods; empty: all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Who answers.
+    pub to: RouteTarget,
+    /// Workloads asked first, in order: each continues (adding headers and a principal) or answers itself.
+    #[serde(default)]
+    pub before: Vec<Before>,
+    /// The path that the workload sees: may use `{parameter}` and `*`; `None`: as it came.
+    #[serde(default)]
+    pub rewrite: Option<String>,
+    /// Shorter than the workload's own timeout, if given.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    /// Smaller than the workload's own limit, if given.
+    #[serde(default)]
+    pub max_body: Option<ByteSize>,
+    /// Commit the request, answer 202 with a status URL, and work later.
+    #[serde(default)]
+    pub asynchronous: bool,
+    /// An URL that gets the result of asynchronous work by POST.
+    #[serde(default)]
+    pub callback: Option<String>,
+}
+
+/// Who answers a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteTarget {
+    /// A workload of the same app.
+    Workload(WorkloadName),
+    /// The bus: the body is CloudEvents to publish.
+    Events,
+}
+
+/// A workload asked before a route's target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The workload.
+    pub workload: WorkloadName,
+    /// How long its answer holds for the same credentials (`Authorization` and `Cookie`).
+    #[serde(default)]
+    pub cache: Option<Duration>,
+}

@@ -1,0 +1,194 @@
+//! The table of error codes. A code never changes its meaning; each has a page `docs/errors/<code>.md`
+//! (`cargo xtask house` checks that both sides of that are true).
+//!
+//! Ranges: 00 platform, 01 manifest and build, 02 gateway and mesh, 03 admission, 04 running workloads,
+//! 05 events, 06 deploys and revisions, 07 store, 08 AWS door, 09 command line and configuration.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Category;
+
+/// A stable error code, `TG0001` to `TG9999`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Code(u16);
+
+macro_rules! codes {
+    ($($(#[$doc:meta])+ $name:ident = $number:literal, $category:ident;)*) => {
+        $($(#[$doc])+ pub const $name: Code = Code($number);)*
+
+        /// Every code with its name in this table, in order of number.
+        pub const ALL: &[(Code, &str)] = &[$(($name, stringify!($name)),)*];
+
+        impl Code {
+            /// The category that errors of this code have.
+            #[must_use]
+            pub const fn category(self) -> Category {
+                match self.0 {
+                    $($number => Category::$category,)*
+                    _ => Category::Internal,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A fault of Tangelo itself.
+    INTERNAL = 1, Internal;
+    /// The server is shutting down.
+    SHUTTING_DOWN = 2, Unavailable;
+
+    /// `tangelo.yaml` has mistakes.
+    MANIFEST_INVALID = 101, Invalid;
+    /// A builder or a build command failed.
+    BUILD_FAILED = 102, Invalid;
+    /// A file that the manifest names is not there.
+    ARTIFACT_MISSING = 103, NotFound;
+
+    /// No route matches host and path.
+    NO_ROUTE = 201, NotFound;
+    /// A route matches the path, but not the method.
+    METHOD_NOT_ALLOWED = 202, MethodNotAllowed;
+    /// The request body is larger than the route or the workload allows.
+    BODY_TOO_LARGE = 203, TooLarge;
+    /// The client did not send the request in time.
+    REQUEST_TIMEOUT = 204, Timeout;
+    /// The mesh token is unknown or its instance is gone.
+    BAD_MESH_TOKEN = 205, Unauthenticated;
+    /// A workload called what its manifest does not declare.
+    CALL_NOT_DECLARED = 206, Forbidden;
+    /// A workload published what its manifest does not declare.
+    PUBLISH_NOT_DECLARED = 207, Forbidden;
+    /// A workload opened a connection to a host that its manifest does not declare.
+    EGRESS_NOT_DECLARED = 208, Forbidden;
+    /// Nothing serves this name on the mesh.
+    NO_SUCH_WORKLOAD = 209, NotFound;
+    /// No app of this name.
+    NO_SUCH_APP = 210, NotFound;
+    /// The request is not well formed.
+    BAD_REQUEST = 211, Invalid;
+
+    /// All permits of the workload are taken.
+    CONCURRENCY_LIMIT = 301, Throttled;
+    /// The chain of calls is deeper than 16.
+    TOO_DEEP = 302, Invalid;
+    /// The deadline had passed before the work began.
+    DEADLINE_PASSED = 303, Timeout;
+    /// The workload or its app is being removed.
+    WORKLOAD_GONE = 304, Unavailable;
+    /// The breaker of the workload is open.
+    BREAKER_OPEN = 305, Unavailable;
+
+    /// The workload did not answer within its timeout.
+    WORKLOAD_TIMEOUT = 401, Timeout;
+    /// A Wasm guest trapped.
+    GUEST_TRAPPED = 402, WorkloadFailed;
+    /// A Wasm guest needed more memory than its limit.
+    GUEST_MEMORY = 403, WorkloadFailed;
+    /// A component is malformed, too large, or exports the wrong world.
+    BAD_COMPONENT = 404, Invalid;
+    /// A guest ended without setting a response.
+    NO_RESPONSE = 405, WorkloadFailed;
+    /// An instance could not be started.
+    START_FAILED = 406, Unavailable;
+    /// An instance ended while it worked.
+    INSTANCE_DIED = 407, WorkloadFailed;
+    /// The connection to the workload failed.
+    UPSTREAM_UNREACHABLE = 408, Unavailable;
+    /// A Lambda handler raised an error.
+    FUNCTION_ERROR = 409, WorkloadFailed;
+    /// A Lambda handler's reply is not a reply of its payload format.
+    BAD_REPLY = 410, WorkloadFailed;
+    /// A payload is larger than the limit of its target.
+    PAYLOAD_TOO_LARGE = 411, TooLarge;
+    /// The workload does not take this kind of input.
+    INPUT_NOT_SUPPORTED = 412, Invalid;
+    /// The runtime a workload asks for is not on this machine.
+    RUNTIME_MISSING = 413, Unavailable;
+
+    /// An event is not a CloudEvent 1.0.
+    BAD_EVENT = 501, Invalid;
+    /// No such dead letter.
+    NO_SUCH_DEAD_LETTER = 502, NotFound;
+    /// The log takes no more for now.
+    LOG_FULL = 503, Unavailable;
+    /// No such subscription.
+    NO_SUCH_SUBSCRIPTION = 504, NotFound;
+    /// No such asynchronous invocation.
+    NO_SUCH_INVOCATION = 505, NotFound;
+    /// An event filter is not one.
+    BAD_FILTER = 506, Invalid;
+
+    /// No such revision of the app.
+    NO_SUCH_REVISION = 601, NotFound;
+    /// A deploy names a file that was not uploaded.
+    UPLOAD_MISSING = 602, Invalid;
+    /// Another deploy of the app switched first.
+    DEPLOY_CONFLICT = 603, Conflict;
+    /// An instance of the new revision does not start.
+    DEPLOY_UNHEALTHY = 604, Unavailable;
+
+    /// The data folder belongs to a newer Tangelo.
+    STORE_TOO_NEW = 701, Conflict;
+    /// Another server holds the data folder.
+    STORE_LOCKED = 702, Conflict;
+    /// The store takes no more work for now.
+    STORE_BUSY = 703, Unavailable;
+    /// The disk refused a write.
+    STORE_FAILED = 704, Unavailable;
+
+    /// An AWS operation that Tangelo does not have.
+    AWS_UNSUPPORTED = 801, Unsupported;
+    /// An AWS request's signature does not verify.
+    AWS_SIGNATURE = 802, Forbidden;
+
+    /// No server answers at the control socket.
+    NO_SERVER = 901, Unavailable;
+    /// An option or a configuration file is wrong.
+    BAD_CONFIG = 902, Invalid;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TG{:04}", self.0)
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.strip_prefix("TG")
+            .and_then(|number| number.parse().ok())
+            .map(Code)
+            .ok_or_else(|| serde::de::Error::custom("expected a code such as TG0201"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_in_order_and_print_as_documented() {
+        assert!(ALL.windows(2).all(|pair| pair[0].0.0 < pair[1].0.0));
+        assert_eq!(NO_ROUTE.to_string(), "TG0201");
+        assert_eq!(
+            serde_json::from_str::<Code>("\"TG0201\"").ok(),
+            Some(NO_ROUTE)
+        );
+    }
+}

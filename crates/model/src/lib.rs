@@ -1,0 +1,32 @@
+//! The nouns that three or more crates name. No I/O, no policy, no SQL, no HTTP handling.
+//!
+//! A type lives here only when crates on different levels of the house must agree on it
+//! (`docs/ARCHITECTURE.md` has the levels); everything else lives where its word lives.
+
+pub mod app;
+pub mod clock;
+pub mod code;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod invocation;
+pub mod limits;
+pub mod name;
+pub mod subscription;
+pub mod trace;
+pub mod units;
+pub mod usage;
+
+pub use app::{App, Build, Egress, Route, RouteTarget, Run, Scale, Tier, Workload};
+pub use clock::{Clock, Time};
+pub use code::Code;
+pub use error::{Category, Error};
+pub use event::Event;
+pub use ids::{BlobHash, Ids, InstanceId, InvocationId, Position, RevisionId, VersionId};
+pub use invocation::{Cause, Class, Invocation, Outcome, Principal, Select, Target, Trigger};
+pub use limits::{Limits, Profile};
+pub use name::{AppName, Name, Namespace, WorkloadName};
+pub use subscription::{EventFilter, RetryPolicy, Subscription, SubscriptionKey};
+pub use trace::{SpanId, TraceContext, TraceId};
+pub use units::{ByteSize, parse_duration};
+pub use usage::{ColdStart, Usage};

@@ -1,0 +1,92 @@
+//! Every limit in one table, so that each is written once and `tangelo config` can print them all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::ByteSize;
+
+/// Which table of limits holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Tangelo's own.
+    #[default]
+    Tangelo,
+    /// As AWS has them in 2026, for parity tests.
+    Aws,
+}
+
+/// The limits of a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body at the gateway unless a route says otherwise.
+    pub request_body: ByteSize,
+    /// Largest payload of a synchronous Lambda invocation.
+    pub sync_payload: ByteSize,
+    /// Largest payload of an asynchronous invocation.
+    pub async_payload: ByteSize,
+    /// Largest event, its attributes included.
+    pub event: ByteSize,
+    /// Most events in one publish.
+    pub publish_batch: usize,
+    /// Largest `tangelo.yaml`.
+    pub manifest: ByteSize,
+    /// Deepest nesting of any JSON or YAML from outside.
+    pub depth: usize,
+    /// Largest Wasm component.
+    pub component: ByteSize,
+    /// Largest artifact of one workload.
+    pub artifact: ByteSize,
+    /// Payloads up to this size are stored in the row, larger ones as blobs.
+    pub inline_payload: ByteSize,
+    /// Longest invocation that a manifest may ask for.
+    pub timeout: Duration,
+    /// Longest time for a client to send its request head.
+    pub head_timeout: Duration,
+    /// Longest silence inside a body, either way.
+    pub body_idle: Duration,
+    /// Bytes of commands waiting for the store's writer, beyond which publishes are refused.
+    pub writer_queue: ByteSize,
+    /// Bytes of one log line; what is longer is cut and says so.
+    pub log_line: ByteSize,
+}
+
+impl Limits {
+    /// The table of `profile`.
+    #[must_use]
+    pub const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Tangelo => Self::TANGELO,
+            Profile::Aws => Self {
+                event: ByteSize::kib(256),
+                publish_batch: 10,
+                ..Self::TANGELO
+            },
+        }
+    }
+
+    const TANGELO: Self = Self {
+        request_body: ByteSize::mib(100),
+        sync_payload: ByteSize::mib(6),
+        async_payload: ByteSize::mib(1),
+        event: ByteSize::mib(1),
+        publish_batch: 1000,
+        manifest: ByteSize::mib(1),
+        depth: 64,
+        component: ByteSize::mib(100),
+        artifact: ByteSize::mib(512),
+        inline_payload: ByteSize::kib(16),
+        timeout: Duration::from_secs(24 * 3600),
+        head_timeout: Duration::from_secs(10),
+        body_idle: Duration::from_secs(60),
+        writer_queue: ByteSize::mib(64),
+        log_line: ByteSize::kib(16),
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::TANGELO
+    }
+}

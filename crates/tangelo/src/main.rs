@@ -1,0 +1,2 @@
+//! The tangelo binary.
+fn main() {}
