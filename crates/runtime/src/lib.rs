@@ -7,6 +7,8 @@
 pub mod body;
 pub mod call;
 pub mod host;
+pub mod launcher;
+pub mod pool;
 
 pub use body::{Body, BodyError};
 pub use call::{FunctionError, Input, LogTail, Meter, Ran, Upgrade};
