@@ -1,2 +1,45 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands. Depends on no other crate of the workspace, so that it builds in seconds and can
+//! say what is wrong with a tree that does not compile.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a developer's tool: it measures real time and reads the real environment"
+)]
+
+mod house;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
+    House(house::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let workspace = workspace::Workspace::here()?;
+    match command {
+        Command::House(options) => house::run(&workspace, &options),
+    }
+}
