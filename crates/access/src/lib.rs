@@ -1,1 +1,9 @@
-//! TBD
+//! Who acts and what they may: identities of instances, signatures, secrets. No I/O and no policy of the platform.
+
+pub mod instance_keys;
+pub mod mesh_tokens;
+pub mod secrets;
+
+pub use instance_keys::{InstanceKeys, KeyPair};
+pub use mesh_tokens::MeshTokens;
+pub use secrets::Secrets;

@@ -1,0 +1,123 @@
+//! The one door. Every invocation, whatever triggered it, goes through `admit` and then `invoke`.
+//!
+//! `admit` decides: limits, bulkhead, whether the workload still takes work. Refused means that nothing ran and that
+//! no attempt is counted. `invoke` runs, and one guard ([`tally::Tally`]) records span and usage and frees the permit
+//! when the body has ended, was dropped, or the upgraded connection was closed.
+//! This module imports no other module of `platform`.
+
+mod callee;
+mod metered;
+mod spans;
+mod tally;
+
+use std::{sync::Arc, time::Duration};
+
+pub use callee::{Callee, Permit};
+use model::{
+    Class, Clock, Error, Ids, Invocation, Outcome, SpanId, code,
+    invocation::MAX_DEPTH,
+};
+use runtime::{Body, Input, Upgrade};
+pub use tally::Held;
+use tally::Tally;
+use telemetry::Telemetry;
+use tokio::sync::oneshot;
+
+/// Why an invocation was not admitted: nothing ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub Error);
+
+impl Refused {
+    /// When to ask again.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        self.0.retry_after.unwrap_or(Duration::from_secs(1))
+    }
+}
+
+/// An invocation under way.
+pub struct Started {
+    /// The workload's answer with a body that may still be made, or why there is none. An upgraded response (101)
+    /// carries [`runtime::Upgrade`] and [`Held`] in its extensions: keep both until the connection closes.
+    pub response: Result<http::Response<Body>, Error>,
+    /// What became of it, known when the body has ended or was dropped.
+    pub end: End,
+}
+
+/// Resolves to the outcome of an invocation. Dropping it changes nothing.
+pub struct End(oneshot::Receiver<Outcome>);
+
+impl End {
+    /// Waits for the end of the invocation.
+    pub async fn outcome(self) -> Outcome {
+        self.0.await.unwrap_or(Outcome::CutOff)
+    }
+}
+
+/// The door. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatch {
+    clock: Clock,
+    ids: Ids,
+    telemetry: Telemetry,
+}
+
+impl Dispatch {
+    /// A door that records to `telemetry`.
+    #[must_use]
+    pub const fn new(clock: Clock, ids: Ids, telemetry: Telemetry) -> Self {
+        Self { clock, ids, telemetry }
+    }
+
+    /// Asks for one invocation of `callee`.
+    ///
+    /// # Errors
+    /// [`Refused`] says why not now, and when to ask again.
+    pub fn admit(&self, callee: &Arc<Callee>, class: Class) -> Result<Permit, Refused> {
+        Callee::admit(callee, class).map_err(Refused)
+    }
+
+    /// Runs an admitted invocation. Its span is a child of `invocation.trace`.
+    pub async fn invoke(&self, permit: Permit, mut invocation: Invocation, input: Input) -> Started {
+        let span = SpanId(self.ids.random() as u64 | 1);
+        let parent = invocation.trace;
+        invocation.trace = parent.below(span);
+        let invocation = Arc::new(invocation);
+        let (sender, receiver) = oneshot::channel();
+        let tally = Tally::begin(self, permit, Arc::clone(&invocation), parent, span, sender);
+        Started { response: self.run(tally, invocation, input).await, end: End(receiver) }
+    }
+
+    async fn run(&self, mut tally: Tally, invocation: Arc<Invocation>, input: Input) -> Result<http::Response<Body>, Error> {
+        if let Some(error) = refuse_late(&invocation, &self.clock) {
+            tally.fail(&error);
+            return Err(error);
+        }
+        let callee = Arc::clone(tally.callee());
+        let input = tally.count_in(input);
+        let ran = callee.pool().invoke(invocation, input).await;
+        tally.measure_with(ran.meter);
+        match ran.response {
+            Err(error) => {
+                tally.fail(&error);
+                Err(error)
+            }
+            Ok(response) => Ok(tally.attach(response)),
+        }
+    }
+}
+
+/// What only the invocation itself can tell: it came too late, or from too deep.
+fn refuse_late(invocation: &Invocation, clock: &Clock) -> Option<Error> {
+    if invocation.depth > MAX_DEPTH {
+        let message = format!("the chain of calls is deeper than {MAX_DEPTH}: does `{}` call itself?", invocation.target);
+        return Some(Error::new(code::TOO_DEEP, message));
+    }
+    (clock.monotonic() >= invocation.deadline)
+        .then(|| Error::new(code::DEADLINE_PASSED, "the deadline had passed before the work began"))
+}
+
+/// Whether a response is an upgraded connection rather than a body.
+fn is_upgrade<B>(response: &http::Response<B>) -> bool {
+    response.status() == http::StatusCode::SWITCHING_PROTOCOLS && response.extensions().get::<Upgrade>().is_some()
+}

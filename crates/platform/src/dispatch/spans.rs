@@ -1,0 +1,118 @@
+//! What one invocation leaves behind in telemetry: its span, a span per phase of a cold start, and its usage.
+
+use std::{borrow::Cow, time::Duration};
+
+use model::{ColdStart, Outcome, SpanId, Time, Trigger, Usage};
+use telemetry::{AttrValue, Span, SpanKind, UsageKey};
+
+use super::tally::Open;
+
+pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
+    let callee = open.permit.callee();
+    let ok = !matches!(outcome, Outcome::Failed(_)) && !matches!(outcome, Outcome::Done { status } if *status >= 500);
+    let key = UsageKey {
+        app: callee.target.app.clone(),
+        workload: callee.target.workload.clone(),
+        tier: callee.tier(),
+        trigger: open.invocation.trigger.kind(),
+    };
+    let telemetry = &open.door.telemetry;
+    telemetry.usage(&key, usage, ok);
+    if let Some(cold) = usage.cold_start {
+        phases(open, cold).into_iter().for_each(|span| telemetry.span(span));
+    }
+    telemetry.span(Span {
+        trace: open.parent.trace,
+        id: open.span,
+        parent: open.parent.parent,
+        name: Cow::Owned(callee.target.workload.to_string()),
+        kind: kind(&open.invocation.trigger),
+        start: open.began,
+        end: open.began + usage.wall,
+        app: Some(callee.target.app.clone()),
+        workload: Some(callee.target.workload.clone()),
+        invocation: Some(open.invocation.id),
+        error: error_text(outcome),
+        attributes: attributes(open, usage, outcome),
+        local_root: is_root(open),
+    });
+}
+
+/// The gateway's span is the root of its requests; what no request waits for is a root of its own.
+fn is_root(open: &Open) -> bool {
+    matches!(open.invocation.trigger, Trigger::Event { .. } | Trigger::Direct | Trigger::Accepted(_))
+}
+
+const fn kind(trigger: &Trigger) -> SpanKind {
+    match trigger {
+        Trigger::Event { .. } => SpanKind::Consumer,
+        _ => SpanKind::Server,
+    }
+}
+
+fn error_text(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Failed(error) => Some(error.to_string()),
+        Outcome::Done { status } if *status >= 500 => Some(format!("answered {status}")),
+        Outcome::CutOff => Some("the caller went away".to_owned()),
+        Outcome::Done { .. } | Outcome::Batch(_) => None,
+    }
+}
+
+/// Names after OpenTelemetry's semantic conventions for FaaS and HTTP.
+fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Vec<(&'static str, AttrValue)> {
+    let callee = open.permit.callee();
+    let mut all: Vec<(&'static str, AttrValue)> = vec![
+        ("faas.trigger", AttrValue::from(open.invocation.trigger.kind())),
+        ("faas.coldstart", AttrValue::from(usage.cold_start.is_some())),
+        ("tangelo.tier", AttrValue::from(callee.tier().as_str())),
+        ("tangelo.runtime", AttrValue::from(callee.workload.run.kind())),
+        ("tangelo.version", AttrValue::from(callee.version.short())),
+    ];
+    if let Outcome::Done { status } = outcome {
+        all.push(("http.response.status_code", AttrValue::from(i64::from(*status))));
+    }
+    if open.invocation.attempt > 1 {
+        all.push(("tangelo.attempt", AttrValue::from(i64::from(open.invocation.attempt))));
+    }
+    if !usage.cpu.is_zero() {
+        all.push(("tangelo.cpu_us", AttrValue::from(i64::try_from(usage.cpu.as_micros()).unwrap_or(i64::MAX))));
+    }
+    if let Trigger::Event { subscription, event, .. } = &open.invocation.trigger {
+        all.push(("messaging.message.id", AttrValue::from(event.to_string())));
+        all.push(("messaging.destination.subscription.name", AttrValue::from(subscription.to_string())));
+    }
+    all
+}
+
+/// One span per phase that took time, one after another from the invocation's beginning.
+fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
+    let mut at = open.began;
+    let named = [("cold start: wait", cold.wait), ("cold start: load", cold.load), ("cold start: spawn", cold.spawn), ("cold start: init", cold.init)];
+    let mut spans = Vec::new();
+    for (name, took) in named.into_iter().filter(|(_, took)| *took > Duration::ZERO) {
+        spans.push(phase(open, name, at, at + took));
+        at = at + took;
+    }
+    spans
+}
+
+fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
+    let target = &open.permit.callee().target;
+    Span {
+        trace: open.parent.trace,
+        id: SpanId(open.door.ids.random() as u64 | 1),
+        parent: Some(open.span),
+        name: Cow::Borrowed(name),
+        kind: SpanKind::Internal,
+        start,
+        end,
+        app: Some(target.app.clone()),
+        workload: Some(target.workload.clone()),
+        invocation: Some(open.invocation.id),
+        error: None,
+        attributes: Vec::new(),
+        local_root: false,
+    }
+}
+

@@ -1,0 +1,184 @@
+//! The guard of one invocation: holds its permit, counts what it uses, and records span and usage exactly once,
+//! at the end of the body, when the body breaks, or when everything that holds it was dropped.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use model::{Error, Invocation, Outcome, SpanId, Time, TraceContext, Usage, code};
+use parking_lot::Mutex;
+use runtime::{Body, BodyError, Input, Meter};
+use tokio::sync::oneshot;
+
+use super::{
+    Dispatch,
+    callee::{Callee, Permit},
+    is_upgrade,
+    metered::{CountedIn, CountedOut},
+    spans,
+};
+
+/// Keeps the invocation of an upgraded connection open: drop it when the connection has closed.
+#[derive(Clone)]
+pub struct Held(#[expect(dead_code, reason = "held for its drop")] Arc<Mutex<Tally>>);
+
+/// The guard.
+pub(super) struct Tally(Option<Box<Open>>);
+
+/// What is known of an invocation that has not ended.
+pub(super) struct Open {
+    pub(super) door: Dispatch,
+    pub(super) permit: Permit,
+    pub(super) invocation: Arc<Invocation>,
+    pub(super) parent: TraceContext,
+    pub(super) span: SpanId,
+    pub(super) began: Time,
+    began_monotonic: Instant,
+    meter: Arc<Meter>,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: u64,
+    status: u16,
+    upgraded: bool,
+    end: oneshot::Sender<Outcome>,
+}
+
+impl Tally {
+    pub(super) fn begin(
+        door: &Dispatch,
+        permit: Permit,
+        invocation: Arc<Invocation>,
+        parent: TraceContext,
+        span: SpanId,
+        end: oneshot::Sender<Outcome>,
+    ) -> Self {
+        Self(Some(Box::new(Open {
+            door: door.clone(),
+            permit,
+            invocation,
+            parent,
+            span,
+            began: door.clock.now(),
+            began_monotonic: door.clock.monotonic(),
+            meter: Arc::default(),
+            bytes_in: Arc::default(),
+            bytes_out: 0,
+            status: 0,
+            upgraded: false,
+            end,
+        })))
+    }
+
+    pub(super) fn callee(&self) -> &Arc<Callee> {
+        self.0.as_ref().expect("asked before the end only").permit.callee()
+    }
+
+    /// Counts what goes in.
+    pub(super) fn count_in(&self, input: Input) -> Input {
+        let Some(open) = &self.0 else { return input };
+        match input {
+            Input::Http(request) => Input::Http(request.map(|body| match body {
+                Body::Empty => Body::Empty,
+                Body::Full(bytes) => {
+                    open.bytes_in.fetch_add(bytes.as_ref().map_or(0, |b| b.len() as u64), Ordering::Relaxed);
+                    Body::Full(bytes)
+                }
+                inner => Body::stream(CountedIn { inner, bytes: Arc::clone(&open.bytes_in) }),
+            })),
+            Input::Payload(bytes) => {
+                open.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Input::Payload(bytes)
+            }
+            event @ Input::Event(_) => event,
+        }
+    }
+
+    pub(super) fn measure_with(&mut self, meter: Arc<Meter>) {
+        if let Some(open) = &mut self.0 {
+            open.meter = meter;
+        }
+    }
+
+    pub(super) fn count_out(&mut self, bytes: u64) {
+        if let Some(open) = &mut self.0 {
+            open.bytes_out += bytes;
+        }
+    }
+
+    /// Ties the rest of the invocation to the response: to its body, or to the upgraded connection.
+    pub(super) fn attach(mut self, mut response: http::Response<Body>) -> http::Response<Body> {
+        let Some(open) = &mut self.0 else { return response };
+        open.status = response.status().as_u16();
+        if is_upgrade(&response) {
+            open.upgraded = true;
+            response.extensions_mut().insert(Held(Arc::new(Mutex::new(self))));
+            return response;
+        }
+        if http_body::Body::is_end_stream(response.body()) {
+            self.complete();
+            return response;
+        }
+        response.map(|inner| Body::stream(CountedOut { inner, tally: self }))
+    }
+
+    /// The body has ended as it should.
+    pub(super) fn complete(&mut self) {
+        if let Some(open) = self.0.take() {
+            let outcome = match open.meter.failure() {
+                Some(error) => Outcome::Failed(error.clone()),
+                None => Outcome::Done { status: open.status },
+            };
+            open.record(outcome);
+        }
+    }
+
+    /// The body has ended too early.
+    pub(super) fn broken(&mut self, error: &BodyError) {
+        let error = match error {
+            BodyError::Workload(error) => error.clone(),
+            other => Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other),
+        };
+        self.fail(&error);
+    }
+
+    /// There is no answer.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if let Some(open) = self.0.take() {
+            open.record(Outcome::Failed(error.clone()));
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            let outcome = match open.meter.failure() {
+                Some(error) => Outcome::Failed(error.clone()),
+                None if open.upgraded => Outcome::Done { status: open.status },
+                None => Outcome::CutOff,
+            };
+            open.record(outcome);
+        }
+    }
+}
+
+impl Open {
+    fn record(self: Box<Self>, outcome: Outcome) {
+        let usage = Usage {
+            wall: self.door.clock.monotonic().saturating_duration_since(self.began_monotonic),
+            cpu: self.meter.cpu(),
+            memory: self.meter.memory(),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out,
+            cold_start: self.meter.cold(),
+        };
+        spans::record(&self, &usage, &outcome);
+        // The permit is freed before anyone learns of the end, so that a test or a loop that waited for the end
+        // finds the place free.
+        drop(self.permit);
+        let _ = self.end.send(outcome);
+    }
+}

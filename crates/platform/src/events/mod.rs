@@ -1,0 +1,138 @@
+//! Publishing events: who may, on whose behalf, and into the log.
+//!
+//! Walk 2 begins here: checked, then appended by `bus` with one fsync for many. Nothing else happens at publish time.
+
+mod http_binding;
+
+use bus::{Bus, Published};
+use http::{Request, Response};
+use model::{AppName, Category, Cause, Class, Clock, Error, Event, Ids, Limits, Name, Namespace, Principal, TraceContext, code, invocation::MAX_DEPTH};
+use runtime::{Body, Caller};
+use serde_json::{Value, json};
+
+use crate::{problem, versions::Versions};
+
+/// Who publishes.
+pub enum Origin {
+    /// A client of the gateway or the CLI.
+    Outside {
+        /// The app whose route it came through; `None`: the CLI.
+        app: Option<AppName>,
+        /// The trace that it belongs to.
+        trace: TraceContext,
+        /// On whose behalf.
+        principals: Vec<Principal>,
+    },
+    /// A workload, over the mesh or in-process.
+    Workload(Caller, TraceContext),
+}
+
+/// The publishing side of the bus. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    pub(crate) versions: Versions,
+    pub(crate) bus: Bus,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) limits: Limits,
+}
+
+/// What became of one event of a publish.
+pub type Receipt = Result<Published, Error>;
+
+impl Events {
+    /// Publishes `events`. A bad one is refused and costs the others nothing; accepted means fsynced.
+    pub async fn publish(&self, origin: &Origin, events: Vec<Result<Event, Error>>) -> Vec<Receipt> {
+        let checked: Vec<_> = events.into_iter().map(|event| event.and_then(|e| self.check(origin, e))).collect();
+        let (namespace, cause) = match self.cause(origin) {
+            Ok(cause) => (namespace(origin), cause),
+            Err(error) => return checked.into_iter().map(|_| Err(error.clone())).collect(),
+        };
+        let good: Vec<_> = checked.iter().filter_map(|e| e.as_ref().ok()).map(|e| (e.clone(), cause.clone())).collect();
+        let mut receipts = self.bus.publish(&namespace, good).await.into_iter();
+        let missing = || Err(Error::internal("the bus answered for fewer events than it got"));
+        checked.into_iter().map(|event| event.and_then(|_| receipts.next().unwrap_or_else(missing))).collect()
+    }
+
+    /// Publishes what an HTTP request carries (CloudEvents HTTP binding 1.0.2: binary, structured or batch), and answers it.
+    pub async fn publish_http(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
+        let events = match http_binding::read(request, &self.limits, self).await {
+            Ok(events) => events,
+            Err(error) => return problem::response(&error, None),
+        };
+        answer(&self.publish(&origin, events).await)
+    }
+
+    fn check(&self, origin: &Origin, event: Event) -> Result<Event, Error> {
+        event.check().map_err(|e| Error::new(code::BAD_EVENT, e.to_string()))?;
+        if let Origin::Workload(caller, _) = origin {
+            self.versions.get(caller.presence.version)?.may_publish(&event.kind)?;
+        }
+        Ok(event)
+    }
+
+    /// What is stored beside the events: the same for all events of one publish.
+    fn cause(&self, origin: &Origin) -> Result<Cause, Error> {
+        let cause = match origin {
+            Origin::Outside { trace, principals, .. } => Cause {
+                invocation: None,
+                class: Class::Async,
+                principals: principals.clone(),
+                trace: *trace,
+                depth: 1,
+                idempotency_key: None,
+            },
+            Origin::Workload(Caller { working: Some(working), presence }, trace) => {
+                let mut cause = working.0.cause(Class::Async);
+                cause.trace = *trace;
+                cause.idempotency_key = None;
+                cause.principals.push(Principal::Workload(format!("{}/{}", presence.app, presence.workload).into()));
+                cause
+            }
+            Origin::Workload(Caller { working: None, presence }, trace) => Cause {
+                invocation: None,
+                class: Class::Async,
+                principals: vec![Principal::Workload(format!("{}/{}", presence.app, presence.workload).into())],
+                trace: *trace,
+                depth: 1,
+                idempotency_key: None,
+            },
+        };
+        if cause.depth > MAX_DEPTH {
+            let message = format!("the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?");
+            return Err(Error::new(code::TOO_DEEP, message));
+        }
+        Ok(cause)
+    }
+}
+
+fn namespace(origin: &Origin) -> Namespace {
+    match origin {
+        Origin::Outside { .. } => Name::default_namespace(),
+        Origin::Workload(caller, _) => caller.presence.namespace.clone(),
+    }
+}
+
+/// 202 when at least one event was accepted; else the status of the first refusal.
+fn answer(receipts: &[Receipt]) -> Response<Body> {
+    let first_refusal = receipts.iter().find_map(|r| r.as_ref().err());
+    if let Some(error) = first_refusal.filter(|_| receipts.iter().all(Result::is_err)) {
+        if receipts.len() == 1 || error.category != Category::Invalid {
+            return problem::response(error, None);
+        }
+    }
+    let rows: Vec<Value> = receipts.iter().map(row).collect();
+    let accepted = receipts.iter().filter(|r| r.is_ok()).count();
+    let status = if accepted > 0 { http::StatusCode::ACCEPTED } else { http::StatusCode::BAD_REQUEST };
+    let mut response = Response::new(Body::full(json!({"accepted": accepted, "events": rows}).to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn row(receipt: &Receipt) -> Value {
+    match receipt {
+        Ok(published) => json!({"id": published.id, "position": published.position, "duplicate": published.duplicate}),
+        Err(error) => json!({"code": error.code, "refused": error.message}),
+    }
+}

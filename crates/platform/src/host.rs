@@ -1,0 +1,118 @@
+//! What running code asks of the platform: the implementation of `runtime::Host`, handed down at start.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use model::{InstanceId, Workload};
+use runtime::{Body, Caller, Host, LogLine, Presence, host::BoxFuture};
+use telemetry::Telemetry;
+
+use crate::{mesh::Mesh, versions::Versions};
+
+/// Where workloads reach the platform; known once the doors listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Doors {
+    /// The mesh.
+    pub mesh: SocketAddr,
+    /// The AWS door.
+    pub aws: SocketAddr,
+}
+
+/// The seam between running code and the platform.
+pub struct PlatformHost {
+    pub(crate) doors: OnceLock<Doors>,
+    pub(crate) mesh: OnceLock<Mesh>,
+    pub(crate) versions: Versions,
+    pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
+    pub(crate) keys: Arc<access::InstanceKeys<Presence>>,
+    pub(crate) secrets: access::Secrets,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) ids: model::Ids,
+}
+
+impl Host for PlatformHost {
+    fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)> {
+        let (Some(doors), Ok(known)) = (self.doors.get(), self.versions.get(presence.version)) else { return Vec::new() };
+        let token = self.tokens.mint(self.ids.random(), Arc::clone(presence));
+        let base = format!("http://{}/~{token}", doors.mesh);
+        let mut env = mesh_variables(&base, &known.workload);
+        env.extend(self.aws_variables(doors, presence));
+        if !known.hosts.is_empty() {
+            env.extend(proxy_variables(doors, &token));
+        }
+        env.extend(known.workload.secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_owned()))));
+        env
+    }
+
+    fn leave(&self, instance: InstanceId) {
+        self.tokens.revoke(|presence| presence.instance == instance);
+        self.keys.revoke(|presence| presence.instance == instance);
+    }
+
+    fn call(&self, caller: Caller, request: http::Request<Body>) -> BoxFuture<http::Response<Body>> {
+        let mesh = self.mesh.get().expect("set before the first pool is made").clone();
+        Box::pin(async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            mesh.serve_host(caller, &host, request).await
+        })
+    }
+
+    fn log(&self, line: LogLine) {
+        self.telemetry.log(telemetry::LogRecord {
+            time: line.time,
+            app: line.app,
+            workload: line.workload,
+            instance: line.instance,
+            invocation: line.invocation,
+            trace: line.trace,
+            stream: match line.stream {
+                runtime::LogStream::Stdout => telemetry::LogStream::Stdout,
+                runtime::LogStream::Stderr => telemetry::LogStream::Stderr,
+                runtime::LogStream::Platform => telemetry::LogStream::Platform,
+            },
+            text: line.text,
+        });
+    }
+}
+
+impl PlatformHost {
+    fn aws_variables(&self, doors: &Doors, presence: &Arc<Presence>) -> Vec<(String, String)> {
+        let pair = self.keys.mint(self.ids.random(), self.ids.random(), Arc::clone(presence));
+        vec![
+            ("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", doors.aws)),
+            ("AWS_ACCESS_KEY_ID".to_owned(), pair.id),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), pair.secret),
+            ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
+            ("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()),
+        ]
+    }
+}
+
+/// `ORDERS_URL` for every declared call, and the sibling paths.
+fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
+    let mut env = vec![
+        ("TANGELO_MESH_URL".to_owned(), base.to_owned()),
+        ("TANGELO_EVENTS_URL".to_owned(), format!("{base}/events")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("{base}/otlp")),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned()),
+        ("OTEL_SERVICE_NAME".to_owned(), workload.name.to_string()),
+    ];
+    for call in &workload.calls {
+        let name = call.rsplit('/').next().unwrap_or(call).to_ascii_uppercase().replace('-', "_");
+        env.push((format!("{name}_URL"), format!("{base}/w/{}", call.replacen('/', "~", 1))));
+    }
+    env
+}
+
+/// For names fixed in old code: clients that honour a proxy reach them unmodified. The mesh and the AWS door stay direct.
+fn proxy_variables(doors: &Doors, token: &str) -> Vec<(String, String)> {
+    let proxy = format!("http://{token}:@{}", doors.mesh);
+    let direct = "127.0.0.1,localhost,::1".to_owned();
+    ["http_proxy", "HTTP_PROXY"]
+        .into_iter()
+        .map(|name| (name.to_owned(), proxy.clone()))
+        .chain(["no_proxy", "NO_PROXY"].into_iter().map(|name| (name.to_owned(), direct.clone())))
+        .collect()
+}

@@ -1,0 +1,228 @@
+//! Calls between workloads: who may call whom, in which trace and until when. The same for both tiers, whether a call
+//! comes over the mesh's socket or out of a Wasm guest in-process.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response, Uri};
+use model::{
+    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, TraceId, Trigger, code,
+};
+use runtime::{Body, Caller, Input, Presence};
+use telemetry::{Span, SpanKind, Telemetry};
+
+use crate::{
+    apps::Apps,
+    dispatch::Dispatch,
+    events::{Events, Origin},
+    problem,
+    versions::{Known, Versions},
+};
+
+/// Serves calls of workloads. Cheap to clone.
+#[derive(Clone)]
+pub struct Mesh {
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) versions: Versions,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) events: Events,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+}
+
+impl Mesh {
+    /// The instance that `token` was given to.
+    #[must_use]
+    pub fn presence(&self, token: &str) -> Option<Arc<Presence>> {
+        self.tokens.find(token)
+    }
+
+    /// Serves `/w/NAME/…`, `/events` and `/otlp/…` (origin form, the token already taken off).
+    pub async fn serve(&self, caller: Caller, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        if path == "/events" || path == "/events/" {
+            let trace = self.trace(&caller, request.headers());
+            return self.events.publish_http(Origin::Workload(caller, trace), request).await;
+        }
+        if let Some(signal) = path.strip_prefix("/otlp/") {
+            let signal = signal.to_owned();
+            return self.ingest(&signal, request).await;
+        }
+        match split_name(request.uri()) {
+            Some((name, rest)) => self.call(&caller, &name, rest, request).await,
+            None => {
+                let message = format!("the mesh has no `{path}`: there are /w/NAME/…, /events and /otlp/v1/traces");
+                problem::response(&Error::new(code::NO_SUCH_WORKLOAD, message), None)
+            }
+        }
+    }
+
+    /// Serves a request to a host name: `orders.internal`, `events.internal`, or a name in the app's `hosts:`.
+    pub async fn serve_host(&self, caller: Caller, host: &str, request: Request<Body>) -> Response<Body> {
+        let known = match self.versions.get(caller.presence.version) {
+            Ok(known) => known,
+            Err(error) => return problem::response(&error, None),
+        };
+        let rest = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let name = match known.hosts.get(host) {
+            Some(name) => name.to_string(),
+            None => match host.strip_suffix(".internal") {
+                Some(name) => name.to_owned(),
+                None => return problem::response(&not_inside(host), None),
+            },
+        };
+        let path = if name == "events" { "/events".to_owned() } else { format!("/w/{name}{rest}") };
+        match path.parse::<Uri>() {
+            Ok(uri) => {
+                let (mut head, body) = request.into_parts();
+                head.uri = uri;
+                self.serve(caller, Request::from_parts(head, body)).await
+            }
+            Err(error) => {
+                let error = Error::new(code::BAD_REQUEST, format!("`{path}` is no path")).context(error);
+                problem::response(&error, None)
+            }
+        }
+    }
+
+    async fn call(&self, caller: &Caller, name: &str, rest: Uri, request: Request<Body>) -> Response<Body> {
+        let trace = self.trace(caller, request.headers());
+        let span = SpanId(self.ids.random() as u64 | 1);
+        let started = self.clock.now();
+        let (mut head, body) = request.into_parts();
+        head.uri = rest;
+        let result = self.invoke(caller, name, trace.below(span), Request::from_parts(head, body)).await;
+        self.telemetry.span(Span {
+            trace: trace.trace,
+            id: span,
+            parent: trace.parent,
+            name: Cow::Owned(format!("call {name}")),
+            kind: SpanKind::Client,
+            start: started,
+            end: self.clock.now(),
+            app: Some(caller.presence.app.clone()),
+            workload: Some(caller.presence.workload.clone()),
+            invocation: caller.working.as_ref().map(|w| w.0.id),
+            error: result.as_ref().err().map(ToString::to_string),
+            attributes: Vec::new(),
+            local_root: trace.parent.is_none(),
+        });
+        result.unwrap_or_else(|error| problem::response(&error, None))
+    }
+
+    async fn invoke(&self, caller: &Caller, name: &str, trace: TraceContext, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let known = self.versions.get(caller.presence.version)?;
+        let callee = self.apps.resolve(&target(caller, &known, name)?)?;
+        let permit = self.dispatch.admit(&callee, Class::Interactive).map_err(|refused| refused.0)?;
+        let deadline = self.deadline(caller, callee.workload.timeout);
+        let invocation = Invocation {
+            id: self.ids.invocation(&self.clock),
+            target: Arc::clone(&callee.target),
+            trigger: Trigger::Mesh(caller_name(&caller.presence).into()),
+            class: caller.working.as_ref().map_or(Class::Interactive, |w| w.0.class),
+            principals: principals(caller),
+            trace,
+            deadline,
+            depth: caller.working.as_ref().map_or(1, |w| w.0.depth + 1),
+            idempotency_key: idempotency_key(request.headers()),
+            attempt: 1,
+        };
+        self.dispatch.invoke(permit, invocation, Input::Http(request)).await.response
+    }
+
+    /// The callee's own timeout, but never longer than what the caller has left.
+    fn deadline(&self, caller: &Caller, timeout: Duration) -> std::time::Instant {
+        let own = self.clock.monotonic() + timeout;
+        caller.working.as_ref().map_or(own, |w| own.min(w.0.deadline))
+    }
+
+    /// The trace that a call belongs to: what the caller works on, refined by a span that it named in a header;
+    /// else its header; else a new one.
+    fn trace(&self, caller: &Caller, headers: &HeaderMap) -> TraceContext {
+        let said = from_headers(headers);
+        match (&caller.working, said) {
+            (Some(working), Some(said)) if said.trace == working.0.trace.trace && said.parent.is_some() => said,
+            (Some(working), _) => working.0.trace,
+            (None, Some(said)) => said,
+            (None, None) => TraceContext { trace: TraceId(self.ids.random().max(1)), parent: None, sampled: true },
+        }
+    }
+
+    async fn ingest(&self, signal: &str, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let content_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let bytes = match body.collect(model::ByteSize::mib(4)).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 4MiB").context(error);
+                return problem::response(&error, None);
+            }
+        };
+        crate::otlp::ingest(&self.telemetry, signal, &content_type, &bytes)
+    }
+}
+
+fn target(caller: &Caller, known: &Known, name: &str) -> Result<Target, Error> {
+    let (app, workload) = known.may_call(name)?;
+    Ok(Target { namespace: caller.presence.namespace.clone(), app, workload, select: Select::Live })
+}
+
+/// `/w/orders/a?b` → `orders` and `/a?b`; `/w/app~orders/a` names a workload of another app.
+fn split_name(uri: &Uri) -> Option<(String, Uri)> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix("/w/")?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (name, rest) = rest.split_at(end);
+    let rest = if rest.starts_with('/') { Cow::Borrowed(rest) } else { Cow::Owned(format!("/{rest}")) };
+    Some((name.replacen('~', "/", 1), rest.parse().ok()?))
+}
+
+fn not_inside(host: &str) -> Error {
+    let message = format!(
+        "`{host}` is no workload: the mesh serves `NAME.internal` and the names under `hosts:`; \
+         for hosts outside declare `egress:`"
+    );
+    Error::new(code::EGRESS_NOT_DECLARED, message)
+}
+
+fn caller_name(presence: &Presence) -> String {
+    format!("{}/{}", presence.app, presence.workload)
+}
+
+fn principals(caller: &Caller) -> Vec<Principal> {
+    let mut chain = caller.working.as_ref().map(|w| w.0.principals.clone()).unwrap_or_default();
+    chain.push(Principal::Workload(caller_name(&caller.presence).into()));
+    chain
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Option<Arc<str>> {
+    headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(Arc::from)
+}
+
+/// `traceparent`, or AWS's header when there is none.
+#[must_use]
+pub fn from_headers(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    text("traceparent")
+        .and_then(TraceContext::from_traceparent)
+        .or_else(|| text("x-amzn-trace-id").and_then(TraceContext::from_xray))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_split_off_paths() {
+        let check = |path: &str, name: &str, rest: &str| {
+            let uri: Uri = path.parse().expect("is a path");
+            let split = split_name(&uri).map(|(name, rest)| (name, rest.to_string()));
+            assert_eq!(split, Some((name.to_owned(), rest.to_owned())), "{path}");
+        };
+        check("/w/orders", "orders", "/");
+        check("/w/orders?x=1", "orders", "/?x=1");
+        check("/w/orders/a/b%20c?x=/y", "orders", "/a/b%20c?x=/y");
+        check("/w/shop~orders/a", "shop/orders", "/a");
+        assert_eq!(split_name(&"/x/orders".parse().expect("is a path")), None);
+    }
+}
