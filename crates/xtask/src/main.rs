@@ -7,6 +7,9 @@
 )]
 
 mod house;
+mod shell;
+mod test;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -25,6 +28,8 @@ struct Cli {
 enum Command {
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
     House(house::Options),
+    /// Runs every check, in the order in which it fails fastest.
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,5 +46,6 @@ fn run(command: Command) -> anyhow::Result<()> {
     let workspace = workspace::Workspace::here()?;
     match command {
         Command::House(options) => house::run(&workspace, &options),
+        Command::Test(options) => test::run(&workspace, &options),
     }
 }

@@ -21,7 +21,6 @@ pub(crate) struct Workspace {
 /// A package of the workspace.
 #[derive(Deserialize)]
 pub(crate) struct Package {
-    pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) manifest_path: PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
@@ -63,6 +62,11 @@ impl Workspace {
             target: metadata.target_directory,
             packages: metadata.packages,
         })
+    }
+
+    /// Where installed tools are, so that they go with `cargo clean`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
     }
 
     /// `path` as people write it: relative to the root.

@@ -130,7 +130,6 @@ mod tests {
 
     fn failures(room: &str, dependencies: &[(&str, Option<&str>)]) -> usize {
         let package = Package {
-            name: room.to_owned(),
             description: None,
             manifest_path: format!("/w/crates/{room}/Cargo.toml").into(),
             dependencies: dependencies

@@ -64,17 +64,32 @@ impl Report {
 
 /// Runs all checks, prints them, and fails when one does.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    if !options.json {
+        return check(workspace);
+    }
+    let report = examine(workspace);
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    verdict(&report)
+}
+
+/// The same for people, as a step of the tests.
+pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
+    let report = examine(workspace);
+    print(&report);
+    verdict(&report)
+}
+
+fn examine(workspace: &Workspace) -> Report {
     let mut report = Report::default();
     arrows::check(workspace, &mut report);
     codes::check(workspace, &mut report);
     let files = source::read_all(workspace);
     lengths::check(&files, &mut report);
     text::check(workspace, &files, &mut report);
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print(&report);
-    }
+    report
+}
+
+fn verdict(report: &Report) -> anyhow::Result<()> {
     match report.failures.len() {
         0 => Ok(()),
         n => bail!("the house has {n} broken rules"),

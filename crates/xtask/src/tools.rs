@@ -1,0 +1,250 @@
+//! What the commands need beyond cargo itself, installed below the target folder where it is missing.
+//!
+//! Cargo's tools are built without optimisation: measured on two cores, `cargo-deny` takes 1½ minutes instead
+//! of 6, and runs once. Versions are pinned here and in the lock files beside the tests.
+
+use std::{
+    fs,
+    net::{TcpStream, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    shell,
+    workspace::{Workspace, cargo},
+};
+
+/// A command that cargo runs as `cargo NAME`.
+pub(crate) struct CargoTool {
+    pub(crate) name: &'static str,
+    version: &'static str,
+}
+
+pub(crate) const NEXTEST: CargoTool = CargoTool {
+    name: "nextest",
+    version: "0.9.143",
+};
+pub(crate) const DENY: CargoTool = CargoTool {
+    name: "deny",
+    version: "0.20.2",
+};
+pub(crate) const MACHETE: CargoTool = CargoTool {
+    name: "machete",
+    version: "0.9.2",
+};
+
+/// What became of a tool.
+pub(crate) enum Found {
+    /// It is there, or was installed.
+    Ready,
+    /// It is not, and no registry can be reached to install it from.
+    Offline,
+}
+
+impl CargoTool {
+    /// Makes sure that it can be run.
+    ///
+    /// # Errors
+    /// When it cannot be built although the registry answers.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> anyhow::Result<Found> {
+        if self.works(workspace) {
+            return Ok(Found::Ready);
+        }
+        eprintln!("installing cargo-{} {}", self.name, self.version);
+        let root = workspace.tools();
+        let package = format!("cargo-{}", self.name);
+        let installed = shell::run(
+            shell::command(
+                cargo(),
+                &[
+                    "install",
+                    "--locked",
+                    "--debug",
+                    &package,
+                    "--version",
+                    self.version,
+                ],
+                &std::env::temp_dir(),
+            )
+            .arg("--root")
+            .arg(&root)
+            .env("CARGO_TARGET_DIR", root.join("build")),
+        );
+        // Intermediate artifacts are hundreds of megabytes and never used again.
+        let _ = fs::remove_dir_all(root.join("build"));
+        match installed {
+            Ok(()) => Ok(Found::Ready),
+            Err(_) if !reachable("index.crates.io:443") => Ok(Found::Offline),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether `cargo NAME` runs.
+    pub(crate) fn works(&self, workspace: &Workspace) -> bool {
+        shell::works(&mut self.command(workspace, &["--version"]))
+    }
+
+    /// `cargo NAME …` in the root, with our own tools first on the path.
+    pub(crate) fn command(
+        &self,
+        workspace: &Workspace,
+        arguments: &[&str],
+    ) -> std::process::Command {
+        let mut command = shell::command(cargo(), &[self.name], &workspace.root);
+        command
+            .args(arguments)
+            .env("PATH", path_with(&[workspace.tools().join("bin")]));
+        command
+    }
+}
+
+/// Packages that tests run against, as the lock files in `from` say.
+struct Packages {
+    /// Relative to the root: `requirements.txt` or `package.json` with its lock, or both.
+    from: PathBuf,
+    /// Below the tools folder: `venv/` and `node_modules/`.
+    into: PathBuf,
+}
+
+/// Installs the packages of every folder `crates/*/tests/clients`, each into `target/tools/CRATE`.
+///
+/// # Errors
+/// When an installation fails; the error says which.
+pub(crate) fn install_packages(workspace: &Workspace) -> anyhow::Result<()> {
+    for packages in all_packages(workspace) {
+        python(workspace, &packages)?;
+        node(workspace, &packages)?;
+    }
+    Ok(())
+}
+
+fn all_packages(workspace: &Workspace) -> Vec<Packages> {
+    let crates = fs::read_dir(workspace.root.join("crates"));
+    let mut found: Vec<Packages> = crates
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| Packages {
+            from: entry.path().join("tests/clients"),
+            into: workspace.tools().join(entry.file_name()),
+        })
+        .filter(|packages| packages.from.is_dir())
+        .collect();
+    found.sort_by(|a, b| a.from.cmp(&b.from));
+    found
+}
+
+fn python(workspace: &Workspace, packages: &Packages) -> anyhow::Result<()> {
+    let wanted = packages.from.join("requirements.txt");
+    let venv = packages.into.join("venv");
+    if !wanted.is_file() || is_current(&wanted, &venv) {
+        return Ok(());
+    }
+    eprintln!("installing {}", workspace.short(&wanted).display());
+    fs::create_dir_all(&packages.into)?;
+    let folder = &packages.into;
+    shell::run(&mut shell::command(
+        "python3",
+        &["-m", "venv", "--clear", "venv"],
+        folder,
+    ))?;
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+    ];
+    shell::run(shell::command(venv.join("bin/python"), &install, folder).arg(&wanted))?;
+    mark_current(&wanted, &venv)
+}
+
+fn node(workspace: &Workspace, packages: &Packages) -> anyhow::Result<()> {
+    let wanted = packages.from.join("package-lock.json");
+    let modules = packages.into.join("node_modules");
+    if !wanted.is_file() || is_current(&wanted, &modules) {
+        return Ok(());
+    }
+    eprintln!("installing {}", workspace.short(&wanted).display());
+    fs::create_dir_all(&packages.into)?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(packages.from.join(name), packages.into.join(name))
+            .with_context(|| format!("{name} beside {}", wanted.display()))?;
+    }
+    let mut install = shell::command("npm", &["ci", "--no-audit", "--no-fund"], &packages.into);
+    // A native module such as aws-lambda-ric builds with cmake; a venv may have it where the machine does not.
+    install.env("PATH", path_with(&[packages.into.join("venv/bin")]));
+    shell::run(&mut install)?;
+    mark_current(&wanted, &modules)
+}
+
+/// Installed from exactly this lock file: a copy of it lies in the folder.
+fn is_current(wanted: &Path, folder: &Path) -> bool {
+    let stamp = fs::read(folder.join(".installed-from"));
+    stamp.is_ok_and(|stamp| fs::read(wanted).is_ok_and(|wanted| wanted == stamp))
+}
+
+fn mark_current(wanted: &Path, folder: &Path) -> anyhow::Result<()> {
+    fs::copy(wanted, folder.join(".installed-from"))?;
+    Ok(())
+}
+
+/// Makes sure that Wasm guests can be compiled.
+///
+/// # Errors
+/// When the target is missing and rustup cannot add it.
+pub(crate) fn wasm_target(workspace: &Workspace) -> anyhow::Result<()> {
+    let target = "wasm32-wasip2";
+    let root = &workspace.root;
+    let sysroot = shell::output(&mut shell::command("rustc", &["--print", "sysroot"], root))?;
+    if Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(target)
+        .is_dir()
+    {
+        return Ok(());
+    }
+    shell::run(&mut shell::command(
+        "rustup",
+        &["target", "add", target],
+        root,
+    ))
+}
+
+/// Programs of the machine that nothing here installs.
+///
+/// # Errors
+/// Names the ones that are missing.
+pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
+    let needed = ["python3", "node", "npm", "cc"];
+    let missing: Vec<&str> = needed
+        .into_iter()
+        .filter(|name| !shell::works(&mut shell::command(name, &["--version"], &workspace.root)))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "this machine has no {}; install it and try again",
+            missing.join(", no ")
+        );
+    }
+    Ok(())
+}
+
+/// The path with `folders` before it.
+pub(crate) fn path_with(folders: &[PathBuf]) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = folders.iter().cloned().chain(std::env::split_paths(&path));
+    std::env::join_paths(all).unwrap_or(path)
+}
+
+/// Whether something answers at `address` within five seconds.
+fn reachable(address: &str) -> bool {
+    let resolved = address.to_socket_addrs().into_iter().flatten();
+    resolved
+        .take(2)
+        .any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(5)).is_ok())
+}
