@@ -1,5 +1,30 @@
 //! The launcher: one small single-threaded process that starts, watches and kills instances.
+//!
+//! The server never forks its own large threaded self. It starts this process first (`tangelo __launcher`) and talks
+//! to it over a socket pair; file descriptors come back over the socket. When the socket closes, for whatever reason,
+//! the launcher kills all it started, descendants included. [`sweep`] does the same for a launcher that was itself
+//! killed, from its record file and from the mark that every instance has in its environment.
 
-/// A handle on the launcher process. Cheap to clone.
-#[derive(Clone)]
-pub struct Launcher {}
+mod child;
+mod client;
+mod command;
+mod frame;
+mod link;
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "other.rs")]
+pub(crate) mod os;
+mod record;
+mod serve;
+mod spawn;
+
+pub use child::Child;
+pub use client::Launcher;
+pub use command::{Command, Error, Exit, Signal};
+pub use record::sweep;
+pub use serve::main;
+
+/// The hidden argument under which the server's executable becomes the launcher.
+pub const ARGUMENT: &str = "__launcher";
+
+/// The variable that every instance and its descendants carry: which launcher started it, and as which instance.
+pub(crate) const MARK: &str = "TANGELO_LAUNCHER";

@@ -1,0 +1,267 @@
+//! One launcher process as its server sees it: the socket, who waits for what, and two threads that read and write.
+//!
+//! Threads, not tasks: instances are started from several runtimes, and none of them may own the socket.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::Path,
+    process::{self, Stdio},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    ARGUMENT,
+    command::{Command, Error, Exit, Signal},
+    frame::{self, Ask, Receiver, Say},
+};
+
+/// How long a new launcher may take to say that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// The server's end of one launcher process.
+pub(super) struct Link {
+    outgoing: mpsc::Sender<Vec<u8>>,
+    waiting: Mutex<Waiting>,
+    gone: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    closed: bool,
+    starts: HashMap<u64, Start>,
+    exits: HashMap<u64, watch::Sender<Option<Exit>>>,
+}
+
+struct Start {
+    program: String,
+    answer: oneshot::Sender<Result<Started, Error>>,
+}
+
+/// An instance that runs. Dropping it kills its group, so none is lost between the threads and who asked for it.
+pub(super) struct Started {
+    pub(super) pid: u32,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) exit: watch::Receiver<Option<Exit>>,
+    id: u64,
+    link: Arc<Link>,
+}
+
+impl Started {
+    pub(super) fn signal(&self, signal: Signal) {
+        self.link.signal(self.id, signal);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.exit.borrow().is_none() {
+            self.signal(Signal::Kill);
+        }
+    }
+}
+
+impl Link {
+    /// Starts `exe` as a launcher and waits until it is ready.
+    pub(super) fn start(exe: &Path, record: &Path) -> io::Result<Arc<Self>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut process = process::Command::new(exe)
+            .arg(ARGUMENT)
+            .arg(record)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // Ctrl-C in a terminal goes to the foreground group: the server drains, so the launcher must not hear it.
+            .process_group(0)
+            .spawn()?;
+        let mut receiver = Receiver::new(ours.try_clone()?);
+        if let Err(error) = wait_until_ready(&mut receiver) {
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(error);
+        }
+        let (outgoing, frames) = mpsc::channel();
+        let link = Arc::new(Self {
+            outgoing,
+            waiting: Mutex::default(),
+            gone: watch::Sender::new(false),
+        });
+        let reader = Arc::clone(&link);
+        thread("launcher-in", move || reader.read(receiver, process))?;
+        thread("launcher-out", move || write(&ours, &frames))?;
+        Ok(link)
+    }
+
+    /// Whether the process is gone, or was told to go.
+    pub(super) fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
+    /// Asks for an instance. The answer may be dropped at any time: then the instance is killed.
+    pub(super) fn spawn(
+        &self,
+        id: u64,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Started, Error>>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let program = command.program.display().to_string();
+        let bytes = frame::encode(&Ask::Spawn { id, command }).map_err(|error| Error::Refused {
+            program: program.clone(),
+            reason: format!("its arguments and environment are too large ({error})"),
+        })?;
+        let mut waiting = self.waiting.lock();
+        if waiting.closed || self.outgoing.send(bytes).is_err() {
+            return Err(Error::Stopped);
+        }
+        waiting.starts.insert(id, Start { program, answer });
+        Ok(answered)
+    }
+
+    /// Tells the launcher to kill everything and end; resolves when it has.
+    pub(super) async fn close(&self) {
+        let mut gone = self.gone.subscribe();
+        self.hang_up();
+        let _ = gone.wait_for(|gone| *gone).await;
+    }
+
+    /// Tells the launcher to kill everything and end.
+    pub(super) fn hang_up(&self) {
+        self.waiting.lock().closed = true;
+        // `encode` never makes an empty frame: the writer takes it as the end.
+        let _ = self.outgoing.send(Vec::new());
+    }
+
+    fn signal(&self, id: u64, signal: Signal) {
+        if let Ok(bytes) = frame::encode(&Ask::Signal { id, signal }) {
+            let _ = self.outgoing.send(bytes);
+        }
+    }
+
+    fn read(self: &Arc<Self>, mut receiver: Receiver, mut process: process::Child) {
+        if let Err(error) = self.read_all(&mut receiver) {
+            tracing::error!(%error, "the launcher's socket failed");
+        }
+        // Both ends close before the wait: a launcher that still works sees it and ends.
+        let _ = receiver.stream().shutdown(std::net::Shutdown::Both);
+        let _ = self.outgoing.send(Vec::new());
+        let _ = process.wait();
+        self.abandon();
+    }
+
+    fn read_all(self: &Arc<Self>, receiver: &mut Receiver) -> io::Result<()> {
+        while receiver.fill()? {
+            while let Some(said) = receiver.take()? {
+                self.hear(said, receiver)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(self: &Arc<Self>, said: Say, receiver: &mut Receiver) -> io::Result<()> {
+        match said {
+            Say::Ready => {}
+            Say::Started { id, pid } => {
+                let (stdout, stderr) = (receiver.take_fd()?, receiver.take_fd()?);
+                self.started(id, pid, stdout, stderr);
+            }
+            Say::Failed {
+                id,
+                missing,
+                reason,
+            } => self.failed(id, missing, reason),
+            Say::Exited { id, exit } => {
+                if let Some(watcher) = self.waiting.lock().exits.remove(&id) {
+                    watcher.send_replace(Some(exit));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn started(self: &Arc<Self>, id: u64, pid: u32, stdout: OwnedFd, stderr: OwnedFd) {
+        let (watcher, exit) = watch::channel(None);
+        let started = Started {
+            pid,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            exit,
+            id,
+            link: Arc::clone(self),
+        };
+        let start = {
+            let mut waiting = self.waiting.lock();
+            waiting.exits.insert(id, watcher);
+            waiting.starts.remove(&id)
+        };
+        if let Some(start) = start {
+            let _ = start.answer.send(Ok(started));
+        }
+    }
+
+    fn failed(&self, id: u64, missing: bool, reason: String) {
+        let Some(Start { program, answer }) = self.waiting.lock().starts.remove(&id) else {
+            return;
+        };
+        let _ = answer.send(Err(if missing {
+            Error::NotFound(program)
+        } else {
+            Error::Refused { program, reason }
+        }));
+    }
+
+    fn abandon(&self) {
+        let (starts, exits) = {
+            let mut waiting = self.waiting.lock();
+            waiting.closed = true;
+            (
+                std::mem::take(&mut waiting.starts),
+                std::mem::take(&mut waiting.exits),
+            )
+        };
+        for start in starts.into_values() {
+            let _ = start.answer.send(Err(Error::Stopped));
+        }
+        for watcher in exits.into_values() {
+            watcher.send_replace(Some(Exit::KILLED));
+        }
+        self.gone.send_replace(true);
+    }
+}
+
+fn wait_until_ready(receiver: &mut Receiver) -> io::Result<()> {
+    receiver.stream().set_read_timeout(Some(READY_WITHIN))?;
+    loop {
+        if !receiver.fill()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(Say::Ready) = receiver.take()? {
+            return receiver.stream().set_read_timeout(None);
+        }
+    }
+}
+
+fn write(stream: &UnixStream, frames: &mpsc::Receiver<Vec<u8>>) {
+    for frame in frames {
+        if frame.is_empty() || frame::send(stream, &frame, &[]).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(256 << 10)
+        .spawn(work)
+        .map(drop)
+}
