@@ -148,7 +148,12 @@ mod tests {
         let stat = format!("77 (a) b) S {rest}");
         let process = parse(77, &stat).expect("well formed");
         assert_eq!(
-            (process.parent, process.session, process.start, process.ticks),
+            (
+                process.parent,
+                process.session,
+                process.start,
+                process.ticks
+            ),
             (1, 3, 4242, 34)
         );
         assert!(parse(77, &format!("77 (a) Z {rest}")).is_none());
