@@ -1,0 +1,228 @@
+//! The code of one version: loaded on first use by whoever comes first, while the others wait for the same load.
+//!
+//! A component that can never work is remembered as such; a failure of the machine is tried again by the next caller.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use model::{ByteSize, ColdStart, Error, Run as RunSpec, code};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use wasmtime::component::Component;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use super::{Pool, cache, guest::Guest};
+
+/// The interface without which a component takes no requests.
+const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+
+/// Compiled code with everything that can be decided before a request comes.
+pub(super) struct Code {
+    pub(super) pre: ProxyPre<Guest>,
+    pub(super) environment: Vec<(String, String)>,
+    /// Places that an instance takes in the engine's pool.
+    pub(super) weight: u32,
+}
+
+type Loaded = Result<Arc<Code>, Error>;
+
+/// Where the code of a pool will be.
+#[derive(Default)]
+pub(super) struct Slot {
+    done: OnceLock<Loaded>,
+    loading: Mutex<Option<watch::Receiver<Option<Loaded>>>>,
+}
+
+impl Slot {
+    /// The code, if it is there.
+    pub(super) fn get(&self) -> Option<&Loaded> {
+        self.done.get()
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading.lock().is_some()
+    }
+}
+
+impl Pool {
+    /// The code, and how long it took when it was not there yet.
+    pub(super) async fn code(self: &Arc<Self>) -> Result<(Arc<Code>, ColdStart), Error> {
+        if let Some(done) = self.slot.get() {
+            return done.clone().map(|code| (code, ColdStart::default()));
+        }
+        let begun = self.ctx.clock.monotonic();
+        let (mut loading, first) = self.join_or_begin();
+        let loaded = loading.wait_for(Option::is_some).await.map(|l| l.clone());
+        let waited = self.ctx.clock.monotonic().saturating_duration_since(begun);
+        let cold = if first {
+            ColdStart {
+                load: waited,
+                ..ColdStart::default()
+            }
+        } else {
+            ColdStart {
+                wait: waited,
+                ..ColdStart::default()
+            }
+        };
+        loaded
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Err(Error::internal("the load of a component was cut off")))
+            .map(|code| (code, cold))
+    }
+
+    fn join_or_begin(self: &Arc<Self>) -> (watch::Receiver<Option<Loaded>>, bool) {
+        let mut loading = self.slot.loading.lock();
+        if let Some(running) = &*loading {
+            return (running.clone(), false);
+        }
+        let (sender, receiver) = watch::channel(self.slot.get().cloned());
+        if receiver.borrow().is_some() {
+            return (receiver, false);
+        }
+        *loading = Some(receiver.clone());
+        let pool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || pool.load_once(&sender));
+        (receiver, true)
+    }
+
+    fn load_once(&self, sender: &watch::Sender<Option<Loaded>>) {
+        let load = std::panic::AssertUnwindSafe(|| self.load());
+        let loaded = std::panic::catch_unwind(load)
+            .unwrap_or_else(|_| Err(Error::internal("the compiler panicked")));
+        let lasts = loaded
+            .as_ref()
+            .map_or_else(|e| e.code == code::BAD_COMPONENT, |_| true);
+        if lasts {
+            // Nobody else sets it: this is the only load under way.
+            let _ = self.slot.done.set(loaded.clone());
+        }
+        *self.slot.loading.lock() = None;
+        sender.send_replace(Some(loaded));
+    }
+
+    fn load(&self) -> Loaded {
+        let component = self.component()?;
+        check_world(&self.engine.wasm, &component)?;
+        let pre = self
+            .engine
+            .linker
+            .instantiate_pre(&component)
+            .and_then(ProxyPre::new)
+            .map_err(|e| {
+                bad(format!(
+                    "the component imports what Tangelo does not offer: {}",
+                    e.root_cause()
+                ))
+                .context(format!("{e:?}"))
+            })?;
+        let needs = component.resources_required();
+        let weight = self.engine.weight(
+            needs.as_ref().map_or(1, |n| n.num_memories),
+            needs.as_ref().map_or(1, |n| n.num_tables),
+        )?;
+        Ok(Arc::new(Code {
+            pre,
+            environment: self.environment(),
+            weight,
+        }))
+    }
+
+    fn component(&self) -> Result<Component, Error> {
+        let RunSpec::Wasm { component } = &self.spec.workload.run else {
+            return Err(Error::internal(
+                "a Wasm pool for a workload that is not Wasm",
+            ));
+        };
+        let bytes = read(&self.spec.folder.join(component), self.ctx.limits.component)?;
+        check_kind(&bytes)?;
+        let path = cache::path(&self.ctx.cache.join("wasm"), &self.engine.wasm, &bytes);
+        if let Some(component) = cache::load(&self.engine.wasm, &path) {
+            return Ok(component);
+        }
+        let compiled = self.engine.wasm.precompile_component(&bytes).map_err(|e| {
+            bad(format!(
+                "the component does not compile: {}",
+                e.root_cause()
+            ))
+            .context(format!("{e:?}"))
+        })?;
+        cache::store(&self.engine.wasm, &path, &compiled)
+            .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))
+    }
+
+    /// What the manifest says, and above it what the platform gives.
+    fn environment(&self) -> Vec<(String, String)> {
+        let platform = self.ctx.host.enter(&self.presence);
+        let own = self.spec.workload.env.iter();
+        let own = own.filter(|(name, _)| platform.iter().all(|(taken, _)| taken != *name));
+        let mut all: Vec<_> = own
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        all.extend(platform);
+        all
+    }
+}
+
+fn read(path: &Path, most: ByteSize) -> Result<Vec<u8>, Error> {
+    let failed = |e: io::Error| {
+        Error::new(code::START_FAILED, "the component cannot be read")
+            .context(format!("{}: {e}", path.display()))
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::new();
+    if size <= most.0 {
+        bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
+        file.take(most.0 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+    }
+    if size > most.0 || bytes.len() as u64 > most.0 {
+        return Err(bad(format!(
+            "the component has {size} bytes; at most {most} are taken"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The first eight bytes say what a Wasm file is (component-model binary format, "Component Definitions").
+fn check_kind(bytes: &[u8]) -> Result<(), Error> {
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(bad(
+            "the file is a core WebAssembly module, not a component: build it for `wasm32-wasip2`",
+        )),
+        [0, b'a', b's', b'm', ..] => Err(bad(
+            "the file is WebAssembly of a version that Tangelo does not know",
+        )),
+        _ => Err(bad("the file is no WebAssembly component")),
+    }
+}
+
+fn check_world(engine: &wasmtime::Engine, component: &Component) -> Result<(), Error> {
+    let kind = component.component_type();
+    let exports: Vec<&str> = kind.exports(engine).map(|(name, _)| name).collect();
+    if exports.iter().any(|name| name.starts_with(HANDLER)) {
+        return Ok(());
+    }
+    let listed = match exports.as_slice() {
+        [] => "nothing".to_owned(),
+        some => {
+            let shown = some.iter().take(8).map(|name| format!("`{name}`"));
+            shown.collect::<Vec<_>>().join(", ")
+        }
+    };
+    Err(bad(format!(
+        "the component does not export `wasi:http/incoming-handler` 0.2, so it takes no requests; it exports {listed}"
+    )))
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::new(code::BAD_COMPONENT, message)
+}

@@ -1,0 +1,202 @@
+//! What all Wasm workloads of a server share: the compiler, the pool of memories and stacks, the interfaces that
+//! guests may import, the epoch, and the means to reach out.
+//!
+//! The pool's totals are address space, not memory. A semaphore guards them, so that a burst waits instead of failing.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{Error, code};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    component::Linker,
+};
+
+use super::{dial::Dialer, guest::Guest, imports, ticker::Ticker};
+
+/// Fewest places that are worth running with.
+const FEWEST: u32 = 16;
+/// Tables per place: what components of today's toolchains need, with room.
+const TABLES: u32 = 4;
+/// Elements of the largest table. A debug build of a large program has some ten thousand.
+const TABLE_ELEMENTS: usize = 65_536;
+/// Core instances in one component; Python's have about twenty.
+const CORE_INSTANCES: u32 = 100;
+
+/// How an [`Engine`] is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Guests that may be alive at the same time. Halved until the machine's address space can hold them.
+    pub places: u32,
+    /// Bytes of each memory that stay resident between two guests; the rest goes back to the system.
+    pub keep_resident: usize,
+    /// Memories that may stay resident while nobody uses them.
+    pub warm: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            places: 1000,
+            keep_resident: 4 << 20,
+            warm: 64,
+        }
+    }
+}
+
+/// One per server: what all Wasm pools share.
+pub struct Engine {
+    pub(super) wasm: wasmtime::Engine,
+    pub(super) linker: Linker<Guest>,
+    pub(super) ticker: Ticker,
+    pub(super) dialer: Dialer,
+    places: Arc<Semaphore>,
+    total: u32,
+}
+
+/// What an [`Engine`] says about itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EngineStats {
+    /// Guests that may be alive at the same time.
+    pub places: u32,
+    /// Places that are taken.
+    pub taken: u32,
+    /// Linear memories in use.
+    pub memories: u64,
+    /// Memories kept warm for their next guest.
+    pub warm_memories: u64,
+    /// Resident bytes of unused memories.
+    pub unused_memory: u64,
+    /// Resident bytes of unused tables.
+    pub unused_tables: u64,
+    /// Resident bytes of unused stacks, where known.
+    pub unused_stacks: u64,
+}
+
+impl Engine {
+    /// Reserves the address space and starts the epoch's thread.
+    ///
+    /// # Errors
+    /// When even a small pool does not fit, or no thread can be started.
+    pub fn new(options: Options) -> Result<Arc<Self>, Error> {
+        let (wasm, total) = largest(options)?;
+        let linker = imports::linker(&wasm).map_err(|e| Error::internal(format!("{e:?}")))?;
+        let ticker = Ticker::start(&wasm).map_err(Error::internal)?;
+        Ok(Arc::new(Self {
+            wasm,
+            linker,
+            ticker,
+            dialer: Dialer::default(),
+            places: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }))
+    }
+
+    /// How full the pool is and what it keeps resident.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
+        let stats = EngineStats {
+            places: self.total,
+            taken: self.total.saturating_sub(free),
+            ..EngineStats::default()
+        };
+        let Some(pool) = self.wasm.pooling_allocator_metrics() else {
+            return stats;
+        };
+        EngineStats {
+            memories: pool.memories() as u64,
+            warm_memories: u64::from(pool.unused_warm_memories()),
+            unused_memory: pool.unused_memory_bytes_resident() as u64,
+            unused_tables: pool.unused_table_bytes_resident() as u64,
+            unused_stacks: pool.unused_stack_bytes_resident().unwrap_or(0) as u64,
+            ..stats
+        }
+    }
+
+    /// A place at once, if there is one.
+    pub(super) fn place_now(&self, weight: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_many_owned(weight).ok()
+    }
+
+    /// A place when there is one; whoever asked first gets it first.
+    pub(super) async fn place(&self, weight: u32) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places)
+            .acquire_many_owned(weight)
+            .await
+            .expect("the semaphore lives as long as the engine and is never closed")
+    }
+
+    /// Places that one instance with so many memories and tables takes.
+    ///
+    /// # Errors
+    /// `BAD_COMPONENT` when it needs more than the whole pool could give.
+    pub(super) fn weight(&self, memories: u32, tables: u32) -> Result<u32, Error> {
+        let weight = memories.max(tables.div_ceil(TABLES)).max(1);
+        if weight <= (self.total / 8).max(1) {
+            return Ok(weight);
+        }
+        Err(Error::new(
+            code::BAD_COMPONENT,
+            format!(
+                "the component has {memories} memories and {tables} tables; that is more than one instance may have"
+            ),
+        ))
+    }
+}
+
+fn largest(options: Options) -> Result<(wasmtime::Engine, u32), Error> {
+    let mut places = options.places.max(FEWEST);
+    loop {
+        match wasmtime::Engine::new(&config(options, places)) {
+            Ok(engine) => return Ok((engine, places)),
+            Err(error) if places <= FEWEST => {
+                return Err(Error::internal(format!("no Wasm engine: {error:?}")));
+            }
+            Err(error) => {
+                tracing::info!(places, %error, "no room for so many Wasm guests, trying half")
+            }
+        }
+        places = (places / 2).max(FEWEST);
+    }
+}
+
+fn config(options: Options, places: u32) -> Config {
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options, places)))
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        // A guest of 4 GiB at most, whose accesses then need no bounds checks.
+        .memory_reservation(4 << 30)
+        .max_wasm_stack(1 << 20)
+        .async_stack_size(2 << 20)
+        // Only debuggers outside the process read it, and registering it costs more than the rest of loading.
+        .native_unwind_info(false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config
+}
+
+fn pool(options: Options, places: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(places)
+        .total_tables(places.saturating_mul(TABLES))
+        .total_stacks(places)
+        .total_component_instances(places)
+        .total_core_instances(places.saturating_mul(CORE_INSTANCES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_tables_per_module(TABLES)
+        .max_memories_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(8 << 20)
+        .max_core_instance_size(4 << 20)
+        .linear_memory_keep_resident(options.keep_resident)
+        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+        .max_unused_warm_slots(options.warm)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// How long a caller should wait when all places are taken.
+pub(super) const PLACES_TAKEN: Duration = Duration::from_secs(1);

@@ -1,0 +1,117 @@
+//! Why a guest failed, as coded errors. The Wasm backtrace goes to the operator, never to a client.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use model::{Error, code};
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use super::run::Run;
+
+/// The guest's deadline passed; raised where an epoch ends its turn.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline of the invocation passed")]
+pub(super) struct Overdue;
+
+/// What the end of a guest means: nothing bad when it exited with success.
+pub(super) fn ending(result: wasmtime::Result<()>, run: &Run) -> Result<(), Error> {
+    match result {
+        Err(error)
+            if error
+                .downcast_ref::<I32Exit>()
+                .is_some_and(|exit| exit.0 == 0) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(of(&error, run)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn of(error: &wasmtime::Error, run: &Run) -> Error {
+    if error.is::<Overdue>() {
+        return overdue(run);
+    }
+    if let Some(failed) = run.request_failed.get() {
+        return failed.clone().context(format!("{error:?}"));
+    }
+    let name = &run.invocation.target;
+    if run.memory_denied.load(Relaxed) {
+        let limit = run.pool.spec.workload.memory;
+        let message = format!("`{name}` needed more than its {limit} of memory");
+        return Error::new(code::GUEST_MEMORY, message).context(format!("{error:?}"));
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        let message = format!("`{name}` could not be started: too many Wasm guests are alive");
+        return Error::new(code::START_FAILED, message)
+            .context(format!("{error:?}"))
+            .retry_after(super::engine::PLACES_TAKEN);
+    }
+    let why = if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        format!("it exited with status {}", exit.0)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        let text = trap.to_string();
+        text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned()
+    } else {
+        error.root_cause().to_string()
+    };
+    Error::new(code::GUEST_TRAPPED, format!("`{name}` trapped: {why}"))
+        .context(format!("{error:?}"))
+}
+
+/// The guest had no time left.
+pub(super) fn overdue(run: &Run) -> Error {
+    let message = format!(
+        "`{}` did not finish before its deadline",
+        run.invocation.target
+    );
+    Error::new(code::WORKLOAD_TIMEOUT, message).context(format!(
+        "the timeout of the workload is {:?}",
+        run.pool.spec.workload.timeout
+    ))
+}
+
+/// The guest returned without an answer.
+pub(super) fn no_response(run: &Run) -> Error {
+    match run.request_failed.get() {
+        Some(failed) => failed.clone(),
+        None => Error::new(
+            code::NO_RESPONSE,
+            format!(
+                "`{}` ended without setting a response",
+                run.invocation.target
+            ),
+        ),
+    }
+}
+
+/// The guest answered with an error of `wasi:http` instead of a response.
+pub(super) fn refused(error: &ErrorCode, run: &Run) -> Error {
+    let message = format!(
+        "`{}` answered with an error instead of a response",
+        run.invocation.target
+    );
+    Error::new(code::NO_RESPONSE, message).context(format!("{error:?}"))
+}
+
+/// The guest's response is none that can be sent.
+pub(super) fn unsendable(run: &Run, why: &str) -> Error {
+    Error::new(
+        code::NO_RESPONSE,
+        format!("`{}` {why}", run.invocation.target),
+    )
+}
+
+/// The host itself panicked while it served the guest.
+pub(super) fn panicked(run: &Run, panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::internal(format!(
+        "a panic while `{}` ran: {}",
+        run.invocation.target,
+        text.unwrap_or_default()
+    ))
+}

@@ -1,0 +1,126 @@
+//! The state inside the store of one guest: what its imports work on, and how much memory it may take.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::{outbound::Outbound, run::Run};
+
+/// Handles that a guest may hold at the same time. Each can stand for up to 128 KiB of headers.
+const MAX_HANDLES: usize = 4096;
+
+/// What belongs to one guest.
+pub(super) struct Guest {
+    pub(super) table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(super) outbound: Outbound,
+    limit: usize,
+    taken: usize,
+    growing: usize,
+}
+
+impl Guest {
+    /// An empty store for one invocation, which yields at every tick and ends at its deadline.
+    pub(super) fn store(run: &Arc<Run>) -> Store<Self> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let guest = Self {
+            table,
+            // Everything in it is denied by default: no sockets, no names, no folders.
+            wasi: WasiCtx::default(),
+            http: WasiHttpCtx::new(),
+            outbound: Outbound::new(run),
+            limit: run.pool.spec.workload.memory.as_usize(),
+            taken: 0,
+            growing: 0,
+        };
+        let mut store = Store::new(&run.pool.engine.wasm, guest);
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            store.data().run().on_tick()?;
+            // Tokio's own yield lets the thread look at its sockets before it comes back here.
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
+        store
+    }
+
+    pub(super) fn run(&self) -> &Arc<Run> {
+        &self.outbound.run
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.run().pool.memory.fetch_sub(self.taken as u64, Relaxed);
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outbound,
+        }
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.growing = desired.saturating_sub(current);
+        let wanted = self.taken.saturating_add(self.growing);
+        if wanted > self.limit {
+            self.growing = 0;
+            self.run().memory_denied.store(true, Relaxed);
+            return Ok(false);
+        }
+        self.taken = wanted;
+        self.run().meter.peak_memory(wanted as u64);
+        self.run()
+            .pool
+            .memory
+            .fetch_add(self.growing as u64, Relaxed);
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.taken -= self.growing;
+        self.run()
+            .pool
+            .memory
+            .fetch_sub(self.growing as u64, Relaxed);
+        self.growing = 0;
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        _desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // The pool bounds every table, and the number of tables.
+        Ok(true)
+    }
+}

@@ -1,0 +1,214 @@
+//! Wasm functions: unmodified `wasi:http/proxy` 0.2 components, a fresh instance per request, in this process.
+//!
+//! No task is spawned for a request: the guest's future is polled by the request's own task, first by
+//! [`Pool::invoke`] until the guest has set its response, then by the body of that response. A guest that works for
+//! longer than a millisecond yields to the other requests of its thread. What one guest does harms no other.
+
+mod cache;
+mod code;
+mod dial;
+mod egress;
+mod engine;
+mod fault;
+mod guest;
+mod imports;
+mod native;
+mod outbound;
+mod output;
+mod request;
+mod response;
+mod run;
+mod ticker;
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use model::{ColdStart, Error, Invocation, Time, code as codes};
+use tokio::sync::OwnedSemaphorePermit;
+
+pub use self::engine::{Engine, EngineStats, Options};
+use self::{
+    code::{Code, Slot},
+    run::{Run, Running, before_deadline},
+};
+use crate::{
+    body::Body,
+    call::{Input, Meter, Ran},
+    host::{LogStream, Presence},
+    pool::{Context, InstanceStat, InstanceState, PoolStats, Spec},
+};
+
+/// How often a drain looks whether all guests have ended.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// One version of a Wasm workload. Its code is loaded on first use.
+pub struct Pool {
+    ctx: Arc<Context>,
+    engine: Arc<Engine>,
+    spec: Spec,
+    /// One identity for all instances: a guest that lives for one request needs no token of its own.
+    presence: Arc<Presence>,
+    slot: Slot,
+    born: Instant,
+    since: Time,
+    in_flight: AtomicU32,
+    memory: AtomicU64,
+    starts: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Pool {
+    /// A pool that has done nothing yet.
+    #[must_use]
+    pub fn new(ctx: &Arc<Context>, engine: &Arc<Engine>, spec: Spec) -> Self {
+        let presence = Presence::new(
+            ctx.ids.instance(&ctx.clock),
+            spec.namespace.clone(),
+            spec.app.clone(),
+            spec.workload.name.clone(),
+            spec.version,
+        );
+        Self {
+            born: ctx.clock.monotonic(),
+            since: ctx.clock.now(),
+            ctx: Arc::clone(ctx),
+            engine: Arc::clone(engine),
+            spec,
+            presence: Arc::new(presence),
+            slot: Slot::default(),
+            in_flight: AtomicU32::new(0),
+            memory: AtomicU64::new(0),
+            starts: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs one invocation that was admitted: to the head of its response here, to its end in the body.
+    pub async fn invoke(self: &Arc<Self>, invocation: Arc<Invocation>, input: Input) -> Ran {
+        let meter = Arc::new(Meter::default());
+        match self.respond(invocation, input, &meter).await {
+            Ok(response) => Ran {
+                response: Ok(response),
+                meter,
+            },
+            Err(error) => {
+                meter.fail(error.clone());
+                Ran::failed(error, meter)
+            }
+        }
+    }
+
+    /// Loads the code, so that the first request need not; what goes wrong is logged.
+    pub async fn warm(self: &Arc<Self>) {
+        if let Err(error) = self.ready().await {
+            self.log(None, LogStream::Platform, error.to_string());
+        }
+    }
+
+    /// Loads the code and says whether it can serve.
+    ///
+    /// # Errors
+    /// `BAD_COMPONENT` when it never will; others when trying again may help.
+    pub async fn ready(self: &Arc<Self>) -> Result<(), Error> {
+        self.code().await.map(drop)
+    }
+
+    /// What it says about itself: all its guests count as one instance.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        let in_flight = self.in_flight.load(Relaxed);
+        let state = match self.slot.get() {
+            Some(Ok(_)) if in_flight > 0 => Some(InstanceState::Busy),
+            Some(Ok(_)) => Some(InstanceState::Idle),
+            Some(Err(_)) => None,
+            None => self.slot.is_loading().then_some(InstanceState::Starting),
+        };
+        let instance = state.map(|state| InstanceStat {
+            instance: self.presence.instance,
+            state,
+            pid: None,
+            since: self.since,
+            in_flight,
+            memory: self.memory.load(Relaxed),
+        });
+        PoolStats {
+            instances: instance.into_iter().collect(),
+            starts: self.starts.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+        }
+    }
+
+    /// Waits up to `grace` for the guests to end. Those that remain end with their responses or at their deadlines.
+    pub async fn drain(&self, grace: Duration) {
+        let until = self.ctx.clock.monotonic() + grace;
+        while self.in_flight.load(Relaxed) > 0 && self.ctx.clock.monotonic() < until {
+            self.ctx.clock.sleep(DRAIN_STEP).await;
+        }
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        invocation: Arc<Invocation>,
+        input: Input,
+        meter: &Arc<Meter>,
+    ) -> Result<Response<Body>, Error> {
+        let (code, mut cold) = match self.slot.get() {
+            Some(done) => (done.clone()?, ColdStart::default()),
+            None => before_deadline(self, &invocation, self.code())
+                .await
+                .unwrap_or_else(|| Err(self.too_late()))?,
+        };
+        let place = self.place(&invocation, &code, &mut cold).await?;
+        let run = Run::new(self, code, invocation, meter);
+        let start = request::start(&run, input, cold)?;
+        let mut running = Running::new(&run, start, place);
+        let head = poll_fn(|cx| running.poll_head(cx)).await?;
+        response::response(head, running)
+    }
+
+    async fn place(
+        &self,
+        invocation: &Invocation,
+        code: &Code,
+        cold: &mut ColdStart,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        if let Some(place) = self.engine.place_now(code.weight) {
+            return Ok(place);
+        }
+        let begun = self.ctx.clock.monotonic();
+        let place = before_deadline(self, invocation, self.engine.place(code.weight))
+            .await
+            .ok_or_else(|| {
+                let message = format!(
+                    "`{}/{}` found no place: too many Wasm guests are alive",
+                    self.spec.app, self.spec.workload.name
+                );
+                Error::new(codes::START_FAILED, message).retry_after(engine::PLACES_TAKEN)
+            })?;
+        cold.wait += self.ctx.clock.monotonic().saturating_duration_since(begun);
+        Ok(place)
+    }
+
+    fn too_late(&self) -> Error {
+        let message = format!(
+            "`{}/{}` was still being compiled when the deadline passed",
+            self.spec.app, self.spec.workload.name
+        );
+        Error::new(codes::WORKLOAD_TIMEOUT, message)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if matches!(self.slot.get(), Some(Ok(_))) {
+            self.ctx.host.leave(self.presence.instance);
+        }
+    }
+}
