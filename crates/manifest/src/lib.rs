@@ -1,1 +1,74 @@
-//! TBD
+//! `tangelo.yaml` → [`model::App`], with diagnostics that point at their place, and the JSON Schema of the file.
+//!
+//! Pure: reads a text, never a file. The YAML becomes a tree with spans, which readers turn into the model; each
+//! mistake is noted and reading goes on, so that all are reported together. An app comes out only without errors.
+
+mod app;
+mod artifacts;
+mod chains;
+mod checks;
+mod diagnostic;
+mod nearest;
+mod paths;
+mod places;
+mod reader;
+mod render;
+mod routes;
+mod run;
+mod scalars;
+mod schema;
+mod subscriptions;
+mod tree;
+mod workload;
+
+use model::{App, Limits};
+
+pub use artifacts::Artifact;
+pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity, Span};
+pub use render::{render, render_colored};
+pub use schema::schema;
+
+/// The name of the file, unless said otherwise.
+pub const FILE_NAME: &str = "tangelo.yaml";
+
+/// What a manifest came to.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The app; `None` when there is any error.
+    pub app: Option<App>,
+    /// Mistakes and warnings in the order of the file, [`MAX_DIAGNOSTICS`] at most.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that the workloads run, with where the manifest names them: whether they exist is for the caller to see.
+    pub artifacts: Vec<Artifact>,
+}
+
+impl Parsed {
+    /// Whether there is any error (warnings are none).
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+/// Reads a manifest. `limits` bound its size, its depth and what it may ask for.
+#[must_use]
+pub fn parse(text: &str, limits: &Limits) -> Parsed {
+    let mut reader = reader::Reader::new(text, *limits);
+    let draft = tree::parse(&mut reader).map(|root| app::read(&mut reader, &root));
+    let artifacts = draft.as_ref().map_or_else(Vec::new, artifacts::list);
+    if let Some(draft) = &draft {
+        checks::check(&mut reader, draft);
+        chains::check(&mut reader, draft);
+    }
+    let diagnostics = reader.finish();
+    let sound = !diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
+    Parsed {
+        app: draft.filter(|_| sound).map(|draft| draft.app),
+        diagnostics,
+        artifacts,
+    }
+}

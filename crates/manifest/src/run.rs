@@ -1,0 +1,271 @@
+//! `run` and `build`: how code runs, and how its artifact is made.
+
+use model::{Build, Run, app::LambdaRuntime};
+
+use crate::{
+    app::later,
+    places::WorkloadPlaces,
+    reader::{Fields, Reader, shown},
+    tree::{Bytes, Key, Node, Value},
+};
+
+/// Ways to run.
+pub(crate) const RUNS: &[&str] = &["wasm", "lambda", "process", "external", "container"];
+/// Keys of `run.wasm`.
+pub(crate) const WASM_KEYS: &[&str] = &["component"];
+/// Keys of `run.lambda`.
+pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code"];
+/// Keys of `run.process`.
+pub(crate) const PROCESS_KEYS: &[&str] = &["command", "files"];
+/// Keys of `run.external`.
+pub(crate) const EXTERNAL_KEYS: &[&str] = &["url"];
+/// Ways to build.
+pub(crate) const BUILDS: &[&str] = &["rust", "js", "python", "command", "inputs", "output"];
+/// Keys of `build.rust`.
+pub(crate) const RUST_KEYS: &[&str] = &["package"];
+/// Keys of `build.js`.
+pub(crate) const JS_KEYS: &[&str] = &["source"];
+/// Keys of `build.python`.
+pub(crate) const PYTHON_KEYS: &[&str] = &["source", "module"];
+
+const RUN_EXAMPLE: &str = "run: {wasm: {component: hello.wasm}}";
+
+pub(crate) fn read_run(
+    reader: &mut Reader<'_>,
+    fields: Fields<'_>,
+    places: &mut WorkloadPlaces,
+) -> Option<Run> {
+    let node = fields.required(reader, "run", RUN_EXAMPLE)?;
+    let (key, node) = only(reader, node, RUNS)?;
+    match key.text.as_str() {
+        "wasm" => read_wasm(reader, key, node, places),
+        "lambda" => read_lambda(reader, key, node, places),
+        "process" => read_process(reader, key, node, places),
+        "external" => read_external(reader, key, node),
+        "container" => {
+            later(reader, key.at, "container");
+            None
+        }
+        _ => None,
+    }
+}
+
+/// The only entry of a map that names a way by its key.
+fn only<'n>(reader: &mut Reader<'_>, node: &'n Node, ways: &[&str]) -> Option<&'n (Key, Node)> {
+    let fields = reader.fields(node, node.at, ways)?;
+    match fields.entries() {
+        [entry] => Some(entry),
+        _ => {
+            let expected = format!("expected exactly one of {}", crate::reader::listed(ways));
+            reader
+                .error(node.at, expected)
+                .help(format!("for example `{RUN_EXAMPLE}`"));
+            None
+        }
+    }
+}
+
+fn read_wasm(
+    reader: &mut Reader<'_>,
+    key: &Key,
+    node: &Node,
+    places: &mut WorkloadPlaces,
+) -> Option<Run> {
+    let fields = reader.fields(node, key.at, WASM_KEYS)?;
+    let node = fields.required(reader, "component", "component: hello.wasm")?;
+    let component = reader.file(node, "the path of a component")?;
+    places.files.push((component.clone(), node.at));
+    Some(Run::Wasm { component })
+}
+
+fn read_lambda(
+    reader: &mut Reader<'_>,
+    key: &Key,
+    node: &Node,
+    places: &mut WorkloadPlaces,
+) -> Option<Run> {
+    let fields = reader.fields(node, key.at, LAMBDA_KEYS)?;
+    let runtime = fields.required(reader, "runtime", "runtime: python3");
+    let runtime = runtime.and_then(|node| read_runtime(reader, node));
+    let handler_node = fields.required(reader, "handler", "handler: app.handler");
+    let handler = handler_node.and_then(|node| reader.string(node, "a handler"));
+    if let (Some(LambdaRuntime::Python3 | LambdaRuntime::Nodejs), Some(handler), Some(node)) =
+        (runtime, &handler, handler_node)
+        && !is_handler(handler)
+    {
+        reader
+            .error(node.at, format!("`{handler}` is no handler"))
+            .help("a handler is `file.function`: `app.handler` is `handler` in app.py or app.mjs");
+    }
+    let code_node = fields.required(reader, "code", "code: functions/app");
+    let code = code_node.and_then(|node| reader.file(node, "the path of the code"));
+    if let (Some(code), Some(node)) = (&code, code_node) {
+        places.files.push((code.clone(), node.at));
+    }
+    Some(Run::Lambda {
+        runtime: runtime?,
+        handler: handler?,
+        code: code?,
+    })
+}
+
+fn read_runtime(reader: &mut Reader<'_>, node: &Node) -> Option<LambdaRuntime> {
+    match reader.word(node, &["python3", "nodejs", "provided"])? {
+        "python3" => Some(LambdaRuntime::Python3),
+        "nodejs" => Some(LambdaRuntime::Nodejs),
+        _ => Some(LambdaRuntime::Provided),
+    }
+}
+
+fn is_handler(handler: &str) -> bool {
+    handler
+        .rsplit_once('.')
+        .is_some_and(|(file, function)| !file.is_empty() && !function.is_empty())
+}
+
+fn read_process(
+    reader: &mut Reader<'_>,
+    key: &Key,
+    node: &Node,
+    places: &mut WorkloadPlaces,
+) -> Option<Run> {
+    let fields = reader.fields(node, key.at, PROCESS_KEYS)?;
+    let command = fields
+        .required(reader, "command", "command: [./bin/catalog]")
+        .map(|node| read_command(reader, node))?;
+    for (word, at) in command.iter().filter(|(word, _)| word.starts_with("./")) {
+        places.files.push((word.clone(), *at));
+    }
+    if let Some((program, at)) = command.first()
+        && program.contains('/')
+        && !program.starts_with(['.', '/'])
+    {
+        reader
+            .error(
+                *at,
+                format!(
+                    "`{}` is neither a program of the machine nor a file of the app",
+                    shown(program)
+                ),
+            )
+            .expected(format!("write `./{}`", shown(program)));
+    }
+    let mut files = Vec::new();
+    if let Some(node) = fields.get("files") {
+        for item in reader.list(node, "paths") {
+            if let Some(path) = reader.file(item, "a path") {
+                places.files.push((path.clone(), item.at));
+                files.push(path);
+            }
+        }
+    }
+    Some(Run::Process {
+        command: command.into_iter().map(|(word, _)| word).collect(),
+        files,
+    })
+}
+
+/// A program and its arguments; numbers among them are taken as they are written.
+fn read_command(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Bytes)> {
+    let mut command = Vec::new();
+    for item in reader.list(node, "a program and its arguments") {
+        let word = match &item.value {
+            Value::Text(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => reader.raw(item).to_owned(),
+            _ => {
+                reader.wrong(item, "expected a text");
+                continue;
+            }
+        };
+        command.push((word, item.at));
+    }
+    let empty = command
+        .first()
+        .is_none_or(|(program, _)| program.trim().is_empty());
+    if empty && matches!(&node.value, Value::List(_)) {
+        reader
+            .error(node.at, "the command is empty")
+            .help("for example `command: [./bin/catalog, --verbose]`");
+    }
+    command
+}
+
+fn read_external(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Run> {
+    let fields = reader.fields(node, key.at, EXTERNAL_KEYS)?;
+    let node = fields.required(reader, "url", "url: https://api.example.com")?;
+    let url = reader.url(node)?;
+    Some(Run::External { url })
+}
+
+pub(crate) fn read_build(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Build> {
+    let all = reader.fields(node, key.at, BUILDS)?;
+    if all.entry("command").is_some()
+        || all.entry("inputs").is_some()
+        || all.entry("output").is_some()
+    {
+        return read_custom(reader, all);
+    }
+    let (key, node) = only(reader, node, &BUILDS[..4])?;
+    let example = match key.text.as_str() {
+        "rust" => "rust: {package: functions/auth}",
+        "js" => "js: {source: functions/thumbs.js}",
+        "python" => "python: {source: functions/thumbs, module: app}",
+        _ => return None,
+    };
+    let keys = match key.text.as_str() {
+        "rust" => RUST_KEYS,
+        "js" => JS_KEYS,
+        _ => PYTHON_KEYS,
+    };
+    let fields = reader.fields(node, key.at, keys)?;
+    let first = fields.required(reader, keys[0], example)?;
+    let path = reader.file(first, "a path")?;
+    match key.text.as_str() {
+        "rust" => Some(Build::Rust { package: path }),
+        "js" => Some(Build::Js { source: path }),
+        _ => {
+            let node = fields.required(reader, "module", example)?;
+            let module = reader.string(node, "the name of a module")?;
+            Some(Build::Python {
+                source: path,
+                module,
+            })
+        }
+    }
+}
+
+fn read_custom(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Build> {
+    for (key, _) in fields.entries() {
+        if BUILDS[..3].contains(&key.text.as_str()) {
+            let message = format!("`{}` and `command` are two ways to build", key.text);
+            reader.error(key.at, message).help("give one of them");
+        }
+    }
+    let command = fields
+        .required(reader, "command", "command: [make, bin/catalog]")
+        .map(|node| read_command(reader, node));
+    let inputs = fields
+        .required(reader, "inputs", "inputs: [src, go.mod]")
+        .map(|node| read_inputs(reader, node));
+    let output = fields
+        .required(reader, "output", "output: bin/catalog")
+        .and_then(|node| reader.file(node, "the path of what it makes"));
+    Some(Build::Command {
+        command: command?.into_iter().map(|(word, _)| word).collect(),
+        inputs: inputs?,
+        output: output?,
+    })
+}
+
+fn read_inputs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let items = reader.list(node, "paths");
+    if items.is_empty() && matches!(&node.value, Value::List(_)) {
+        reader
+            .error(node.at, "there are no inputs")
+            .help("name the files and folders whose change makes the command run again");
+    }
+    items
+        .iter()
+        .filter_map(|item| reader.file(item, "a path"))
+        .collect()
+}

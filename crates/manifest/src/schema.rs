@@ -1,0 +1,453 @@
+//! The JSON Schema of the manifest, for editors.
+//!
+//! These types exist only for their shape and their descriptions: reading is done by hand, for the sake of spans and of
+//! reporting all mistakes. A test holds the keys of both together.
+
+#![allow(dead_code, reason = "the types are never made, only described")]
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+/// The JSON Schema (draft 7, which editors' YAML plugins speak) of `tangelo.yaml`.
+#[must_use]
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft07().into_generator();
+    let mut schema: Value = generator.into_root_schema_for::<Manifest>().into();
+    join_lines(&mut schema);
+    describe_variants(&mut schema);
+    schema
+}
+
+/// Editors show the description of a key, so that of a variant with one key goes there too.
+fn describe_variants(schema: &mut Value) {
+    match schema {
+        Value::Object(variant) => {
+            variant.values_mut().for_each(describe_variants);
+            let description = variant.get("description").cloned();
+            let properties = variant.get_mut("properties").and_then(Value::as_object_mut);
+            if let (Some(description), Some(properties)) = (description, properties)
+                && properties.len() == 1
+                && let Some(property) = properties.values_mut().next()
+                && property.get("description").is_none()
+            {
+                *property = json!({"description": description, "allOf": [property.take()]});
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(describe_variants),
+        _ => {}
+    }
+}
+
+/// Editors show descriptions as they are: the line breaks of doc comments are not meant.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
+            fields.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
+/// A Tangelo app: its workloads, what its gateway serves, and the host names it answers for.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "tangelo.yaml")]
+struct Manifest {
+    /// Name of the app: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter.
+    #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    app: String,
+    /// The workloads by name. Other workloads, routes and environment variables use these names.
+    workloads: BTreeMap<String, Workload>,
+    /// What clients reach.
+    gateway: Option<Gateway>,
+    /// Host names fixed in old code, each with the workload that answers for it.
+    hosts: Option<BTreeMap<String, String>>,
+    /// Taken for a later version; not run yet.
+    workflows: Option<Map<String, Value>>,
+}
+
+/// A named piece of code and what it may do.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Workload {
+    /// `function`: billed per call, to zero when idle. `service`: always on.
+    r#as: Tier,
+    /// How its code runs: exactly one of `wasm`, `lambda`, `process` or `external`.
+    run: Run,
+    /// How its artifact is made; runs when its inputs changed, and never on a server.
+    build: Option<Build>,
+    /// How many instances, and how many requests each.
+    scale: Option<Scale>,
+    /// A path that answers 2xx when an instance is ready. Without it: ready when the port accepts. Only `process` and `external`.
+    health: Option<String>,
+    /// The team that answers for it.
+    owner: Option<String>,
+    /// How long one invocation may take: `10s`, `5m`. Functions 30s, services 60s unless given.
+    timeout: Option<Duration>,
+    /// Memory of one instance: `128MiB`. Functions 128MiB, services 512MiB unless given.
+    memory: Option<Size>,
+    /// Largest request body. `lambda` 6MiB, others 100MiB unless given.
+    max_body: Option<Size>,
+    /// Variables of its environment that are not secret.
+    env: Option<BTreeMap<String, EnvValue>>,
+    /// Names of the secrets that it may read; they arrive as variables of these names.
+    secrets: Option<Vec<String>>,
+    /// Workloads that it may call: `name`, or `app/name` for another app's.
+    calls: Option<Vec<String>>,
+    /// Event types that it may publish; a trailing `*` stands for any rest.
+    publishes: Option<Vec<String>>,
+    /// Hosts outside that it may reach: `api.example.com`, `*.example.com`, `10.0.0.5:5432`. Ports 80 and 443 unless given.
+    egress: Option<Vec<String>>,
+    /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
+    state: Option<Vec<State>>,
+    /// The events that it reacts to.
+    on: Option<Vec<Subscription>>,
+}
+
+/// Which side of the boundary a workload is on.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Tier {
+    /// Billed per call; to zero by default.
+    Function,
+    /// Billed per instance-second; kept at one by default.
+    Service,
+}
+
+/// What a workload keeps.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum State {
+    /// A folder of its own that outlives instances.
+    Folder,
+}
+
+/// How code runs.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Run {
+    /// A WebAssembly component with the world `wasi:http/proxy` 0.2.
+    Wasm(Wasm),
+    /// An unmodified AWS Lambda handler.
+    Lambda(Lambda),
+    /// A program that listens on `$PORT`.
+    Process(Process),
+    /// Someone else runs it (services only).
+    External(External),
+}
+
+/// A WebAssembly component.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Wasm {
+    /// Path of the component, relative to the manifest.
+    component: String,
+}
+
+/// A Lambda handler.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Lambda {
+    /// What runs the handler: the machine's `python3` or `node` with Tangelo's bootstrap, or the code's own `bootstrap`.
+    runtime: Runtime,
+    /// `file.function`: `app.handler` is `handler` in app.py or app.mjs.
+    handler: String,
+    /// Folder (or file) of the code, relative to the manifest.
+    code: String,
+}
+
+/// The bootstraps that Lambda handlers run under.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Runtime {
+    /// The machine's `python3` with Tangelo's bootstrap.
+    Python3,
+    /// The machine's `node` with Tangelo's bootstrap.
+    Nodejs,
+    /// An executable `bootstrap` in the code folder that speaks the Runtime API itself.
+    Provided,
+}
+
+/// A program that listens on `$PORT`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Process {
+    /// Program and arguments. Words that begin with `./` are files of the app, relative to the manifest.
+    #[schemars(length(min = 1))]
+    command: Vec<EnvValue>,
+    /// More files and folders that it needs, relative to the manifest.
+    files: Option<Vec<String>>,
+}
+
+/// A service that someone else runs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct External {
+    /// `http://` or `https://`, with an optional base path.
+    url: String,
+}
+
+/// How an artifact is made: a named builder, or a command.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Build {
+    /// A builder of Tangelo's that makes a component.
+    Named(Builder),
+    /// A command of your own.
+    Command(BuildCommand),
+}
+
+/// A builder that makes a component.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Builder {
+    /// `cargo build --release --target wasm32-wasip2`.
+    Rust(BuildRust),
+    /// componentize-js, installed when missing.
+    Js(BuildJs),
+    /// componentize-py, installed when missing.
+    Python(BuildPython),
+}
+
+/// A Rust package.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BuildRust {
+    /// Folder of the package, relative to the manifest.
+    package: String,
+}
+
+/// A JavaScript module.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BuildJs {
+    /// The module, relative to the manifest. What it imports beside it counts as input too.
+    source: String,
+}
+
+/// A Python app.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BuildPython {
+    /// The folder of the app, relative to the manifest.
+    source: String,
+    /// The module in it that exports the handler.
+    module: String,
+}
+
+/// A command that makes an artifact.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BuildCommand {
+    /// Program and arguments, run in the manifest's folder.
+    #[schemars(length(min = 1))]
+    command: Vec<EnvValue>,
+    /// Files and folders whose change makes it run again.
+    #[schemars(length(min = 1))]
+    inputs: Vec<String>,
+    /// The file or folder that it makes.
+    output: String,
+}
+
+/// How many instances, and how many requests each.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Scale {
+    /// Instances kept even when idle. Functions 0, services 1 unless given.
+    #[schemars(range(max = 1000))]
+    min: Option<u32>,
+    /// Instances at most. Functions 100, services 1 (or `min`) unless given.
+    #[schemars(range(min = 1, max = 1000))]
+    max: Option<u32>,
+    /// Requests that one instance takes at the same time. `lambda` 1, `wasm` 64, `process` 250, `external` 1000 unless given.
+    #[schemars(range(min = 1, max = 10_000))]
+    concurrency: Option<u32>,
+    /// How long an instance beyond `min` may idle. Functions 5m, services 10m unless given.
+    idle: Option<Duration>,
+}
+
+/// A subscription: which events, and what to do when a delivery fails.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Subscription {
+    /// An event pattern in EventBridge's language, over the attributes of a CloudEvent (`type`, `source`, `subject`, …) and its `data`.
+    event: Map<String, Value>,
+    /// Its name among the workload's subscriptions; made from the event types unless given. It keeps its place in the log over deploys.
+    name: Option<String>,
+    /// When to try again, and when to stop.
+    retry: Option<Retry>,
+    /// Deliveries at the same time at most.
+    #[schemars(range(min = 1, max = 10_000))]
+    concurrency: Option<u32>,
+}
+
+/// When to try again, and when to stop.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Retry {
+    /// Attempts in all, the first included. 8 unless given.
+    #[schemars(range(min = 1, max = 1000))]
+    attempts: Option<u32>,
+    /// The oldest an event may get before it is given up. 24h unless given.
+    max_age: Option<Duration>,
+    /// The wait after the first failure, doubled after each further one. 1s unless given.
+    backoff: Option<Duration>,
+    /// The longest wait. 5m unless given.
+    max_backoff: Option<Duration>,
+}
+
+/// What clients reach.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Gateway {
+    /// The routes; the most specific that matches wins, whatever their order.
+    routes: Vec<Route>,
+}
+
+/// One route.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Route {
+    /// Only for this host: `shop.example.com`, `*.example.com`.
+    host: Option<String>,
+    /// `/exact`, `/prefix/*` or `/with/{parameter}`.
+    #[schemars(regex(pattern = "^/"))]
+    path: String,
+    /// Methods, in capitals; all unless given.
+    #[schemars(length(min = 1))]
+    methods: Option<Vec<Method>>,
+    /// The workload that answers, or `events`: the body is CloudEvents to publish.
+    to: String,
+    /// Workloads asked first, in order: each continues (adding headers and a principal) or answers itself.
+    before: Option<Vec<Before>>,
+    /// The path that the workload sees; may use `{parameter}` and `*` of `path`.
+    rewrite: Option<String>,
+    /// Shorter than the workload's own timeout.
+    timeout: Option<Duration>,
+    /// Smaller than the workload's own limit.
+    max_body: Option<Size>,
+    /// Commit the request, answer 202 with a status URL, and work later.
+    r#async: Option<bool>,
+    /// An URL that gets the result of asynchronous work by POST.
+    callback: Option<String>,
+}
+
+/// An HTTP method.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "UPPERCASE")]
+enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Trace,
+}
+
+/// A workload asked before a route's target.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Before {
+    /// Its name.
+    Name(String),
+    /// Its name with settings.
+    Settings(BTreeMap<String, BeforeSettings>),
+}
+
+/// How a workload is asked.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BeforeSettings {
+    /// How long its answer holds for the same credentials (`Authorization` and `Cookie`).
+    cache: Duration,
+}
+
+/// A text; numbers and booleans are taken as they are written.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum EnvValue {
+    /// A text.
+    Text(String),
+    /// A number, as it is written.
+    Number(f64),
+    /// A boolean, as it is written.
+    Flag(bool),
+}
+
+/// A whole number with ms, s, m, h or d: `10s`.
+#[derive(JsonSchema)]
+struct Duration(#[schemars(regex(pattern = r"^[0-9]+ *(ms|s|m|h|d)$"))] String);
+
+/// A whole number of bytes, or one with KiB, MiB or GiB: `128MiB`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Size {
+    /// With a unit.
+    Text(#[schemars(regex(pattern = r"^[0-9]+ *(B|KB|MB|GB|KiB|MiB|GiB)?$"))] String),
+    /// Bytes.
+    Bytes(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{app, routes, run, subscriptions, workload};
+
+    #[test]
+    fn every_key_has_a_description() {
+        fn walk(place: &str, schema: &Value) {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            for (key, property) in properties.into_iter().flatten() {
+                assert!(property.get("description").is_some(), "{place}.{key}");
+            }
+            match schema {
+                Value::Object(fields) => fields
+                    .iter()
+                    .for_each(|(key, inner)| walk(&format!("{place}.{key}"), inner)),
+                Value::Array(items) => items.iter().for_each(|inner| walk(place, inner)),
+                _ => {}
+            }
+        }
+        walk("", &schema());
+    }
+
+    #[test]
+    fn reader_and_schema_know_the_same_keys() {
+        let schema = schema();
+        let check = |definition: &str, keys: &[&str]| {
+            let at = match definition {
+                "" => &schema,
+                name => &schema["definitions"][name],
+            };
+            let properties = at["properties"].as_object().expect(definition);
+            let mut described: Vec<_> = properties.keys().map(String::as_str).collect();
+            let mut read = keys.to_vec();
+            described.sort_unstable();
+            read.sort_unstable();
+            assert_eq!(described, read, "{definition}");
+        };
+        check("", app::KEYS);
+        check("Gateway", app::GATEWAY_KEYS);
+        check("Workload", workload::KEYS);
+        check("Scale", workload::SCALE_KEYS);
+        check("Wasm", run::WASM_KEYS);
+        check("Lambda", run::LAMBDA_KEYS);
+        check("Process", run::PROCESS_KEYS);
+        check("External", run::EXTERNAL_KEYS);
+        check("BuildRust", run::RUST_KEYS);
+        check("BuildJs", run::JS_KEYS);
+        check("BuildPython", run::PYTHON_KEYS);
+        check("BuildCommand", &run::BUILDS[3..]);
+        check("Subscription", subscriptions::KEYS);
+        check("Retry", subscriptions::RETRY_KEYS);
+        check("Route", routes::KEYS);
+        check("BeforeSettings", routes::BEFORE_KEYS);
+    }
+}

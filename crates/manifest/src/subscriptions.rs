@@ -1,0 +1,249 @@
+//! A workload's `on`: event patterns with scalars brought into lists, names, and what happens on failure.
+
+use std::time::Duration;
+
+use model::{EventFilter, Name, RetryPolicy, Subscription};
+use pattern::Pattern;
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    app::later,
+    places::WorkloadPlaces,
+    reader::{Reader, shown},
+    tree::{Bytes, Node, Value},
+};
+
+/// Keys of an entry of `on`.
+pub(crate) const KEYS: &[&str] = &["event", "name", "retry", "concurrency"];
+/// Keys of `retry`.
+pub(crate) const RETRY_KEYS: &[&str] = &["attempts", "max_age", "backoff", "max_backoff"];
+/// Triggers of the design that this version does not run.
+const LATER: &[&str] = &["schedule", "queue", "topic", "stream", "bucket"];
+/// Attributes of an event that are texts, so that a test on them stands in a list.
+const ATTRIBUTES: &[&str] = &[
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "specversion",
+];
+
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    places: &mut WorkloadPlaces,
+) -> Vec<Subscription> {
+    let mut read: Vec<Subscription> = Vec::new();
+    for item in reader.list(node, "subscriptions") {
+        if let Value::Map(entries) = &item.value
+            && let Some((key, _)) = entries
+                .iter()
+                .find(|(key, _)| LATER.contains(&key.text.as_str()))
+        {
+            later(reader, key.at, &key.text);
+            continue;
+        }
+        let Some((subscription, name_at, event_at)) = read_one(reader, item) else {
+            continue;
+        };
+        if read.iter().any(|other| other.name == subscription.name) {
+            reader
+                .error(
+                    name_at,
+                    format!("two subscriptions are named `{}`", subscription.name),
+                )
+                .help(
+                    "give this one a `name` of its own: it keeps its place in the log over deploys",
+                );
+        }
+        places.on.push(event_at);
+        read.push(subscription);
+    }
+    read
+}
+
+fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes, Bytes)> {
+    let owner = Bytes {
+        start: item.at.start,
+        end: item.at.end.max(item.at.start + 1),
+    };
+    let fields = reader.fields(item, owner, KEYS)?;
+    let retry = fields
+        .entry("retry")
+        .map(|(key, node)| read_retry(reader, key.at, node));
+    let concurrency = fields
+        .get("concurrency")
+        .and_then(|node| reader.number(node, 1..=10_000));
+    let event = fields.required(reader, "event", "event: {type: [order.created]}")?;
+    let key = fields.entry("event").map_or(owner, |(key, _)| key.at);
+    let filter = read_filter(reader, key, event)?;
+    let (name, name_at) = match fields.get("name") {
+        Some(node) => {
+            let text = reader.string(node, "a name")?;
+            (reader.name(node.at, &text)?, node.at)
+        }
+        None => (made_name(&filter), key),
+    };
+    let subscription = Subscription {
+        name,
+        filter: EventFilter(filter),
+        retry: retry.unwrap_or_default(),
+        concurrency,
+    };
+    Some((subscription, name_at, key))
+}
+
+/// The pattern as JSON, compiled once to see that it is one.
+fn read_filter(reader: &mut Reader<'_>, key: Bytes, event: &Node) -> Option<Json> {
+    let Value::Map(entries) = &event.value else {
+        reader
+            .wrong(event, "expected an event pattern")
+            .help("for example `event: {type: [order.created]}`");
+        return None;
+    };
+    for (name, node) in entries {
+        if ATTRIBUTES.contains(&name.text.as_str()) && matches!(node.value, Value::Map(_)) {
+            reader
+                .error(
+                    node.at,
+                    format!(
+                        "`{}` is a text, so that its tests stand in a list",
+                        name.text
+                    ),
+                )
+                .expected(format!("for example `{}: [{{prefix: order.}}]`", name.text));
+            return None;
+        }
+    }
+    let filter = normal(event);
+    match Pattern::compile(&filter) {
+        Ok(_) => Some(filter),
+        Err(error) => {
+            let at = find(event, &error.pointer).map_or(key, |node| node.at);
+            reader
+                .error(at, format!("this is no event pattern: {}", shown(&error.reason)))
+                .help("patterns are EventBridge's, over the attributes of a CloudEvent and its `data`");
+            None
+        }
+    }
+}
+
+/// A field's scalar becomes a list of it; what is inside lists stays as it is.
+fn normal(node: &Node) -> Json {
+    match &node.value {
+        Value::Map(entries) => {
+            let field = |node: &Node| match &node.value {
+                Value::Map(_) => normal(node),
+                Value::List(_) => json(node),
+                _ => Json::Array(vec![json(node)]),
+            };
+            let ways = |node: &Node| match &node.value {
+                Value::List(ways) => Json::Array(ways.iter().map(normal).collect()),
+                _ => json(node),
+            };
+            let entries = entries.iter().map(|(key, node)| match key.text.as_str() {
+                "$or" => (key.text.clone(), ways(node)),
+                _ => (key.text.clone(), field(node)),
+            });
+            Json::Object(entries.collect())
+        }
+        _ => json(node),
+    }
+}
+
+fn json(node: &Node) -> Json {
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Number(number) => Json::Number(number.clone()),
+        Value::Text(text) => Json::String(text.clone()),
+        Value::List(items) => Json::Array(items.iter().map(json).collect()),
+        Value::Map(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(key, node)| (key.text.clone(), json(node)));
+            Json::Object(entries.collect::<Map<_, _>>())
+        }
+    }
+}
+
+/// The node at a JSON Pointer of the normalised pattern; a scalar stands for the list that was made of it.
+fn find<'n>(root: &'n Node, pointer: &str) -> Option<&'n Node> {
+    pointer.split('/').skip(1).try_fold(root, |node, step| {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        match &node.value {
+            Value::Map(entries) => entries
+                .iter()
+                .find(|(key, _)| key.text == step)
+                .map(|(_, node)| node),
+            Value::List(items) => items.get(step.parse::<usize>().ok()?),
+            _ => Some(node),
+        }
+    })
+}
+
+fn read_retry(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    let Some(fields) = reader.fields(node, at, RETRY_KEYS) else {
+        return policy;
+    };
+    if let Some(read) = fields
+        .get("attempts")
+        .and_then(|node| reader.number(node, 1..=1_000))
+    {
+        policy.attempts = read;
+    }
+    let mut duration = |key: &str, most: u64, into: &mut Duration| {
+        let least = Duration::from_millis(1);
+        let most = Duration::from_secs(most);
+        let read = fields
+            .get(key)
+            .and_then(|node| reader.duration(node, least, most));
+        *into = read.unwrap_or(*into);
+    };
+    duration("max_age", 30 * 86_400, &mut policy.max_age);
+    duration("backoff", 86_400, &mut policy.backoff);
+    duration("max_backoff", 86_400, &mut policy.max_backoff);
+    if policy.backoff > policy.max_backoff {
+        if let Some(node) = fields.get("max_backoff") {
+            reader
+                .error(node.at, "`max_backoff` is shorter than `backoff`")
+                .help("waits grow from `backoff` up to `max_backoff`");
+        }
+        policy.max_backoff = policy.backoff;
+    }
+    policy
+}
+
+/// The event types that a filter asks for, a prefix with a trailing `*`; `None`: any type may match.
+pub(crate) fn types(filter: &Json) -> Option<Vec<String>> {
+    let list = filter.get("type")?.as_array()?;
+    list.iter()
+        .map(|test| match test {
+            Json::String(text) => Some(text.clone()),
+            other => other
+                .get("prefix")?
+                .as_str()
+                .map(|prefix| format!("{prefix}*")),
+        })
+        .collect()
+}
+
+/// A name from the types asked for, so that it stays the same when the rest of the filter changes.
+fn made_name(filter: &Json) -> Name {
+    let types = types(filter).unwrap_or_default().join("-");
+    let mut name = String::new();
+    for c in types.to_ascii_lowercase().chars() {
+        match c {
+            'a'..='z' | '0'..='9' => name.push(c),
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    let cut = &name[..name.len().min(model::name::MAX_NAME)];
+    Name::new(cut.trim_end_matches('-')).unwrap_or_else(|_| Name::literal("events"))
+}

@@ -1,0 +1,453 @@
+//! One workload: what is given, what is assumed, and what does not go together.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use model::{Build, ByteSize, Egress, Name, Run, Scale, Tier, Workload, WorkloadName};
+
+use crate::{
+    app::later,
+    paths::{is_host, split_port},
+    places::WorkloadPlaces,
+    reader::{Fields, Reader, shown},
+    run, subscriptions,
+    tree::{Bytes, Node, Value},
+};
+
+/// Keys of a workload.
+pub(crate) const KEYS: &[&str] = &[
+    "as",
+    "run",
+    "build",
+    "scale",
+    "health",
+    "owner",
+    "timeout",
+    "memory",
+    "max_body",
+    "env",
+    "secrets",
+    "calls",
+    "publishes",
+    "egress",
+    "state",
+    "on",
+];
+/// Keys of `scale`.
+pub(crate) const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle"];
+/// What `state` may list.
+pub(crate) const STATES: &[&str] = &["folder"];
+
+/// Most instances of a workload.
+pub(crate) const MAX_INSTANCES: u32 = 1_000;
+/// Most requests at the same time in one instance.
+pub(crate) const MAX_CONCURRENCY: u32 = 10_000;
+
+/// Reads one workload. Without a name (that was noted) it is read for its mistakes alone.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    at: Bytes,
+    node: &Node,
+    name: Option<WorkloadName>,
+) -> (Workload, WorkloadPlaces) {
+    let mut places = WorkloadPlaces {
+        name: at,
+        ..WorkloadPlaces::default()
+    };
+    let name = name.unwrap_or_else(|| Name::literal("unnamed"));
+    let placeholder = assumed(
+        name.clone(),
+        Tier::Function,
+        Run::External { url: String::new() },
+        reader,
+    );
+    let Some(fields) = reader.fields(node, at, KEYS) else {
+        return (placeholder, places);
+    };
+    let tier = read_tier(reader, fields);
+    let run = run::read_run(reader, fields, &mut places);
+    if let (Some(tier), Some(run)) = (tier, &run) {
+        check_together(reader, fields, tier, run);
+    }
+    let known = run.is_some();
+    let run = run.unwrap_or(placeholder.run);
+    let mut workload = assumed(name, tier.unwrap_or(Tier::Function), run, reader);
+    read_limits(reader, fields, &mut workload, &mut places);
+    read_rights(reader, fields, &mut workload, &mut places);
+    if let Some((key, node)) = fields.entry("build") {
+        workload.build = run::read_build(reader, key, node);
+        if known {
+            check_build(reader, key.at, &workload);
+        }
+    }
+    if let Some(node) = fields.get("on") {
+        workload.on = subscriptions::read(reader, node, &mut places);
+    }
+    (workload, places)
+}
+
+fn read_tier(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Tier> {
+    let node = fields.required(reader, "as", "as: function")?;
+    match reader.word(node, &["function", "service", "job"])? {
+        "function" => Some(Tier::Function),
+        "service" => Some(Tier::Service),
+        _ => {
+            later(reader, node.at, "job");
+            None
+        }
+    }
+}
+
+/// A workload with everything that the manifest leaves out (docs/manifest.md has the table).
+fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Workload {
+    let limits = reader.limits();
+    let function = tier == Tier::Function;
+    let max_body = match run {
+        Run::Lambda { .. } => limits.sync_payload,
+        _ => limits.request_body,
+    };
+    Workload {
+        name,
+        tier,
+        scale: assumed_scale(tier, &run),
+        run,
+        health: None,
+        owner: None,
+        timeout: Duration::from_secs(if function { 30 } else { 60 }),
+        memory: ByteSize::mib(if function { 128 } else { 512 }),
+        max_body,
+        env: BTreeMap::new(),
+        secrets: Vec::new(),
+        calls: Vec::new(),
+        publishes: Vec::new(),
+        egress: Vec::new(),
+        state_folder: false,
+        on: Vec::new(),
+        build: None,
+    }
+}
+
+fn assumed_scale(tier: Tier, run: &Run) -> Scale {
+    let concurrency = match run {
+        Run::Lambda { .. } => 1,
+        Run::Wasm { .. } => 64,
+        Run::Process { .. } => 250,
+        Run::External { .. } => 1_000,
+    };
+    match tier {
+        Tier::Function => Scale {
+            min: 0,
+            max: 100,
+            concurrency,
+            idle: Duration::from_secs(300),
+        },
+        Tier::Service | Tier::Job => Scale {
+            min: 1,
+            max: 1,
+            concurrency,
+            idle: Duration::from_secs(600),
+        },
+    }
+}
+
+fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: &Run) {
+    let at = fields.get("as").map_or(fields.at, |node| node.at);
+    match (tier, run) {
+        (Tier::Service, Run::Lambda { .. }) => reader
+            .error(at, "a `lambda` workload is a function")
+            .expected("expected `function`")
+            .help("a Lambda handler is polled for; `scale: {min: 1}` keeps one warm"),
+        (Tier::Function, Run::External { .. }) => reader
+            .error(at, "an `external` workload is a service")
+            .expected("expected `service`")
+            .help("someone else runs it, so that it cannot be scaled to zero here"),
+        _ => {}
+    }
+    if matches!(run, Run::External { .. }) {
+        refuse(
+            reader,
+            fields,
+            &[
+                "build",
+                "memory",
+                "env",
+                "secrets",
+                "state",
+                "calls",
+                "publishes",
+                "egress",
+            ],
+            "someone else runs an `external` workload",
+        );
+    }
+    if matches!(run, Run::Wasm { .. } | Run::Lambda { .. }) {
+        let why = "instances of `wasm` and `lambda` are ready when they have loaded";
+        refuse(reader, fields, &["health"], why);
+    }
+}
+
+fn refuse(reader: &mut Reader<'_>, fields: Fields<'_>, words: &[&str], why: &str) {
+    for word in words {
+        if let Some((key, _)) = fields.entry(word) {
+            reader
+                .error(key.at, format!("`{word}` means nothing here"))
+                .help(why);
+        }
+    }
+}
+
+fn check_build(reader: &mut Reader<'_>, at: Bytes, workload: &Workload) {
+    let makes_component = matches!(
+        workload.build,
+        Some(Build::Rust { .. } | Build::Js { .. } | Build::Python { .. })
+    );
+    if makes_component && !matches!(workload.run, Run::Wasm { .. }) {
+        reader
+            .error(
+                at,
+                format!(
+                    "this builder makes a component, which `{}` does not run",
+                    workload.run.kind()
+                ),
+            )
+            .help("use `run: {wasm: {component: …}}`, or `build: {command, inputs, output}`");
+    }
+}
+
+fn read_limits(
+    reader: &mut Reader<'_>,
+    fields: Fields<'_>,
+    workload: &mut Workload,
+    places: &mut WorkloadPlaces,
+) {
+    let limits = *reader.limits();
+    if let Some((key, node)) = fields.entry("scale") {
+        read_scale(reader, key.at, node, &mut workload.scale);
+    }
+    if let Some(node) = fields.get("health") {
+        workload.health = reader.string(node, "a path");
+        if let Some(path) = &workload.health {
+            reader.route_path(node.at, path);
+        }
+    }
+    if let Some(node) = fields.get("owner") {
+        workload.owner = reader.string(node, "the name of a team");
+    }
+    if let Some(node) = fields.get("timeout") {
+        places.timeout = Some(node.at);
+        let read = reader.duration(node, Duration::from_millis(1), limits.timeout);
+        workload.timeout = read.unwrap_or(workload.timeout);
+    }
+    if let Some(node) = fields.get("memory") {
+        let read = reader.size(node, ByteSize::mib(1), ByteSize::mib(1 << 20));
+        workload.memory = read.unwrap_or(workload.memory);
+    }
+    if let Some(node) = fields.get("max_body") {
+        let most = match workload.run {
+            Run::Lambda { .. } => limits.sync_payload,
+            _ => ByteSize(u64::MAX),
+        };
+        let read = reader.size(node, ByteSize(1), most);
+        workload.max_body = read.unwrap_or(workload.max_body);
+    }
+}
+
+fn read_scale(reader: &mut Reader<'_>, at: Bytes, node: &Node, scale: &mut Scale) {
+    let Some(fields) = reader.fields(node, at, SCALE_KEYS) else {
+        return;
+    };
+    let min = fields.get("min");
+    if let Some(min) = min.and_then(|node| reader.number(node, 0..=MAX_INSTANCES)) {
+        scale.min = min;
+    }
+    let max = fields
+        .get("max")
+        .and_then(|node| reader.number(node, 1..=MAX_INSTANCES));
+    scale.max = max.unwrap_or_else(|| scale.max.max(scale.min));
+    if let Some(given) = max
+        && scale.min > given
+    {
+        let (message, at) = match min {
+            Some(node) => (
+                format!("`min` is {}, but `max` is {given}", scale.min),
+                node.at,
+            ),
+            None => (
+                format!("`min` is {} unless given, but `max` is {given}", scale.min),
+                at,
+            ),
+        };
+        reader
+            .error(at, message)
+            .help("`min` must not be above `max`");
+    }
+    let concurrency = fields.get("concurrency");
+    if let Some(read) = concurrency.and_then(|node| reader.number(node, 1..=MAX_CONCURRENCY)) {
+        scale.concurrency = read;
+    }
+    let idle = fields.get("idle");
+    let least = Duration::from_secs(1);
+    let most = Duration::from_secs(7 * 86_400);
+    if let Some(read) = idle.and_then(|node| reader.duration(node, least, most)) {
+        scale.idle = read;
+    }
+}
+
+/// What the workload gets and may do.
+fn read_rights(
+    reader: &mut Reader<'_>,
+    fields: Fields<'_>,
+    workload: &mut Workload,
+    places: &mut WorkloadPlaces,
+) {
+    if let Some(node) = fields.get("env") {
+        workload.env = read_env(reader, node);
+    }
+    if let Some(node) = fields.get("secrets") {
+        workload.secrets = read_secrets(reader, node, &workload.env);
+    }
+    if let Some(node) = fields.get("calls") {
+        for call in reader.strings(node, "workloads") {
+            let names: Vec<_> = call.value.split('/').collect();
+            let sound = names.len() <= 2
+                && names
+                    .iter()
+                    .all(|name| reader.name(call.at, name).is_some());
+            if names.len() > 2 {
+                reader
+                    .error(
+                        call.at,
+                        format!("`{}` is not a workload", shown(&call.value)),
+                    )
+                    .help("`name` of this app, or `app/name`");
+            }
+            if sound {
+                places.calls.push(call.at);
+                workload.calls.push(call.value);
+            }
+        }
+    }
+    if let Some(node) = fields.get("publishes") {
+        workload.publishes = read_types(reader, node);
+    }
+    if let Some(node) = fields.get("egress") {
+        let hosts = reader.strings(node, "hosts");
+        workload.egress = hosts
+            .into_iter()
+            .filter_map(|host| read_egress(reader, host.at, &host.value))
+            .collect();
+    }
+    if let Some(node) = fields.get("state") {
+        for item in reader.list(node, "`folder`") {
+            workload.state_folder |= reader.word(item, STATES) == Some("folder");
+        }
+    }
+}
+
+fn read_env(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (key, node) in reader.entries(node, "variables") {
+        check_variable(reader, key.at, &key.text);
+        let value = match &node.value {
+            Value::Text(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => reader.raw(node).to_owned(),
+            Value::Null => String::new(),
+            _ => {
+                reader.wrong(node, "expected a text");
+                continue;
+            }
+        };
+        if value.contains('\0') {
+            reader.error(node.at, "a variable cannot hold a zero byte");
+        }
+        env.insert(key.text.clone(), value);
+    }
+    env
+}
+
+fn check_variable(reader: &mut Reader<'_>, at: Bytes, name: &str) {
+    let sound = name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.is_empty()
+        && !name.as_bytes()[0].is_ascii_digit();
+    if !sound {
+        reader
+            .error(
+                at,
+                format!("`{}` is not the name of a variable", shown(name)),
+            )
+            .help("A-Z, a-z, 0-9 and `_`, not beginning with a digit");
+    }
+    if name == "PORT" || name.starts_with("TANGELO_") {
+        reader
+            .error(at, format!("`{}` is set by Tangelo", shown(name)))
+            .help("`PORT` and `TANGELO_…` are taken");
+    }
+}
+
+fn read_secrets(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    env: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for secret in reader.strings(node, "secrets") {
+        check_variable(reader, secret.at, &secret.value);
+        if env.contains_key(&secret.value) {
+            let message = format!("`{}` is in `env` already", shown(&secret.value));
+            reader
+                .error(secret.at, message)
+                .help("a secret arrives as the variable of its name");
+        }
+        if secrets.contains(&secret.value) {
+            reader.error(
+                secret.at,
+                format!("`{}` is given twice", shown(&secret.value)),
+            );
+        }
+        secrets.push(secret.value);
+    }
+    secrets
+}
+
+fn read_types(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let types = reader.strings(node, "event types");
+    let mut read = Vec::with_capacity(types.len());
+    for kind in types {
+        let stars = kind.value.matches('*').count();
+        if stars > 1 || stars == 1 && !kind.value.ends_with('*') {
+            reader
+                .error(
+                    kind.at,
+                    format!("`{}` has a `*` before its end", shown(&kind.value)),
+                )
+                .help("a trailing `*` stands for any rest: `order.*`");
+        }
+        if kind.value.len() > model::event::MAX_ATTRIBUTE {
+            reader.error(kind.at, "an event type is at most 1024 bytes");
+        }
+        read.push(kind.value);
+    }
+    read
+}
+
+fn read_egress(reader: &mut Reader<'_>, at: Bytes, text: &str) -> Option<Egress> {
+    let bare = text.trim_start_matches("*.");
+    let split = split_port(bare).filter(|(host, _)| {
+        is_host(host)
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::Ipv6Addr>()
+                .is_ok()
+    });
+    let Some((host, port)) = split else {
+        reader
+            .error(at, format!("`{}` is not a host", shown(text)))
+            .help("`api.example.com`, `*.example.com` or `10.0.0.5:5432`, without scheme and path");
+        return None;
+    };
+    let star = if bare.len() < text.len() { "*." } else { "" };
+    Some(Egress {
+        host: format!("{star}{}", host.to_ascii_lowercase()),
+        port,
+    })
+}
