@@ -46,6 +46,10 @@ codes! {
     BUILD_FAILED = 102, Invalid;
     /// A file that the manifest names is not there.
     ARTIFACT_MISSING = 103, NotFound;
+    /// `tangelo.yaml` can be used, but is likely not what was meant.
+    MANIFEST_SUSPICIOUS = 104, Invalid;
+    /// A tool that a builder needs is not there and could not be installed.
+    BUILD_TOOL_MISSING = 105, Unavailable;
 
     /// No route matches host and path.
     NO_ROUTE = 201, NotFound;
@@ -138,6 +142,16 @@ codes! {
     STORE_BUSY = 703, Unavailable;
     /// The disk refused a write.
     STORE_FAILED = 704, Unavailable;
+    /// Another node owns this shard of the work now.
+    STORE_NOT_OWNER = 705, Unavailable;
+    /// The store has no such row.
+    STORE_NOT_FOUND = 706, NotFound;
+    /// A write contradicts what is stored.
+    STORE_CONFLICT = 707, Conflict;
+    /// A payload is larger than the store takes.
+    STORE_TOO_LARGE = 708, TooLarge;
+    /// A stored payload cannot be read back.
+    STORE_CORRUPT = 709, Internal;
 
     /// An AWS operation that Tangelo does not have.
     AWS_UNSUPPORTED = 801, Unsupported;
