@@ -1,0 +1,105 @@
+//! One connection and what drives it, polled by whoever uses it.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
+use hyper_util::rt::TokioIo;
+use model::{Error, code};
+
+use super::{
+    origin::chain,
+    stream::{Held, Stream},
+};
+use crate::body::Body;
+
+/// The most that is buffered of a response before its reader takes it, in bytes.
+const BUFFER: usize = 64 << 10;
+
+/// The most headers of a response.
+const MAX_HEADERS: usize = 200;
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// A connection, driven only while it is polled.
+pub(super) struct Connection {
+    /// `None` once it has ended; dropping it hands a request back that was not yet written.
+    driver: Option<Driver>,
+    sender: SendRequest<Body>,
+    held: Held,
+}
+
+impl Connection {
+    /// Speaks HTTP/1.1 on a stream; sends nothing yet.
+    pub(super) async fn open(stream: Stream) -> Result<Self, Error> {
+        let held = stream.held();
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| {
+                Error::new(code::UPSTREAM_UNREACHABLE, "the connection failed").context(chain(&e))
+            })?;
+        Ok(Self {
+            driver: Some(Box::pin(driver.with_upgrades())),
+            sender,
+            held,
+        })
+    }
+
+    /// Reads and writes what is possible now.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// Whether the last exchange is over on both sides and the next may begin.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the head of its answer. Cancelling it closes the connection.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            if let Some(driver) = &mut self.driver
+                && driver.as_mut().poll(cx).is_ready()
+            {
+                self.driver = None;
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// After a 101: lets go of the stream, which keeps `guard` until it is closed.
+    pub(super) async fn release(mut self, guard: impl Send + 'static) {
+        *self.held.lock() = Some(Box::new(guard));
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.driver.is_none() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}

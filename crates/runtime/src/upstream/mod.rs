@@ -1,0 +1,217 @@
+//! HTTP/1.1 to a workload: connections that the request's own task drives, kept for the next request.
+//!
+//! No task is spawned, no channel crossed and no other thread woken for a request: whoever polls the response polls
+//! the connection with it. Idle connections stay with the thread that opened them. Knows nothing of instances: a
+//! guard that the caller hands in is dropped when the exchange, its body or its upgraded connection has ended.
+
+mod connection;
+mod head;
+mod idle;
+mod origin;
+mod reply;
+mod stream;
+mod tls;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{Either, select};
+use http::{Request, Response};
+use model::{Clock, Error, code};
+
+use crate::{body::Body, call::Meter};
+use connection::Connection;
+use idle::Idle;
+pub(crate) use origin::{BadUrl, Origin};
+
+/// Where requests go, and the connections that are kept to it.
+pub(crate) struct Upstream {
+    origin: Origin,
+    clock: Clock,
+    idle: Idle,
+}
+
+/// What one exchange is held to.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    /// When the head must be here, on the monotonic clock.
+    pub(crate) deadline: Instant,
+    /// How long the body may be silent.
+    pub(crate) body_idle: Duration,
+    /// Where a failure in mid-body is noted.
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// An exchange without an answer.
+pub(crate) struct Failed<G> {
+    /// Why.
+    pub(crate) error: Error,
+    /// The request, when certainly nothing of it was acted on: it may be sent elsewhere.
+    pub(crate) unsent: Option<Request<Body>>,
+    /// The guard, back.
+    pub(crate) guard: G,
+}
+
+/// Why one try on one connection failed.
+struct Broken {
+    error: Error,
+    unsent: Option<Request<Body>>,
+}
+
+impl Upstream {
+    /// No connection is made before the first request.
+    pub(crate) fn new(origin: Origin, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            clock,
+            idle: Idle::default(),
+        })
+    }
+
+    /// Sends a request in origin form and waits for the head of its answer. `guard` lives until the exchange is over.
+    ///
+    /// When a kept connection turns out to be dead, a request of which nothing was acted on is sent again, once, on a
+    /// new one.
+    pub(crate) async fn send<G: Send + Unpin + 'static>(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        terms: Terms,
+        guard: G,
+    ) -> Result<Response<Body>, Failed<G>> {
+        head::prepare(&mut request, &self.origin);
+        let exchanged = match self.kept(&request) {
+            Some(connection) => self.send_on_kept(connection, request, &terms).await,
+            None => self.send_on_new(request, &terms).await,
+        };
+        match exchanged {
+            Ok((connection, response)) => {
+                Ok(reply::open(self, connection, response, terms, guard).await)
+            }
+            Err(Broken { error, unsent }) => Err(Failed {
+                error,
+                unsent,
+                guard,
+            }),
+        }
+    }
+
+    /// Closes connections that nobody used for a while.
+    pub(crate) fn prune(&self) {
+        self.idle.prune(self.clock.monotonic());
+    }
+
+    fn kept(&self, request: &Request<Body>) -> Option<Connection> {
+        let patience = idle::patience(head::can_repeat(request));
+        self.idle.take(self.clock.monotonic(), patience)
+    }
+
+    fn keep(&self, connection: Connection) {
+        self.idle.put(connection, self.clock.monotonic());
+    }
+
+    async fn send_on_kept(
+        &self,
+        connection: Connection,
+        request: Request<Body>,
+        terms: &Terms,
+    ) -> Exchanged {
+        let copy = head::copy(&request);
+        match self.exchange(connection, request, terms).await {
+            Err(TryError::Dead { unsent, .. }) if unsent.is_some() || copy.is_some() => {
+                let again = unsent.or(copy).unwrap_or_default();
+                self.send_on_new(again, terms).await
+            }
+            other => other.map_err(TryError::into_broken),
+        }
+    }
+
+    async fn send_on_new(&self, request: Request<Body>, terms: &Terms) -> Exchanged {
+        let connecting = self.origin.connect(&self.clock);
+        let connection = match self.within(terms.deadline, connecting).await {
+            Some(Ok(stream)) => Connection::open(stream).await,
+            Some(Err(error)) => Err(error),
+            None => Err(self.late(terms)),
+        };
+        match connection {
+            Ok(connection) => self
+                .exchange(connection, request, terms)
+                .await
+                .map_err(TryError::into_broken),
+            Err(error) => Err(Broken {
+                error,
+                unsent: Some(request),
+            }),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: Request<Body>,
+        terms: &Terms,
+    ) -> Result<(Connection, Response<hyper::body::Incoming>), TryError> {
+        let answered = self.within(terms.deadline, connection.exchange(request));
+        match answered.await {
+            Some(Ok(response)) => Ok((connection, response)),
+            Some(Err(mut failed)) => {
+                let unsent = failed.take_message();
+                Err(TryError::Dead {
+                    error: self.no_answer(failed.error()),
+                    unsent,
+                })
+            }
+            None => Err(TryError::Late(self.late(terms))),
+        }
+    }
+
+    async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let left = deadline.saturating_duration_since(self.clock.monotonic());
+        let (work, timer) = (std::pin::pin!(work), std::pin::pin!(self.clock.sleep(left)));
+        match select(work, timer).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn late(&self, _terms: &Terms) -> Error {
+        Error::new(
+            code::WORKLOAD_TIMEOUT,
+            format!("{} did not answer in time", self.origin),
+        )
+    }
+
+    fn no_answer(&self, error: &hyper::Error) -> Error {
+        let message = if error.is_parse() {
+            format!("{} answered something that is not HTTP/1.1", self.origin)
+        } else {
+            format!("{} closed the connection before it answered", self.origin)
+        };
+        Error::new(code::UPSTREAM_UNREACHABLE, message).context(origin::chain(error))
+    }
+}
+
+type Exchanged = Result<(Connection, Response<hyper::body::Incoming>), Broken>;
+
+enum TryError {
+    /// The connection ended before any answer.
+    Dead {
+        error: Error,
+        unsent: Option<Request<Body>>,
+    },
+    /// The deadline passed.
+    Late(Error),
+}
+
+impl TryError {
+    fn into_broken(self) -> Broken {
+        match self {
+            Self::Dead { error, unsent } => Broken { error, unsent },
+            Self::Late(error) => Broken {
+                error,
+                unsent: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The body of an answer: polling it polls its connection, and its end hands the connection back.
+//!
+//! The guard of the exchange lives exactly as long as the exchange: to the end of the body, to its drop, or to the
+//! end of the upgraded connection.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use model::{Error, code};
+use parking_lot::Mutex;
+
+use super::{Terms, Upstream, connection::Connection, head};
+use crate::{
+    body::{Body, BodyError},
+    call::Upgrade,
+};
+
+/// A body that is still on its way.
+struct Reply<G> {
+    incoming: Incoming,
+    first: Option<Polled>,
+    exchange: Option<Exchange<G>>,
+    upstream: Arc<Upstream>,
+    terms: Terms,
+    silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Whether anything came since the timer of `silence` was set. Setting it anew for every frame would cost more
+    /// than the frame: so a silence is noticed after once to twice its limit.
+    heard: bool,
+}
+
+/// What ends with the body.
+struct Exchange<G> {
+    connection: Connection,
+    _guard: G,
+}
+
+type Polled = Option<Result<Frame<Bytes>, BodyError>>;
+
+/// Turns the head of an answer into the platform's response. A body that came with the head is taken at once.
+pub(super) async fn open<G: Send + Unpin + 'static>(
+    upstream: &Arc<Upstream>,
+    connection: Connection,
+    mut response: Response<Incoming>,
+    terms: Terms,
+    guard: G,
+) -> Response<Body> {
+    head::strip(&mut response);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade(connection, response, guard).await;
+    }
+    let (head, incoming) = response.into_parts();
+    let mut reply = Reply {
+        incoming,
+        first: None,
+        exchange: Some(Exchange {
+            connection,
+            _guard: guard,
+        }),
+        upstream: Arc::clone(upstream),
+        terms,
+        silence: None,
+        heard: false,
+    };
+    let polled = poll_fn(|cx| Poll::Ready(reply.step(cx))).await;
+    let body = match polled {
+        Poll::Ready(None) => Body::Empty,
+        Poll::Ready(Some(Ok(frame))) if reply.exchange.is_none() && frame.is_data() => {
+            frame.into_data().map_or(Body::Empty, Body::full)
+        }
+        Poll::Ready(frame) => {
+            reply.first = Some(frame);
+            Body::stream(reply)
+        }
+        Poll::Pending => Body::stream(reply),
+    };
+    Response::from_parts(head, body)
+}
+
+async fn upgrade(
+    connection: Connection,
+    mut response: Response<Incoming>,
+    guard: impl Send + 'static,
+) -> Response<Body> {
+    let upgraded = hyper::upgrade::on(&mut response);
+    connection.release(guard).await;
+    let mut response = response.map(|_| Body::Empty);
+    let upgraded = Upgrade(Arc::new(Mutex::new(Some(upgraded))));
+    response.extensions_mut().insert(upgraded);
+    response
+}
+
+impl<G> Reply<G> {
+    /// What there is now. Once it has ended or failed, the exchange is over.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(exchange) = &mut self.exchange
+        {
+            exchange.connection.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Err(error))) => {
+                self.exchange = None;
+                self.note(code::UPSTREAM_UNREACHABLE, "closed the connection in mid-body");
+                Poll::Ready(Some(Err(BodyError::Connection(error))))
+            }
+            Poll::Ready(None) => {
+                self.finish(cx);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.heard = true;
+                // Who knows the length stops asking after the last byte: then this is the end.
+                if self.incoming.is_end_stream() {
+                    self.finish(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    /// Keeps the connection when both sides are done with it.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        let Some(Exchange {
+            mut connection,
+            _guard,
+        }) = self.exchange.take()
+        else {
+            return;
+        };
+        connection.drive(cx);
+        if connection.is_reusable() {
+            self.upstream.keep(connection);
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (clock, limit) = (&self.upstream.clock, self.terms.body_idle);
+            let silence = self.silence.get_or_insert_with(|| {
+                self.heard = false;
+                let clock = clock.clone();
+                Box::pin(async move { clock.sleep(limit).await })
+            });
+            std::task::ready!(silence.as_mut().poll(cx));
+            self.silence = None;
+            if !self.heard {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn note(&self, code: model::Code, what: &str) {
+        let message = format!("{} {what}", self.upstream.origin);
+        self.terms.meter.fail(Error::new(code, message));
+    }
+}
+
+impl<G: Send + Unpin> http_body::Body for Reply<G> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(first);
+        }
+        if let Poll::Ready(polled) = this.step(cx) {
+            return Poll::Ready(polled);
+        }
+        if this.poll_silence(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.exchange = None;
+        this.note(code::WORKLOAD_TIMEOUT, "was silent for too long in mid-body");
+        Poll::Ready(Some(Err(BodyError::Idle)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.first {
+            None => self.incoming.size_hint(),
+            Some(Some(Ok(frame))) => {
+                let taken = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let rest = self.incoming.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + taken);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + taken);
+                }
+                hint
+            }
+            Some(_) => SizeHint::with_exact(0),
+        }
+    }
+}
