@@ -6,7 +6,10 @@
     reason = "a developer's tool: it measures real time and reads the real environment"
 )]
 
+mod demo;
 mod house;
+mod http;
+mod server;
 mod shell;
 mod test;
 mod tools;
@@ -26,6 +29,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the shop on real requests and prints what happened.
+    Demo(demo::Options),
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
     House(house::Options),
     /// Runs every check, in the order in which it fails fastest.
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let workspace = workspace::Workspace::here()?;
     match command {
+        Command::Demo(options) => demo::run(&workspace, &options),
         Command::House(options) => house::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
     }

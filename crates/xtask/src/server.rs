@@ -1,0 +1,187 @@
+//! A `tangelo serve` of our own: started, asked through its command line as a user would, and stopped.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    shell,
+    workspace::{Workspace, cargo},
+};
+
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running server.
+pub(crate) struct Server {
+    process: Child,
+    binary: PathBuf,
+    data: PathBuf,
+    pub(crate) addresses: Addresses,
+}
+
+/// Where it listens, as its first line of output says.
+#[derive(Debug, Clone, Deserialize, serde::Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) gateway: String,
+    pub(crate) control: String,
+    pub(crate) aws: String,
+    #[serde(default)]
+    pub(crate) mesh: String,
+}
+
+/// How to start it.
+pub(crate) struct Options<'a> {
+    pub(crate) binary: &'a Path,
+    /// Emptied first.
+    pub(crate) data: &'a Path,
+    pub(crate) secrets: Option<&'a Path>,
+    /// Prefer the addresses that are documented to free ones.
+    pub(crate) usual_ports: bool,
+}
+
+/// Builds the `tangelo` binary and says where it is.
+pub(crate) fn build(workspace: &Workspace, release: bool) -> anyhow::Result<PathBuf> {
+    let mut command = shell::command(
+        cargo(),
+        &["build", "--locked", "-p", "tangelo"],
+        &workspace.root,
+    );
+    if release {
+        command.arg("--release");
+    }
+    // Its output is for standard error: standard output may be one JSON object.
+    shell::run(command.stdout(std::io::stderr()))?;
+    let profile = if release { "release" } else { "debug" };
+    Ok(workspace.target.join(profile).join("tangelo"))
+}
+
+impl Server {
+    /// Starts it and waits until it says where it listens.
+    pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Self> {
+        let _ = fs::remove_dir_all(options.data);
+        fs::create_dir_all(options.data)?;
+        let port = |usual: u16| free_address(options.usual_ports, usual).to_string();
+        let mut command = Command::new(options.binary);
+        command
+            .arg("--data")
+            .arg(options.data)
+            .args([
+                "--json",
+                "serve",
+                "--gateway",
+                &port(8080),
+                "--control",
+                &port(8081),
+            ])
+            .args(["--aws", &port(4566)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Some(secrets) = options.secrets {
+            command.arg("--secrets").arg(secrets);
+        }
+        let mut process = command.spawn().context("tangelo does not start")?;
+        let output = process.stdout.take().context("its output was piped")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let addresses = serde_json::from_str(&line)
+            .with_context(|| format!("tangelo serve said {line:?} instead of its addresses"))?;
+        Ok(Self {
+            process,
+            binary: options.binary.to_owned(),
+            data: options.data.to_owned(),
+            addresses,
+        })
+    }
+
+    /// Runs `tangelo ARGUMENTS --json` against it.
+    pub(crate) fn tangelo(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = shell::output(&mut self.command(arguments))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("tangelo {} printed no JSON", arguments.join(" ")))
+    }
+
+    /// `tangelo ARGUMENTS --json` against it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("--data")
+            .arg(&self.data)
+            .arg("--json")
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The gateway's address.
+    pub(crate) fn gateway(&self) -> anyhow::Result<SocketAddr> {
+        let url = &self.addresses.gateway;
+        let host = url
+            .strip_prefix("http://")
+            .unwrap_or(url)
+            .trim_end_matches('/');
+        host.parse()
+            .with_context(|| format!("{url} is not an address"))
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until it ends by itself, as after Ctrl-C in the terminal, which it gets too.
+    pub(crate) fn wait(mut self) -> anyhow::Result<()> {
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Tells it to stop and waits for it.
+    ///
+    /// # Errors
+    /// When it does not stop in time or fails at it.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.pid().to_string();
+        shell::run(&mut shell::command(
+            "kill",
+            &["-TERM", &pid],
+            Path::new("."),
+        ))?;
+        let start = Instant::now();
+        loop {
+            match self.process.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("tangelo serve ended with {status}"),
+                None if start.elapsed() > STOPS_WITHIN => bail!("tangelo serve does not stop"),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    /// Also when a step before `stop` failed: nothing of ours is left running.
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// The usual port where it is wanted and free, else any.
+fn free_address(usual_ports: bool, usual: u16) -> SocketAddr {
+    let wanted = SocketAddr::from(([127, 0, 0, 1], usual));
+    if usual_ports && TcpListener::bind(wanted).is_ok() {
+        wanted
+    } else {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+}
