@@ -112,7 +112,7 @@ pub(super) struct Running {
     pub(super) run: Arc<Run>,
     guest: Option<BoxFuture<wasmtime::Result<()>>>,
     timeout: Option<BoxFuture<()>>,
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// What a guest is started with, inside its store.
@@ -132,7 +132,7 @@ impl Running {
             run: Arc::clone(run),
             guest: Some(Box::pin(drive(start))),
             timeout: None,
-            _place: place,
+            place: Some(place),
         }
     }
 
@@ -204,6 +204,7 @@ impl Running {
             tracing::error!(error = %fault::panicked(&self.run, &*panic), "cutting a guest off");
         }
         self.timeout = None;
+        self.place = None;
         self.run.flush_output();
         self.run.pool.in_flight.fetch_sub(1, Relaxed);
     }

@@ -2,3 +2,4 @@
 
 mod launcher;
 mod support;
+mod wasm;

@@ -1,0 +1,158 @@
+//! What a guest gets, and what comes back when nothing goes wrong.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use model::Event;
+use runtime::{Body, Input, LogStream};
+use serde_json::json;
+
+use super::platform::{Platform, request, text};
+
+#[tokio::test]
+async fn a_guest_answers_and_is_measured() {
+    let platform = Platform::new();
+    let first = platform.get("/hello").await;
+    let cold = first.meter.cold().expect("nothing was loaded before");
+    assert!(!cold.load.is_zero() && !cold.spawn.is_zero() && cold.wait.is_zero());
+    let response = first.response.expect("an answer");
+    assert_eq!(response.status(), 200);
+    // The guest has ended with its head: the body is whole, so that it gets a length.
+    assert_eq!(response.body().size_hint().exact(), Some(6));
+    assert_eq!(text(response).await, "hello\n");
+    assert!(!first.meter.cpu().is_zero());
+    assert!(first.meter.memory() >= 1 << 16, "{}", first.meter.memory());
+    let second = platform.get("/hello").await;
+    assert_eq!(second.meter.cold(), None);
+    assert_eq!(platform.pool.stats().starts, 2);
+    assert_eq!(platform.engine.stats().taken, 0);
+}
+
+#[tokio::test]
+async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
+    let platform = Platform::new();
+    let mut sent = request("PUT", "/request?a=1", Body::full("the body"));
+    sent.headers_mut()
+        .insert("x-own", "kept".parse().expect("a value"));
+    sent.headers_mut()
+        .insert("x-request-id", "theirs".parse().expect("a value"));
+    let seen = text(
+        platform
+            .input(Input::Http(sent))
+            .await
+            .response
+            .expect("an answer"),
+    )
+    .await;
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines[..3], ["Method::Put", "/request?a=1", "shop.example"]);
+    assert_eq!(lines.last(), Some(&"the body"));
+    assert!(lines.contains(&"x-own: kept"));
+    assert!(
+        lines.contains(&"traceparent: 00-00000000000000000000000000000abc-0000000000000def-01")
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("x-tangelo-deadline-ms: 59")),
+        "{seen}"
+    );
+    assert!(!seen.contains("theirs"));
+}
+
+#[tokio::test]
+async fn events_and_payloads_are_posts_to_the_root() {
+    let platform = Platform::new();
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "order.created", "data": {"n": 1}});
+    let event = Arc::new(Event::from_json(event).expect("an event"));
+    let seen = text(
+        platform
+            .input(Input::Event(event))
+            .await
+            .response
+            .expect("an answer"),
+    )
+    .await;
+    assert!(
+        seen.starts_with("Method::Post\n/\nbehaviours.internal\n"),
+        "{seen}"
+    );
+    assert!(
+        seen.contains("\nce-type: order.created\n") && seen.ends_with("\n{\"n\":1}"),
+        "{seen}"
+    );
+    let payload = Input::Payload(Bytes::from_static(b"[1]"));
+    let seen = text(platform.input(payload).await.response.expect("an answer")).await;
+    assert!(
+        seen.contains("\ncontent-type: application/json\n") && seen.ends_with("\n[1]"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn the_environment_is_the_manifests_and_the_platforms() {
+    let platform = Platform::with(|workload| {
+        workload
+            .env
+            .insert("ORDERS_URL".to_owned(), "http://elsewhere".to_owned());
+    });
+    let seen = platform.text("/environment").await;
+    assert_eq!(seen, "GREETING=hello\nORDERS_URL=http://orders.internal\n");
+}
+
+#[tokio::test]
+async fn output_becomes_the_lines_of_the_invocation() {
+    let platform = Platform::new();
+    let invocation = platform.invocation(std::time::Duration::from_secs(60));
+    let input = Input::Http(request("GET", "/print", Body::Empty));
+    let ran = platform.pool.invoke(Arc::clone(&invocation), input).await;
+    assert_eq!(text(ran.response.expect("an answer")).await, "printed\n");
+    let lines = platform.asked.lines.lock().clone();
+    let said: Vec<_> = lines.iter().map(|l| (l.stream, l.text.as_str())).collect();
+    let (out, err) = (LogStream::Stdout, LogStream::Stderr);
+    assert_eq!(
+        said,
+        [(out, "one"), (err, "two"), (out, "three, unfinished")]
+    );
+    assert!(lines.iter().all(|l| l.invocation == Some(invocation.id)));
+    assert!(
+        lines
+            .iter()
+            .all(|l| l.trace == Some(invocation.trace.trace))
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_cut_and_says_so() {
+    let platform = Platform::new();
+    assert_eq!(platform.text("/flood?5000").await, "flooded\n");
+    let lines = platform.asked.lines.lock().clone();
+    let bytes: usize = lines.iter().map(|l| l.text.len()).sum();
+    assert!(bytes < 2 << 20, "{bytes}");
+    let said = |text: &str| {
+        lines
+            .iter()
+            .any(|l| l.stream == LogStream::Platform && l.text.contains(text))
+    };
+    assert!(said("output is dropped from here on") && said("bytes of output were dropped"));
+}
+
+#[tokio::test]
+async fn a_guest_has_no_files_and_no_sockets() {
+    let platform = Platform::new();
+    assert_eq!(
+        platform.text("/inside").await,
+        "no file: true, no socket: true\n"
+    );
+}
+
+#[tokio::test]
+async fn identities_end_with_the_pool() {
+    let platform = Platform::new();
+    platform.pool.warm().await;
+    let instance = platform.pool.stats().instances[0].instance;
+    let asked = Arc::clone(&platform.asked);
+    drop(platform);
+    assert_eq!(*asked.left.lock(), [instance]);
+}

@@ -1,0 +1,152 @@
+//! What goes wrong in a guest is a coded error of its own request, and of no other.
+
+use std::time::Duration;
+
+use model::{ByteSize, Error, code};
+use runtime::{Body, BodyError, Input};
+
+use super::platform::{Platform, failure, request, text};
+
+#[tokio::test]
+async fn a_guest_that_never_yields_ends_at_its_deadline_and_starves_nobody() {
+    let platform = Platform::new();
+    platform.pool.ready().await.expect("it loads");
+    // One thread for both: the quick one is answered while the other spins.
+    let spin = platform.pool.invoke(
+        platform.invocation(Duration::from_millis(300)),
+        Input::Http(request("GET", "/spin?0", Body::Empty)),
+    );
+    let mut spin = Box::pin(spin);
+    let quick = tokio::select! {
+        biased;
+        _ = &mut spin => panic!("the quick request had to wait for the spinning one"),
+        quick = platform.text("/hello") => quick,
+    };
+    assert_eq!(quick, "hello\n");
+    let ran = spin.await;
+    let cpu = ran.meter.cpu();
+    assert_eq!(failure(ran).code, code::WORKLOAD_TIMEOUT);
+    assert!(cpu >= Duration::from_millis(30), "{cpu:?}");
+    assert_eq!(platform.engine.stats().taken, 0);
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_within_its_time_is_let_be() {
+    let platform = Platform::new();
+    let ran = platform.get("/spin?20").await;
+    assert_eq!(text(ran.response.expect("an answer")).await, "done\n");
+    assert!(
+        ran.meter.cpu() >= Duration::from_millis(5),
+        "{:?}",
+        ran.meter.cpu()
+    );
+}
+
+#[tokio::test]
+async fn a_guest_that_waits_ends_at_its_deadline() {
+    let platform = Platform::new();
+    platform.pool.ready().await.expect("it loads");
+    let ran = platform.pool.invoke(
+        platform.invocation(Duration::from_millis(50)),
+        Input::Http(request("GET", "/sleep?600000", Body::Empty)),
+    );
+    assert_eq!(failure(ran.await).code, code::WORKLOAD_TIMEOUT);
+}
+
+#[tokio::test]
+async fn memory_is_limited() {
+    let platform = Platform::with(|workload| workload.memory = ByteSize::mib(32));
+    assert_eq!(platform.text("/memory?10").await, "10\n");
+    let ran = platform.get("/memory?100").await;
+    let peak = ran.meter.memory();
+    assert!((16 << 20..=32 << 20).contains(&peak), "{peak}");
+    let error = failure(ran);
+    assert_eq!(error.code, code::GUEST_MEMORY);
+    assert_eq!(
+        error.message,
+        "`shop/behaviours` needed more than its 32MiB of memory"
+    );
+    assert_eq!(platform.text("/hello").await, "hello\n");
+    let tiny = Platform::with(|workload| workload.memory = ByteSize::kib(64));
+    assert_eq!(tiny.failure("/hello").await.code, code::GUEST_MEMORY);
+}
+
+#[tokio::test]
+async fn a_trap_is_an_error_with_a_backtrace_for_the_operator() {
+    let platform = Platform::new();
+    let error = platform.failure("/trap").await;
+    assert_eq!(error.code, code::GUEST_TRAPPED);
+    assert_eq!(
+        error.message,
+        "`shop/behaviours` trapped: wasm `unreachable` instruction executed"
+    );
+    let context = error.context.expect("a backtrace");
+    assert!(context.contains("behaviours"), "{context}");
+    assert!(
+        platform
+            .lines()
+            .iter()
+            .any(|line| line.contains("on purpose"))
+    );
+    assert_eq!(platform.text("/hello").await, "hello\n");
+    assert_eq!(platform.pool.stats().failures, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_response_says_why() {
+    let platform = Platform::new();
+    let check = async |path: &str, code, says: &str| {
+        let error: Error = platform.failure(path).await;
+        assert_eq!(error.code, code, "{path}: {error}");
+        assert!(error.message.contains(says), "{path}: {error}");
+    };
+    check("/silent", code::NO_RESPONSE, "without setting a response").await;
+    check(
+        "/refuse",
+        code::NO_RESPONSE,
+        "an error instead of a response",
+    )
+    .await;
+    check("/exit?0", code::NO_RESPONSE, "without setting a response").await;
+    check("/exit?1", code::GUEST_TRAPPED, "exited with status 1").await;
+    check("/abandon", code::NO_RESPONSE, "abandoned the body").await;
+    check("/informational", code::NO_RESPONSE, "informational status").await;
+}
+
+#[tokio::test]
+async fn a_trap_after_the_head_fails_the_body() {
+    let platform = Platform::new();
+    let ran = platform.get("/trap-late").await;
+    let response = ran.response.expect("the head was sent before");
+    let error = response.into_body().collect(ByteSize::mib(1)).await;
+    let Err(BodyError::Workload(error)) = error else {
+        panic!("the body has to fail: {error:?}");
+    };
+    assert_eq!(error.code, code::GUEST_TRAPPED);
+    assert_eq!(ran.meter.failure(), Some(&error));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_platform_is_caught_at_the_invocation() {
+    let platform = Platform::new();
+    let error = platform
+        .failure("/fetch?http://orders.internal/break")
+        .await;
+    assert_eq!(error.code, code::INTERNAL);
+    assert_eq!(platform.text("/hello").await, "hello\n");
+    assert_eq!(platform.engine.stats().taken, 0);
+}
+
+#[tokio::test]
+async fn a_request_body_that_fails_is_not_the_guests_failure() {
+    let platform = Platform::new();
+    let limit = ByteSize::kib(1);
+    let frames = [
+        Ok(http_body::Frame::data("some".into())),
+        Err(BodyError::TooLarge(limit)),
+    ];
+    let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+    let input = Input::Http(request("POST", "/count", Body::stream(body)));
+    let error = failure(platform.input(input).await);
+    assert_eq!(error.code, code::BODY_TOO_LARGE);
+}

@@ -1,0 +1,8 @@
+//! Wasm functions, with a real guest that is built here: `tests/guests/behaviours`.
+
+mod answers;
+mod components;
+mod faults;
+mod outbound;
+mod platform;
+mod streams;
