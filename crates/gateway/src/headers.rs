@@ -1,0 +1,183 @@
+//! Headers at the border: what belongs to one connection stays there, what only the platform may say is taken from
+//! clients, and who the client is gets written down.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+/// The request's id, as clients send and see it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Stable over all attempts of the same work.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Whom a `before:` workload found to be acting.
+pub const PRINCIPAL: HeaderName = HeaderName::from_static("x-tangelo-principal");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const PLATFORM_PREFIX: &str = "x-tangelo-";
+/// The longest request id or idempotency key that is taken from a client, in bytes.
+const MAX_ID: usize = 128;
+
+/// Takes off what concerns only the client's connection (RFC 9110 §7.6.1), and what only the platform may say.
+/// A WebSocket handshake keeps its `Connection: upgrade` and `Upgrade: websocket`.
+pub fn enter(headers: &mut HeaderMap) {
+    let websocket = is_websocket(headers);
+    let platform = headers.keys().filter(|name| name.as_str().starts_with(PLATFORM_PREFIX));
+    let doomed: Vec<_> = platform.cloned().collect();
+    doomed.into_iter().for_each(|name| drop(headers.remove(name)));
+    remove_hop_by_hop(headers);
+    if websocket {
+        keep_websocket(headers);
+    }
+}
+
+/// Takes off what concerns only the workload's connection. An accepted WebSocket handshake keeps its upgrade.
+pub fn leave(headers: &mut HeaderMap, switching: bool) {
+    let websocket = switching && is_websocket(headers);
+    remove_hop_by_hop(headers);
+    if websocket {
+        keep_websocket(headers);
+    }
+}
+
+/// Whether these are the headers of a WebSocket handshake (RFC 6455 §4.1).
+#[must_use]
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    upgrade && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The id that the client gave its request, when it is one: up to 128 visible ASCII characters that need no quoting
+/// anywhere.
+#[must_use]
+pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(REQUEST_ID).filter(|value| is_plain(value.as_bytes())).cloned()
+}
+
+/// The idempotency key that the client gave, when it is one.
+#[must_use]
+pub fn idempotency_key(headers: &HeaderMap) -> Option<&str> {
+    let key = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    let visible = |b: u8| b.is_ascii_graphic() || b == b' ';
+    (!key.is_empty() && key.len() <= MAX_ID && key.bytes().all(visible)).then_some(key)
+}
+
+fn is_plain(text: &[u8]) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@~|#".contains(b);
+    !text.is_empty() && text.len() <= MAX_ID && text.iter().all(plain)
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = if headers.contains_key(CONNECTION) {
+        connection_options(headers).filter_map(|option| option.parse().ok()).filter(may_be_listed).collect()
+    } else {
+        Vec::new()
+    };
+    let fixed = headers.keys().filter(|name| is_hop_by_hop(name));
+    let doomed: Vec<_> = fixed.cloned().chain(listed).collect();
+    doomed.into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// The names that `Connection` lists.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// A client may not have the headers that frame and address its request taken off by listing them.
+fn may_be_listed(name: &HeaderName) -> bool {
+    *name != HOST && *name != CONTENT_LENGTH
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HTTP2_SETTINGS,
+    ]
+    .contains(name)
+}
+
+fn keep_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            let name: HeaderName = name.parse().expect("is a name");
+            (name, HeaderValue::from_str(value).expect("is a value"))
+        };
+        let mut headers = HeaderMap::new();
+        pairs.iter().map(pair).for_each(|(name, value)| drop(headers.append(name, value)));
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_headers_stay_on_their_connection() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-Secret-Hop"),
+            ("connection", "host,content-length"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAA"),
+            ("x-secret-hop", "1"),
+            ("host", "h"),
+            ("content-length", "3"),
+            ("accept", "*/*"),
+            ("x-tangelo-principal", "root"),
+            ("x-tangelo-deadline-ms", "9"),
+        ]);
+        enter(&mut headers);
+        assert_eq!(names(&headers), ["accept", "content-length", "host"]);
+    }
+
+    #[test]
+    fn a_websocket_handshake_keeps_its_upgrade() {
+        let handshake = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket"), ("sec-websocket-key", "k")];
+        let mut headers = map(&handshake);
+        enter(&mut headers);
+        assert_eq!(names(&headers), ["connection", "sec-websocket-key", "upgrade"]);
+        assert!(is_websocket(&headers));
+        let mut refused = headers.clone();
+        leave(&mut refused, false);
+        assert_eq!(names(&refused), ["sec-websocket-key"]);
+        leave(&mut headers, true);
+        assert!(is_websocket(&headers));
+        assert!(!is_websocket(&map(&[("upgrade", "websocket")])), "an upgrade that `Connection` does not list");
+    }
+
+    #[test]
+    fn ids_of_clients_are_taken_when_they_are_harmless() {
+        let id = |value: &str| client_request_id(&map(&[("x-request-id", value)])).is_some();
+        assert!(id("7f9c-11") && id("Root=1-abc/def") && id(&"a".repeat(128)));
+        for bad in ["", "a b", "a\"b", "<x>", "a,b", &"a".repeat(129)] {
+            assert!(!id(bad), "{bad}");
+        }
+        assert_eq!(idempotency_key(&map(&[("idempotency-key", "order 7")])), Some("order 7"));
+        assert_eq!(idempotency_key(&map(&[("idempotency-key", "")])), None);
+    }
+}
