@@ -41,7 +41,9 @@ impl Guest {
         store.limiter(|guest| guest);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            store.data().run().on_tick()?;
+            if !store.data().run().on_tick()? {
+                return Ok(UpdateDeadline::Continue(1));
+            }
             // Tokio's own yield lets the thread look at its sockets before it comes back here.
             Ok(UpdateDeadline::YieldCustom(
                 1,

@@ -50,7 +50,10 @@ pub(super) struct Run {
     /// The body of the request failed: what the guest makes of that is not its own failure.
     pub(super) request_failed: OnceLock<Error>,
     head: Mutex<Option<Head>>,
+    /// The epoch moved in this turn.
     ticked: AtomicBool,
+    /// It used up a turn.
+    long: AtomicBool,
 }
 
 impl Run {
@@ -70,6 +73,7 @@ impl Run {
             request_failed: OnceLock::new(),
             head: Mutex::new(None),
             ticked: AtomicBool::new(false),
+            long: AtomicBool::new(false),
         })
     }
 
@@ -78,13 +82,18 @@ impl Run {
         *self.head.lock() = Some(head);
     }
 
-    /// The guest's turn is over: an error ends it for good.
-    pub(super) fn on_tick(&self) -> Result<(), Overdue> {
-        self.ticked.store(true, Relaxed);
+    /// The epoch moved while the guest worked: says whether its turn is over. An error ends it for good.
+    ///
+    /// The first tick may come right after the guest began, so that a turn has two: one to two milliseconds.
+    pub(super) fn on_tick(&self) -> Result<bool, Overdue> {
         if self.left().is_zero() {
             return Err(Overdue);
         }
-        Ok(())
+        let over = self.ticked.swap(true, Relaxed);
+        if over {
+            self.long.store(true, Relaxed);
+        }
+        Ok(over)
     }
 
     /// Time until the deadline.
@@ -160,7 +169,8 @@ impl Running {
         let polled = {
             let run = &*self.run;
             let _working = run.pool.engine.ticker.enter();
-            let exact = run.ticked.load(Relaxed);
+            run.ticked.store(false, Relaxed);
+            let exact = run.long.load(Relaxed);
             let before = run.cpu_clock(exact);
             let polled = catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(cx)));
             run.meter

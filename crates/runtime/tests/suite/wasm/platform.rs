@@ -17,7 +17,7 @@ use model::{
 };
 use parking_lot::Mutex;
 use runtime::{
-    Body, Caller, Context, Host, Input, LogLine, Meter, Presence, Ran, Spec,
+    Body, Caller, Context, Host, Input, LogLine, Presence, Ran, Spec,
     host::BoxFuture,
     wasm::{Engine, Options, Pool},
 };
@@ -64,7 +64,6 @@ pub(crate) struct Platform {
     pub(crate) engine: Arc<Engine>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) spec: Spec,
-    pub(crate) context: Arc<Context>,
     clock: Clock,
     ids: Ids,
     _fixture: Fixture,
@@ -122,7 +121,6 @@ impl Platform {
             engine,
             pool,
             spec,
-            context,
             clock,
             ids,
             _fixture: fixture,
@@ -204,11 +202,6 @@ pub(crate) fn request(method: &str, path: &str, body: Body) -> Request<Body> {
         .header("host", "shop.example")
         .body(body)
         .expect("a request")
-}
-
-/// What is shared between a meter and whoever waits for it to be final.
-pub(crate) fn peak(meter: &Meter) -> u64 {
-    meter.memory()
 }
 
 fn workload(component: &str) -> Workload {

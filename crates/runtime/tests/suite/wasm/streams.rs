@@ -10,7 +10,7 @@ use model::ByteSize;
 use runtime::{Body, BodyError, Input};
 use tokio::sync::mpsc;
 
-use super::platform::{Platform, peak, request, text};
+use super::platform::{Platform, request, text};
 
 #[tokio::test]
 async fn an_echo_answers_before_the_request_has_ended() {
@@ -45,7 +45,7 @@ async fn large_bodies_pass_through_little_memory() {
         total += frame.expect("whole").into_data().expect("data").len() as u64;
     }
     assert_eq!(total, SIZE);
-    assert!(peak(&ran.meter) < 8 << 20, "{}", peak(&ran.meter));
+    assert!(ran.meter.memory() < 8 << 20, "{}", ran.meter.memory());
     let chunk = Bytes::from(vec![7; 64 << 10]);
     let frames = (0..SIZE / chunk.len() as u64).map(move |_| Ok(Frame::data(chunk.clone())));
     let body = Body::stream(StreamBody::new(stream::iter(frames)));
@@ -56,7 +56,7 @@ async fn large_bodies_pass_through_little_memory() {
         text(ran.response.expect("an answer")).await,
         format!("{SIZE}\n")
     );
-    assert!(peak(&ran.meter) < 8 << 20, "{}", peak(&ran.meter));
+    assert!(ran.meter.memory() < 8 << 20, "{}", ran.meter.memory());
 }
 
 #[tokio::test]
