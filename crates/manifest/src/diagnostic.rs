@@ -1,5 +1,7 @@
 //! What is wrong in a manifest, and where.
 
+use std::sync::Arc;
+
 use model::Code;
 use serde::Serialize;
 
@@ -34,6 +36,8 @@ pub struct Span {
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
+    /// The file that it is about.
+    pub file: Arc<str>,
     /// Its stable code.
     pub code: Code,
     /// What is wrong, in one line.

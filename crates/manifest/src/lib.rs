@@ -52,10 +52,10 @@ impl Parsed {
     }
 }
 
-/// Reads a manifest. `limits` bound its size, its depth and what it may ask for.
+/// Reads a manifest. Diagnostics name the file `file_name`; `limits` bound its size, its depth and what it may ask for.
 #[must_use]
-pub fn parse(text: &str, limits: &Limits) -> Parsed {
-    let mut reader = reader::Reader::new(text, *limits);
+pub fn parse(text: &str, file_name: &str, limits: &Limits) -> Parsed {
+    let mut reader = reader::Reader::new(text, file_name, *limits);
     let draft = tree::parse(&mut reader).map(|root| app::read(&mut reader, &root));
     let artifacts = draft.as_ref().map_or_else(Vec::new, artifacts::list);
     if let Some(draft) = &draft {

@@ -31,9 +31,10 @@ pub(crate) struct Fields<'n> {
 }
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(text: &'t str, limits: Limits) -> Self {
+    pub(crate) fn new(text: &'t str, file_name: &str, limits: Limits) -> Self {
         let dropped = Diagnostic {
             severity: Severity::Error,
+            file: file_name.into(),
             code: code::MANIFEST_INVALID,
             message: String::new(),
             expected: None,
@@ -79,6 +80,7 @@ impl<'t> Reader<'t> {
         }
         self.noted.push(Diagnostic {
             severity,
+            file: self.dropped.file.clone(),
             code,
             message,
             expected: None,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const SHOP: &str = include_str!("shop.yaml");
 
 fn bounded(text: &str) -> Parsed {
-    let parsed = parse(text, &Limits::default());
+    let parsed = parse(text, "tangelo.yaml", &Limits::default());
     assert!(parsed.diagnostics.len() <= MAX_DIAGNOSTICS);
     for diagnostic in &parsed.diagnostics {
         let span = diagnostic.span;

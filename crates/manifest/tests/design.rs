@@ -10,7 +10,7 @@ use serde_json::json;
 const SHOP: &str = include_str!("shop.yaml");
 
 fn parsed(text: &str) -> Parsed {
-    parse(text, &Limits::default())
+    parse(text, "tangelo.yaml", &Limits::default())
 }
 
 #[track_caller]

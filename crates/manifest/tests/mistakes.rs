@@ -5,7 +5,7 @@ use model::Limits;
 
 /// The diagnostics of a manifest, rendered.
 fn told(text: &str) -> String {
-    let parsed = parse(text, &Limits::default());
+    let parsed = parse(text, "tangelo.yaml", &Limits::default());
     assert_eq!(parsed.app.is_none(), parsed.has_errors());
     render(&parsed.diagnostics, text, "tangelo.yaml")
 }
@@ -15,7 +15,7 @@ fn messages(workload: &str) -> Vec<String> {
     let text = format!(
         "app: one\nworkloads:\n  other: {{as: service, run: {{process: {{command: [./a]}}}}}}\n  it: {workload}\n"
     );
-    let parsed = parse(&text, &Limits::default());
+    let parsed = parse(&text, "tangelo.yaml", &Limits::default());
     parsed.diagnostics.into_iter().map(|d| d.message).collect()
 }
 
@@ -98,7 +98,7 @@ workloads:
     timeout: 1s
     calls: [stock]
 ";
-    let parsed = parse(text, &Limits::default());
+    let parsed = parse(text, "tangelo.yaml", &Limits::default());
     assert!(parsed.app.is_some());
     assert!(
         parsed
