@@ -1,0 +1,262 @@
+//! The Runtime API server of one instance: a listener on loopback, and a task per connection that reads requests
+//! and tells the instance. Answers to `next` are not written here: whoever has the work writes them (`invoke`).
+
+use std::{io, net::Ipv4Addr, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use model::{ByteSize, Clock};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{
+    conn::Conn,
+    instance::{Answer, Instance},
+    protocol::{self, Call, Refusal},
+    wire::{self, Chunks, Framing, Head},
+};
+use crate::launcher::Exit;
+
+/// Connections that one instance may hold at the same time; further ones wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 16;
+/// The largest error object: beyond it, the rest is not read and the connection ends.
+const MAX_ERROR: ByteSize = ByteSize::mib(1);
+/// How much of a reply that is too large is read before the client gets its 413, so that it sees the answer.
+const MAX_DISCARDED: u64 = 256 << 20;
+/// How long the end of a process waits for what it had sent before.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A listener for one instance.
+pub(crate) async fn listen() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
+}
+
+/// Serves an instance until its process has ended, and all that it had sent is read.
+pub(crate) async fn serve(
+    instance: &Arc<Instance>,
+    listener: TcpListener,
+    clock: &Clock,
+    exited: impl Future<Output = Exit>,
+) -> Exit {
+    let mut connections = JoinSet::new();
+    let mut talk = |stream: TcpStream, connections: &mut JoinSet<()>| {
+        let connection = Conversation {
+            conn: Arc::new(Conn::new(stream)),
+            instance: Arc::clone(instance),
+            clock: clock.clone(),
+            input: BytesMut::new(),
+        };
+        connections.spawn(connection.run());
+    };
+    let follow = instance.logs.follow().fuse();
+    tokio::pin!(exited, follow);
+    let exit = loop {
+        tokio::select! {
+            exit = &mut exited => break exit,
+            () = &mut follow => {}
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => talk(stream, &mut connections),
+                // Out of descriptors, most likely: others will be closed.
+                Err(_) => clock.sleep(LAST_WORDS / 10).await,
+            },
+        }
+    };
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        talk(stream, &mut connections);
+    }
+    let last_words = async {
+        while connections.join_next().await.is_some() {}
+        if !futures_util::future::FusedFuture::is_terminated(&follow) {
+            follow.await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    exit
+}
+
+/// One connection, while requests come on it.
+struct Conversation {
+    conn: Arc<Conn>,
+    instance: Arc<Instance>,
+    clock: Clock,
+    input: BytesMut,
+}
+
+/// Why a conversation ends; none of these is anybody's fault that could be told.
+enum End {
+    /// The client closed the connection, or it broke.
+    Closed,
+    /// It was told that its last request was the last.
+    Refused,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+/// A body, read to its end.
+enum Body {
+    Whole(Bytes, Option<String>),
+    TooLarge,
+}
+
+impl Conversation {
+    async fn run(mut self) {
+        while self.turn().await.is_ok() {}
+        self.instance.hung_up(&self.conn);
+    }
+
+    /// One request and its answer.
+    async fn turn(&mut self) -> Result<(), End> {
+        let head = self.head().await?;
+        let call = match Call::of(&head) {
+            Ok(call) => call,
+            Err(refusal) => return self.refuse(refusal).await,
+        };
+        if call == Call::Next {
+            return match self.instance.next(&self.conn, self.clock.now()) {
+                Ok(()) => Ok(()),
+                Err(refusal) => self.refuse(refusal).await,
+            };
+        }
+        if head.expects_continue {
+            self.conn.answer(protocol::CONTINUE).await?;
+        }
+        let limit = match &call {
+            Call::Response(_) => self.instance.reply_limit,
+            _ => MAX_ERROR,
+        };
+        let body = self.body(head.framing, limit).await?;
+        match self.take(call, body, head.error_type) {
+            Ok(()) if head.closes => {
+                self.conn.answer(protocol::ACCEPTED).await?;
+                Err(End::Refused)
+            }
+            // The client has sent its next request already: it reads both answers at once.
+            Ok(()) if !self.input.is_empty() => {
+                self.conn.hold(&protocol::ACCEPTED);
+                Ok(())
+            }
+            Ok(()) => Ok(self.conn.answer(protocol::ACCEPTED).await?),
+            Err(refusal) => {
+                self.conn.answer(refusal.response(head.closes)).await?;
+                if head.closes { Err(End::Refused) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Tells the instance; what is refused was read, so that the connection can go on.
+    fn take(&self, call: Call, body: Body, error_type: Option<String>) -> Result<(), Refusal> {
+        match (call, body) {
+            (Call::Next, _) => Ok(()),
+            (Call::Response(id), Body::TooLarge) => {
+                self.instance.answer(&id, Answer::TooLarge)?;
+                Err(Refusal::TooLarge)
+            }
+            // That the handler failed counts for more than what it said of it.
+            (Call::Error(id), Body::TooLarge) => {
+                self.instance.answer(&id, Answer::Error(Bytes::new(), error_type))
+            }
+            (Call::InitError, Body::TooLarge) => self.instance.init_error(Bytes::new(), error_type),
+            (Call::Response(id), Body::Whole(body, None)) => {
+                self.instance.answer(&id, Answer::Reply(body))
+            }
+            // The handler failed while its reply was streamed: the trailer says so.
+            (Call::Response(id), Body::Whole(_, Some(late))) => {
+                self.instance.answer(&id, Answer::Error(Bytes::new(), Some(late)))
+            }
+            (Call::Error(id), Body::Whole(body, _)) => {
+                self.instance.answer(&id, Answer::Error(body, error_type))
+            }
+            (Call::InitError, Body::Whole(body, _)) => self.instance.init_error(body, error_type),
+        }
+    }
+
+    /// Refuses a request whose body was not read: the connection cannot go on.
+    async fn refuse(&self, refusal: Refusal) -> Result<(), End> {
+        self.conn.answer(refusal.response(true)).await?;
+        Err(End::Refused)
+    }
+
+    async fn head(&mut self) -> Result<Head, End> {
+        loop {
+            match wire::take_head(&mut self.input) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => self.more().await?,
+                Err(_) => return Err(self.malformed().await),
+            }
+        }
+    }
+
+    async fn body(&mut self, framing: Framing, limit: ByteSize) -> Result<Body, End> {
+        match framing {
+            Framing::Length(length) if length > limit.0 => self.discard(length).await,
+            Framing::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                while self.input.len() < length {
+                    self.input.reserve((length - self.input.len()).min(1 << 20));
+                    self.more().await?;
+                }
+                Ok(Body::Whole(self.input.split_to(length).freeze(), None))
+            }
+            Framing::Chunked => self.chunked(limit).await,
+        }
+    }
+
+    async fn chunked(&mut self, limit: ByteSize) -> Result<Body, End> {
+        let (mut chunks, mut body, mut length) = (Chunks::default(), BytesMut::new(), 0);
+        loop {
+            let before = body.len();
+            match chunks.take(&mut self.input, &mut body) {
+                Ok(true) if length + (body.len() - before) as u64 > limit.0 => return Ok(Body::TooLarge),
+                Ok(true) => return Ok(Body::Whole(body.freeze(), chunks.error_type)),
+                Ok(false) => {}
+                Err(_) => return Err(self.malformed().await),
+            }
+            length += (body.len() - before) as u64;
+            if length > MAX_DISCARDED {
+                return Err(self.malformed().await);
+            }
+            if length > limit.0 {
+                body.clear();
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn discard(&mut self, length: u64) -> Result<Body, End> {
+        if length > MAX_DISCARDED {
+            return Err(self.malformed().await);
+        }
+        let mut left = length;
+        loop {
+            let taken = left.min(self.input.len() as u64);
+            let _ = self.input.split_to(usize::try_from(taken).unwrap_or(usize::MAX));
+            left -= taken;
+            if left == 0 {
+                return Ok(Body::TooLarge);
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn malformed(&self) -> End {
+        let _ = self.conn.answer(protocol::BAD_REQUEST).await;
+        End::Refused
+    }
+
+    async fn more(&mut self) -> Result<(), End> {
+        if self.input.capacity() - self.input.len() < 512 {
+            self.input.reserve(4096);
+        }
+        match self.conn.read(&mut self.input).await? {
+            0 => Err(End::Closed),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The bootstraps that Tangelo ships, written out once per content so that an upgrade never mixes versions.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use model::app::LambdaRuntime;
+use sha2::{Digest, Sha256};
+
+/// Python's: needs nothing but the standard library.
+const PYTHON: (&str, &str) = ("bootstrap.py", include_str!("bootstrap.py"));
+/// Node's: CommonJS, because that starts faster; handlers may be either.
+const NODE: (&str, &str) = ("bootstrap.cjs", include_str!("bootstrap.cjs"));
+
+/// Where the bootstrap of `runtime` is, written there if it is not; `None` for `provided`, which brings its own.
+///
+/// # Errors
+/// When `cache` cannot be written.
+pub(crate) fn install(runtime: LambdaRuntime, cache: &Path) -> io::Result<Option<PathBuf>> {
+    let (name, content) = match runtime {
+        LambdaRuntime::Python3 => PYTHON,
+        LambdaRuntime::Nodejs => NODE,
+        LambdaRuntime::Provided => return Ok(None),
+    };
+    let hash = hex::encode(&Sha256::digest(content)[..8]);
+    let folder = cache.join("bootstraps").join(hash);
+    let path = folder.join(name);
+    if fs::read_to_string(&path).ok().as_deref() != Some(content) {
+        fs::create_dir_all(&folder)?;
+        // Renamed into place: another pool may be starting an instance from it.
+        let fresh = folder.join(format!("{name}.{}", std::process::id()));
+        fs::write(&fresh, content)?;
+        fs::rename(&fresh, &path)?;
+    }
+    Ok(Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bootstrap_is_written_once_and_repaired() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let path = install(LambdaRuntime::Python3, cache.path()).expect("is written").expect("has one");
+        fs::write(&path, "broken").expect("can be written");
+        assert_eq!(install(LambdaRuntime::Python3, cache.path()).expect("is written"), Some(path.clone()));
+        assert_eq!(fs::read_to_string(&path).expect("is there"), PYTHON.1);
+        assert_eq!(install(LambdaRuntime::Provided, cache.path()).expect("nothing to do"), None);
+    }
+}

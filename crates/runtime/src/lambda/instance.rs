@@ -1,0 +1,251 @@
+//! One instance as the Runtime API sees it: a process that asks for work, gets it, and answers.
+//!
+//! It works on one invocation at a time. Every change of its stage happens under one lock; telling others of it
+//! (the caller, the pool) happens after that lock is free.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use model::{ByteSize, Invocation, InvocationId, Time};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{
+    conn::Conn,
+    gauge::Gauge,
+    logs::Logs,
+    pool::Pool,
+    protocol::Refusal,
+};
+use crate::{
+    host::Presence,
+    launcher::{Child, Exit},
+    pool::{InstanceStat, InstanceState},
+};
+
+/// A process and what it is doing.
+pub(crate) struct Instance {
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) since: Time,
+    pub(crate) pid: u32,
+    pub(crate) logs: Logs,
+    pub(crate) gauge: Gauge,
+    /// The largest reply it may give.
+    pub(crate) reply_limit: ByteSize,
+    pool: Weak<Pool>,
+    child: Mutex<Option<Child>>,
+    stage: Mutex<Stage>,
+}
+
+/// What an instance is made of.
+pub(crate) struct Parts {
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) since: Time,
+    pub(crate) logs: Logs,
+    pub(crate) reply_limit: ByteSize,
+    pub(crate) pool: Weak<Pool>,
+    pub(crate) child: Child,
+    pub(crate) ready: oneshot::Sender<Result<(), InitFailure>>,
+}
+
+enum Stage {
+    /// It has not asked for work yet.
+    Init(oneshot::Sender<Result<(), InitFailure>>),
+    /// It waits for work on this connection.
+    Idle(Arc<Conn>, Time),
+    /// It works.
+    Busy(Work),
+    /// It does not ask for work now: it has answered this invocation and not yet asked for more, or hung up.
+    Silent(Option<InvocationId>),
+    /// It is gone, or about to be.
+    Gone,
+}
+
+/// What it works on, and who waits for that.
+pub(crate) struct Work {
+    pub(crate) invocation: Arc<Invocation>,
+    /// The invocation's id as the client writes it.
+    pub(crate) id: String,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The handler replied.
+    Reply(Bytes),
+    /// The handler failed: the error object and the type that the client named.
+    Error(Bytes, Option<String>),
+    /// The handler's reply was too large.
+    TooLarge,
+    /// The process ended; `None` when it is not known how.
+    Died(Option<Exit>),
+}
+
+/// Why an instance did not become ready.
+#[derive(Debug)]
+pub(crate) enum InitFailure {
+    /// The client reported this error object.
+    Reported(Bytes, Option<String>),
+    /// The process ended.
+    Exited(Option<Exit>),
+}
+
+impl Instance {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            presence: parts.presence,
+            since: parts.since,
+            pid: parts.child.pid,
+            gauge: Gauge::new(parts.child.pid),
+            logs: parts.logs,
+            reply_limit: parts.reply_limit,
+            pool: parts.pool,
+            child: Mutex::new(Some(parts.child)),
+            stage: Mutex::new(Stage::Init(parts.ready)),
+        }
+    }
+
+    /// Gives it work; `None` when it does not wait for any (its connection broke, or it is gone).
+    pub(crate) fn begin(&self, work: Work) -> Option<Arc<Conn>> {
+        let mut stage = self.stage.lock();
+        let Stage::Idle(conn, _) = &*stage else {
+            return None;
+        };
+        let conn = Arc::clone(conn);
+        self.presence.begin(Arc::clone(&work.invocation));
+        self.logs.begin(work.invocation.id, work.invocation.trace.trace);
+        *stage = Stage::Busy(work);
+        Some(conn)
+    }
+
+    /// The client asks for work on `conn`; `now` is when.
+    pub(crate) fn next(self: &Arc<Self>, conn: &Arc<Conn>, now: Time) -> Result<(), Refusal> {
+        let mut stage = self.stage.lock();
+        let before = match &*stage {
+            Stage::Busy(_) | Stage::Gone => return Err(Refusal::InvalidStateTransition),
+            _ => std::mem::replace(&mut *stage, Stage::Idle(Arc::clone(conn), now)),
+        };
+        drop(stage);
+        match before {
+            Stage::Init(ready) => {
+                self.logs.end();
+                drop(ready.send(Ok(())));
+            }
+            Stage::Silent(worked_on) => {
+                self.logs.end();
+                worked_on.map(|id| self.presence.end(id));
+                if let Some(pool) = self.pool.upgrade() {
+                    pool.offer(Arc::clone(self), None);
+                }
+            }
+            // Asked again on another connection: the pool has it as idle already.
+            Stage::Idle(..) | Stage::Busy(_) | Stage::Gone => {}
+        }
+        Ok(())
+    }
+
+    /// The client closed the connection on which it asked for work: until it asks again, there is no giving it any.
+    pub(crate) fn hung_up(&self, conn: &Arc<Conn>) {
+        let mut stage = self.stage.lock();
+        if !matches!(&*stage, Stage::Idle(idle, _) if Arc::ptr_eq(idle, conn)) {
+            return;
+        }
+        *stage = Stage::Silent(None);
+        drop(stage);
+        if let Some(pool) = self.pool.upgrade() {
+            pool.withdraw(self);
+        }
+    }
+
+    /// The client answers the invocation `id`.
+    pub(crate) fn answer(self: &Arc<Self>, id: &str, answer: Answer) -> Result<(), Refusal> {
+        let mut stage = self.stage.lock();
+        let invocation = match &*stage {
+            Stage::Busy(work) if work.id == id => work.invocation.id,
+            Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
+            _ => return Err(Refusal::InvalidRequestId),
+        };
+        let before = std::mem::replace(&mut *stage, Stage::Silent(Some(invocation)));
+        drop(stage);
+        self.logs.catch_up();
+        if let Some(pool) = self.pool.upgrade() {
+            pool.answered(self);
+        }
+        if let Stage::Busy(work) = before {
+            drop(work.answer.send(answer));
+        }
+        Ok(())
+    }
+
+    /// The client reports that the handler could not be loaded.
+    pub(crate) fn init_error(&self, body: Bytes, error_type: Option<String>) -> Result<(), Refusal> {
+        let mut stage = self.stage.lock();
+        if !matches!(&*stage, Stage::Init(_)) {
+            return Err(Refusal::InvalidStateTransition);
+        }
+        let before = std::mem::replace(&mut *stage, Stage::Gone);
+        drop(stage);
+        self.logs.catch_up();
+        if let Stage::Init(ready) = before {
+            drop(ready.send(Err(InitFailure::Reported(body, error_type))));
+        }
+        Ok(())
+    }
+
+    /// Kills its processes. Who waits for its answer is told nothing: that is for whoever kills it to say.
+    pub(crate) fn kill(&self) {
+        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
+        self.end_presence(&before);
+        let child = self.child.lock().take();
+        drop(child);
+    }
+
+    /// Its process has ended. True when nobody had asked for that.
+    pub(crate) fn died(&self, exit: Exit) -> bool {
+        self.logs.catch_up();
+        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
+        self.end_presence(&before);
+        drop(self.child.lock().take());
+        match before {
+            Stage::Gone => return false,
+            Stage::Init(ready) => drop(ready.send(Err(InitFailure::Exited(Some(exit))))),
+            Stage::Busy(work) => drop(work.answer.send(Answer::Died(Some(exit)))),
+            Stage::Idle(..) | Stage::Silent(_) => {}
+        }
+        true
+    }
+
+    fn end_presence(&self, stage: &Stage) {
+        match stage {
+            Stage::Busy(work) => self.presence.end(work.invocation.id),
+            Stage::Silent(Some(id)) => self.presence.end(*id),
+            _ => {}
+        }
+    }
+
+    /// Since when it has nothing to do, if it has nothing to do.
+    pub(crate) fn idle_since(&self) -> Option<Time> {
+        match &*self.stage.lock() {
+            Stage::Idle(_, since) => Some(*since),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn stat(&self) -> InstanceStat {
+        let state = match &*self.stage.lock() {
+            Stage::Init(_) => InstanceState::Starting,
+            Stage::Idle(..) | Stage::Silent(_) => InstanceState::Idle,
+            Stage::Busy(_) => InstanceState::Busy,
+            Stage::Gone => InstanceState::Draining,
+        };
+        InstanceStat {
+            instance: self.presence.instance,
+            state,
+            pid: Some(self.pid),
+            since: self.since,
+            in_flight: u32::from(state == InstanceState::Busy),
+            memory: self.gauge.read().map_or(0, |used| used.memory),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One call of a Lambda workload: payload in, an instance, the run, the reply.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use model::{ByteSize, Error, Invocation, Trigger, code};
+
+use super::{
+    instance::Instance,
+    payload::{self, eventbridge, http_event},
+    pool::Pool,
+    protocol::{self, Metadata},
+    reply::{self, Ended, Facts, Kind},
+    run::Run,
+    start::StartFailure,
+};
+use crate::{
+    body::{Body, BodyError},
+    call::{Input, Meter, Ran},
+};
+
+impl Pool {
+    /// Runs one invocation: waits for an instance, hands over the payload, and gives back the whole answer.
+    pub async fn invoke(self: &Arc<Self>, invocation: Arc<Invocation>, input: Input) -> Ran {
+        let meter = Arc::new(Meter::default());
+        let response = Box::pin(self.answer(&invocation, input, &meter)).await;
+        Ran { response, meter }
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        invocation: &Arc<Invocation>,
+        input: Input,
+        meter: &Meter,
+    ) -> Result<Response<Body>, Error> {
+        let kind = match &input {
+            Input::Http(_) => Kind::Http,
+            Input::Event(_) => Kind::Event,
+            Input::Payload(_) => Kind::Payload,
+        };
+        let limit = self.context.limits.sync_payload;
+        let facts = Facts { kind, spec: &self.spec, id: invocation.id, limit };
+        let payload = self.payload(input, invocation).await?;
+        if payload.len() as u64 > limit.0 {
+            return Err(too_large(limit));
+        }
+        let (instance, mut run) = match self.begin(invocation, payload, kind, meter).await {
+            Ok(begun) => begun,
+            Err(failure) => return reply::not_started(&failure, &facts),
+        };
+        let clock = &self.context.clock;
+        let began = clock.monotonic();
+        let ended = match run.answer(invocation.deadline).await {
+            Some(answer) => Ended::Answered(answer),
+            None => {
+                instance.logs.catch_up();
+                Ended::TimedOut((clock.monotonic() - began).as_secs_f64())
+            }
+        };
+        if let Some(used) = instance.gauge.since_last() {
+            meter.add_cpu(used.cpu);
+            meter.peak_memory(used.memory);
+        }
+        let tail = instance.logs.tail();
+        reply::reply(ended, &facts).map(|response| reply::with_tail(response, tail))
+    }
+
+    /// Finds an instance that takes the work.
+    async fn begin(
+        self: &Arc<Self>,
+        invocation: &Arc<Invocation>,
+        payload: Bytes,
+        kind: Kind,
+        meter: &Meter,
+    ) -> Result<(Arc<Instance>, Run), StartFailure> {
+        let clock = &self.context.clock;
+        loop {
+            let Some(instance) = self.place(invocation, meter).await?.take() else {
+                continue;
+            };
+            let now = clock.monotonic();
+            let kill_at = now + self.spec.workload.timeout;
+            let left = invocation.deadline.min(kill_at).saturating_duration_since(now);
+            let metadata = self.metadata(invocation, kind, left);
+            let begun = Run::begin(Arc::clone(&instance), clock, invocation, &metadata, payload.clone(), kill_at);
+            // It may have hung up since it was found free.
+            if let Some(run) = begun {
+                return Ok((instance, run));
+            }
+        }
+    }
+
+    async fn payload(&self, input: Input, invocation: &Invocation) -> Result<Bytes, Error> {
+        let now = self.context.clock.now();
+        match input {
+            Input::Payload(bytes) => Ok(bytes),
+            Input::Event(event) => {
+                let envelope = eventbridge::envelope(&event, now);
+                serde_json::to_vec(&envelope).map(Bytes::from).map_err(Error::internal)
+            }
+            Input::Http(request) => {
+                let (parts, body) = request.into_parts();
+                let limit = self.spec.workload.max_body.min(self.context.limits.sync_payload);
+                let body = body.collect(limit).await.map_err(unreadable)?;
+                let request_id = invocation.id.to_string();
+                let facts = http_event::Facts {
+                    request_id: &request_id,
+                    api: invocation.target.app.as_str(),
+                    route: route(&invocation.trigger),
+                    now,
+                };
+                Ok(Bytes::from(http_event::event(&parts, &body, &facts)))
+            }
+        }
+    }
+
+    fn metadata(&self, invocation: &Invocation, kind: Kind, left: std::time::Duration) -> Metadata {
+        let deadline = self.context.clock.now() + left;
+        // Handlers of events see by this key which deliveries repeat the same work.
+        let key = invocation.idempotency_key.as_deref().filter(|_| kind != Kind::Http);
+        Metadata {
+            request_id: invocation.id.to_string(),
+            deadline_ms: deadline.as_millis(),
+            function_arn: payload::function_arn(payload::REGION, self.spec.workload.name.as_str()),
+            trace: invocation.trace.parent.map(|span| invocation.trace.xray(span)),
+            client_context: key.map(protocol::client_context),
+        }
+    }
+}
+
+/// The route that led here, through whatever accepted the request earlier.
+fn route(trigger: &Trigger) -> Option<&str> {
+    match trigger {
+        Trigger::Route(path) => Some(path),
+        Trigger::Accepted(earlier) => route(earlier),
+        _ => None,
+    }
+}
+
+fn too_large(limit: ByteSize) -> Error {
+    Error::new(code::PAYLOAD_TOO_LARGE, format!("the payload is larger than {limit}"))
+}
+
+fn unreadable(error: BodyError) -> Error {
+    match error {
+        BodyError::TooLarge(limit) => too_large(limit),
+        BodyError::Idle => Error::new(code::REQUEST_TIMEOUT, "the request body did not come in time"),
+        BodyError::Connection(e) => Error::new(code::BAD_REQUEST, "the request body broke off").context(e),
+        BodyError::Workload(error) => error,
+    }
+}

@@ -1,0 +1,38 @@
+//! Lambda handlers: processes that poll for work through the AWS Lambda Runtime API, so that any language's runtime
+//! client works unmodified.
+//!
+//! One instance is one process with a Runtime API listener of its own, and works on one invocation at a time. The
+//! warm path takes no task of its own: the caller writes the invocation onto the connection on which the client
+//! waits, and is woken by the task that reads the client's answer.
+
+mod api;
+mod bootstraps;
+mod conn;
+mod environment;
+mod gauge;
+mod instance;
+mod interpreter;
+mod invoke;
+mod logs;
+pub mod payload;
+mod places;
+mod pool;
+mod prepared;
+mod protocol;
+mod reply;
+mod run;
+mod start;
+mod wire;
+
+pub use pool::Pool;
+
+/// Removes the temporary folders of instances that an earlier server left in `cache`; call it before any pool exists.
+///
+/// # Errors
+/// When a folder cannot be removed.
+pub fn sweep(cache: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(start::scratch_folder(cache)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,224 @@
+//! What a handler returned, as an HTTP response: the reply formats of API Gateway's payload 2.0.
+//!
+//! Pure. A reply that says `statusCode` is the full format; any other JSON is the inferred one (200, its JSON as the
+//! body, a text as it is). A reply cannot smuggle: names and values that are no header are refused, not repaired.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{self, CONTENT_TYPE, SET_COOKIE},
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::body::Body;
+
+/// What is wrong with a reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// Not JSON at all.
+    #[error("it is not JSON: {0}")]
+    NotJson(String),
+    /// A field has the wrong type or value.
+    #[error("`{field}` {problem}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A header's name or value is not one.
+    #[error("the header `{0}` has a name or value that HTTP does not allow")]
+    Header(String),
+    /// More headers than a response can have.
+    #[error("it has too many headers")]
+    TooManyHeaders,
+}
+
+/// The fields of the full format; what else is in the object is no part of it, on AWS too.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Full<'a> {
+    #[serde(borrow)]
+    status_code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    multi_value_headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cookies: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    is_base64_encoded: Option<&'a RawValue>,
+}
+
+/// A header's value as handlers write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Bool(bool),
+    Number(serde_json::Number),
+}
+
+/// Reads what the handler returned.
+///
+/// # Errors
+/// [`BadReply`] says what is wrong with it.
+pub fn response(reply: &Bytes) -> Result<Response<Body>, BadReply> {
+    serde_json::from_slice::<IgnoredAny>(reply).map_err(|e| BadReply::NotJson(e.to_string()))?;
+    let is_object = reply.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+    if is_object {
+        let full: Full<'_> =
+            serde_json::from_slice(reply).map_err(|e| BadReply::NotJson(e.to_string()))?;
+        if let Some(status) = full.status_code {
+            return full_response(status, &full);
+        }
+    }
+    Ok(inferred(reply))
+}
+
+fn inferred(reply: &Bytes) -> Response<Body> {
+    let body = match serde_json::from_slice::<Cow<'_, str>>(reply) {
+        Ok(text) => Bytes::copy_from_slice(text.as_bytes()),
+        Err(_) => reply.clone(),
+    };
+    let mut response = Response::new(Body::full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn full_response(status: &RawValue, full: &Full<'_>) -> Result<Response<Body>, BadReply> {
+    let body = body(full)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in map::<Scalar<'_>>(full.headers, "headers")? {
+        add(&mut headers, &name, &scalar(&value))?;
+    }
+    multi_value(&mut headers, full)?;
+    for cookie in list(full.cookies)? {
+        add(&mut headers, SET_COOKIE.as_str(), &cookie)?;
+    }
+    if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(CONTENT_TYPE, text);
+    }
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status_code(status)?;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// A number, or a number in a text as some frameworks have it; final statuses only.
+fn status_code(raw: &RawValue) -> Result<StatusCode, BadReply> {
+    let digits = raw.get().trim_matches('"');
+    digits
+        .parse()
+        .ok()
+        .filter(|status: &u16| (200..=599).contains(status))
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or(BadReply::Field {
+            field: "statusCode",
+            problem: "must be a whole number from 200 to 599",
+        })
+}
+
+fn body(full: &Full<'_>) -> Result<Bytes, BadReply> {
+    let wrong = |field, problem| BadReply::Field { field, problem };
+    let encoded = match full.is_base64_encoded.map(RawValue::get) {
+        None | Some("false" | "null") => false,
+        Some("true") => true,
+        Some(_) => return Err(wrong("isBase64Encoded", "must be true or false")),
+    };
+    let Some(text) = full.body.filter(|raw| raw.get() != "null") else {
+        return Ok(Bytes::new());
+    };
+    let text: Cow<'_, str> = serde_json::from_str(text.get())
+        .map_err(|_| wrong("body", "must be a text; JSON.stringify or json.dumps it"))?;
+    if !encoded {
+        return Ok(Bytes::copy_from_slice(text.as_bytes()));
+    }
+    let bytes = STANDARD.decode(text.as_bytes());
+    bytes.map(Bytes::from).map_err(|_| wrong("body", "is not base64, though `isBase64Encoded` says so"))
+}
+
+fn multi_value(headers: &mut HeaderMap, full: &Full<'_>) -> Result<(), BadReply> {
+    let field = "multiValueHeaders";
+    for (name, values) in map::<Vec<Scalar<'_>>>(full.multi_value_headers, field)? {
+        // What stands in both is meant once (payload 1.0 says: the lists win).
+        headers.remove(name.as_str());
+        for value in values {
+            add(headers, &name, &scalar(&value))?;
+        }
+    }
+    Ok(())
+}
+
+fn map<'a, T: Deserialize<'a>>(
+    raw: Option<&'a RawValue>,
+    field: &'static str,
+) -> Result<BTreeMap<String, T>, BadReply> {
+    let Some(raw) = raw else {
+        return Ok(BTreeMap::new());
+    };
+    let read: Result<Option<_>, _> = serde_json::from_str(raw.get());
+    read.map(Option::unwrap_or_default).map_err(|_| BadReply::Field {
+        field,
+        problem: "must map names to texts, numbers or booleans (to lists of them in `multiValueHeaders`)",
+    })
+}
+
+fn list(raw: Option<&RawValue>) -> Result<Vec<String>, BadReply> {
+    let Some(raw) = raw else {
+        return Ok(Vec::new());
+    };
+    let read: Result<Option<_>, _> = serde_json::from_str(raw.get());
+    read.map(Option::unwrap_or_default).map_err(|_| BadReply::Field {
+        field: "cookies",
+        problem: "must be a list of texts",
+    })
+}
+
+fn scalar<'a>(value: &'a Scalar<'_>) -> Cow<'a, str> {
+    match value {
+        Scalar::Text(text) => Cow::Borrowed(text),
+        Scalar::Bool(value) => Cow::Owned(value.to_string()),
+        Scalar::Number(number) => Cow::Owned(number.to_string()),
+    }
+}
+
+/// Framing belongs to the connection, not to the handler: API Gateway drops these too.
+fn is_framing(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || ["keep-alive", "proxy-connection"].contains(&name.as_str())
+}
+
+fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), BadReply> {
+    let bad = || BadReply::Header(name.chars().filter(|c| !c.is_control()).take(80).collect());
+    let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+    let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?;
+    if is_framing(&header) {
+        return Ok(());
+    }
+    headers
+        .try_append(header, value)
+        .map(drop)
+        .map_err(|_| BadReply::TooManyHeaders)
+}
+
+#[cfg(test)]
+#[path = "http_reply_tests.rs"]
+mod tests;

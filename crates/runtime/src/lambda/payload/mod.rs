@@ -1,0 +1,18 @@
+//! What handlers get and give, shaped exactly as AWS shapes it: API Gateway payload 2.0, EventBridge's envelope,
+//! plain JSON, and Lambda's error objects. Pure: no I/O, no clock.
+
+pub mod eventbridge;
+pub mod failure;
+pub mod http_event;
+pub mod http_reply;
+
+/// The account that ARNs and envelopes name: Tangelo has none, so the one that local clouds use.
+pub const ACCOUNT: &str = "000000000000";
+/// The region that ARNs and envelopes name when the environment names no other.
+pub const REGION: &str = "us-east-1";
+
+/// The ARN of a function.
+#[must_use]
+pub fn function_arn(region: &str, function: &str) -> String {
+    format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{function}")
+}

@@ -1,0 +1,142 @@
+//! What callers get for what handlers and instances did: a response, or an error, by the kind of input.
+//!
+//! Whoever sent a plain payload reads failures as AWS's error objects; HTTP and events get coded errors, so that the
+//! gateway answers with a problem and deliveries are retried. Pure.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use model::{ByteSize, Error, InvocationId, code};
+
+use super::{
+    instance::Answer,
+    payload::{failure, http_reply},
+    start::{INIT_LIMIT, StartFailure},
+};
+use crate::{
+    body::Body,
+    call::{FunctionError, LogTail},
+    pool::Spec,
+};
+
+/// What kind of input an invocation has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Http,
+    Event,
+    Payload,
+}
+
+/// What became of a run.
+pub(crate) enum Ended {
+    /// The instance answered, or died.
+    Answered(Answer),
+    /// It did not answer in so many seconds.
+    TimedOut(f64),
+}
+
+/// What the reply is made from, beside what became of the run.
+pub(crate) struct Facts<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) spec: &'a Spec,
+    pub(crate) id: InvocationId,
+    pub(crate) limit: ByteSize,
+}
+
+/// The response or error for a run that ended like this.
+pub(crate) fn reply(ended: Ended, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+    let name = &facts.spec.workload.name;
+    let (object, error) = match ended {
+        Ended::Answered(Answer::Reply(body)) => return replied(body, facts),
+        Ended::Answered(Answer::Error(body, kind)) => {
+            let object = failure::posted(body, kind.as_deref());
+            let context = failure::describe(&object);
+            (object, Error::new(code::FUNCTION_ERROR, format!("the handler of `{name}` raised an error")).context(context))
+        }
+        Ended::Answered(Answer::TooLarge) => {
+            let message = format!("the reply of `{name}` is larger than {}", facts.limit);
+            (failure::reply_too_large(facts.limit), Error::new(code::BAD_REPLY, message))
+        }
+        Ended::Answered(Answer::Died(exit)) => {
+            let message = format!("an instance of `{name}` ended while it worked");
+            let error = Error::new(code::INSTANCE_DIED, message).context(failure::exit_text(exit));
+            (failure::exited(facts.id, exit), error)
+        }
+        Ended::TimedOut(seconds) => {
+            let message = format!("`{name}` did not answer within {seconds:.2} seconds");
+            (failure::timed_out(facts.id, seconds), Error::new(code::WORKLOAD_TIMEOUT, message))
+        }
+    };
+    failed(object, error, facts.kind)
+}
+
+/// The response or error when there was no instance.
+pub(crate) fn not_started(failed_start: &StartFailure, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+    let error = start_failure(facts.spec, failed_start);
+    let object = match failed_start {
+        StartFailure::Refused(_) => return Err(error),
+        StartFailure::Reported(object) => object.clone(),
+        StartFailure::Exited(exit, _) => failure::exited(facts.id, *exit),
+        StartFailure::TimedOut => failure::init_timed_out(facts.id, INIT_LIMIT.as_secs_f64()),
+    };
+    failed(object, error, facts.kind)
+}
+
+/// A failed start as an error.
+pub(crate) fn start_failure(spec: &Spec, failed_start: &StartFailure) -> Error {
+    let name = &spec.workload.name;
+    match failed_start {
+        StartFailure::Refused(error) => error.clone(),
+        StartFailure::Reported(object) => {
+            let what = failure::describe(object);
+            Error::new(code::START_FAILED, format!("the handler of `{name}` cannot be loaded")).context(what)
+        }
+        StartFailure::Exited(exit, tail) => {
+            let message = format!("an instance of `{name}` ended before it was ready");
+            let end = failure::exit_text(*exit);
+            let tail = String::from_utf8_lossy(tail);
+            Error::new(code::START_FAILED, message).context(format!("{end}\n{}", tail.trim_end()))
+        }
+        StartFailure::TimedOut => {
+            let limit = INIT_LIMIT.as_secs();
+            let message = format!("an instance of `{name}` was not ready within {limit} seconds");
+            Error::new(code::START_FAILED, message)
+        }
+    }
+}
+
+fn failed(object: Bytes, error: Error, kind: Kind) -> Result<Response<Body>, Error> {
+    match kind {
+        Kind::Http | Kind::Event => Err(error),
+        Kind::Payload => {
+            let mut response = json(object);
+            response.extensions_mut().insert(FunctionError("Unhandled"));
+            Ok(response)
+        }
+    }
+}
+
+fn replied(body: Bytes, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+    match facts.kind {
+        Kind::Http => http_reply::response(&body).map_err(|bad| {
+            let name = &facts.spec.workload.name;
+            let message = format!("the reply of `{name}` is no HTTP reply: {bad}");
+            Error::new(code::BAD_REPLY, message)
+        }),
+        Kind::Event | Kind::Payload => Ok(json(body)),
+    }
+}
+
+fn json(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// Puts the end of the invocation's log on its response.
+pub(crate) fn with_tail(mut response: Response<Body>, tail: Bytes) -> Response<Body> {
+    if !tail.is_empty() {
+        response.extensions_mut().insert(LogTail(tail));
+    }
+    response
+}

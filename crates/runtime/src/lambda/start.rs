@@ -1,0 +1,199 @@
+//! Starting an instance: load, spawn, init; and keeping it until its process has ended.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use model::{ColdStart, Error, code};
+use tokio::{net::TcpListener, sync::oneshot};
+
+use super::{
+    api,
+    environment::{self, Facts},
+    instance::{InitFailure, Instance, Parts},
+    logs::{Logs, Sources},
+    pool::Pool,
+    prepared::Prepared,
+};
+use crate::{
+    host::Presence,
+    launcher::{self, Child, Command, Exit},
+};
+
+/// How long an instance may take from its start to its first `next`, as on AWS.
+pub(crate) const INIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// An instance that is ready, and how long that took. The wait is for whoever waited to fill in.
+pub(crate) struct Started {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) phases: ColdStart,
+}
+
+/// Why there is no instance.
+#[derive(Debug, Clone)]
+pub(crate) enum StartFailure {
+    /// It could not be started at all.
+    Refused(Error),
+    /// The handler could not be loaded: the error object.
+    Reported(Bytes),
+    /// Its process ended before it asked for work; with the end of what it wrote.
+    Exited(Option<Exit>, Bytes),
+    /// It took longer than [`INIT_LIMIT`].
+    TimedOut,
+}
+
+impl From<Error> for StartFailure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Starts one instance; `ahead` when nobody waits for it.
+pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, StartFailure> {
+    let clock = &pool.context.clock;
+    let began = clock.monotonic();
+    let prepared = pool.prepared().await?;
+    let loaded = clock.monotonic();
+    let (instance, ready) = spawn(pool, prepared, ahead).await?;
+    let spawned = clock.monotonic();
+    let result = tokio::select! {
+        ready = ready => ready.unwrap_or(Err(InitFailure::Exited(None))),
+        () = clock.sleep(INIT_LIMIT) => {
+            instance.logs.note(format!("not ready after {} s: killed", INIT_LIMIT.as_secs()));
+            instance.kill();
+            return Err(StartFailure::TimedOut);
+        }
+    };
+    if let Err(failure) = result {
+        let tail = instance.logs.tail();
+        instance.kill();
+        return Err(match failure {
+            InitFailure::Reported(body, kind) => {
+                StartFailure::Reported(super::payload::failure::posted(body, kind.as_deref()))
+            }
+            InitFailure::Exited(exit) => StartFailure::Exited(exit, tail),
+        });
+    }
+    let phases = ColdStart {
+        wait: Duration::ZERO,
+        load: loaded - began,
+        spawn: spawned - loaded,
+        init: clock.monotonic() - spawned,
+    };
+    instance.logs.note(format!(
+        "started as process {} in {} (init {})",
+        instance.pid,
+        model::units::display_duration(phases.total()),
+        model::units::display_duration(phases.init)
+    ));
+    Ok(Started { instance, phases })
+}
+
+type Ready = oneshot::Receiver<Result<(), InitFailure>>;
+
+async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<(Arc<Instance>, Ready), Error> {
+    let (context, spec) = (&pool.context, &pool.spec);
+    let id = context.ids.instance(&context.clock);
+    let presence = Arc::new(Presence::new(
+        id,
+        spec.namespace.clone(),
+        spec.app.clone(),
+        spec.workload.name.clone(),
+        spec.version,
+    ));
+    let failed = |e: std::io::Error| Error::new(code::START_FAILED, "an instance cannot be prepared").context(e);
+    let scratch = scratch_folder(&context.cache).join(id.to_string());
+    std::fs::create_dir_all(&scratch).map_err(failed)?;
+    let listener = api::listen().await.map_err(failed)?;
+    let facts = Facts {
+        handler: &prepared.handler,
+        task_root: &prepared.task_root,
+        runtime_dir: &prepared.runtime_dir,
+        execution_env: prepared.execution_env.as_deref(),
+        api: listener.local_addr().map_err(failed)?,
+        scratch: &scratch,
+        compiled: &context.cache.join("compiled").join(spec.version.short()),
+        path: &prepared.path,
+        log_stream: &log_stream(&context.clock.now().rfc3339(), &id.to_string()),
+        ahead,
+    };
+    let env = environment::environment(spec, &facts, context.host.enter(&presence));
+    let mut command = Command::new(&prepared.program, &prepared.task_root);
+    command.args.clone_from(&prepared.args);
+    command.env = env;
+    let spawned = context.launcher.spawn(command).await;
+    match spawned {
+        Ok(child) => Ok(adopt(pool, presence, child, listener, scratch)),
+        Err(error) => {
+            context.host.leave(id);
+            let _ = std::fs::remove_dir_all(&scratch);
+            Err(refused(&error))
+        }
+    }
+}
+
+/// Makes an instance of a process, and a task that serves it until its end.
+fn adopt(
+    pool: &Arc<Pool>,
+    presence: Arc<Presence>,
+    mut child: Child,
+    listener: TcpListener,
+    scratch: PathBuf,
+) -> (Arc<Instance>, Ready) {
+    let context = Arc::clone(&pool.context);
+    let (ready, when_ready) = oneshot::channel();
+    let logs = Logs::new(Sources {
+        host: Arc::clone(&context.host),
+        clock: context.clock.clone(),
+        presence: Arc::clone(&presence),
+        limit: context.limits.log_line.as_usize(),
+        stdout: child.stdout.take(),
+        stderr: child.stderr.take(),
+    });
+    let exited = child.exited();
+    let instance = Arc::new(Instance::new(Parts {
+        presence,
+        since: context.clock.now(),
+        logs,
+        reply_limit: context.limits.sync_payload,
+        pool: Arc::downgrade(pool),
+        child,
+        ready,
+    }));
+    pool.enlist(&instance);
+    let (kept, pool) = (Arc::clone(&instance), Arc::downgrade(pool));
+    tokio::spawn(async move {
+        let exit = api::serve(&kept, listener, &context.clock, exited).await;
+        let unasked = kept.died(exit);
+        if unasked {
+            kept.logs.note(format!("ended by itself: {exit}"));
+        }
+        context.host.leave(kept.presence.instance);
+        if let Some(pool) = pool.upgrade() {
+            pool.gone(&kept, unasked);
+        }
+        // What it left there can be large, and nobody waits for this.
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+    });
+    (instance, when_ready)
+}
+
+/// Where instances have their temporary folders.
+pub(crate) fn scratch_folder(cache: &std::path::Path) -> PathBuf {
+    cache.join("scratch")
+}
+
+/// `2026/01/02/[$LATEST]0123…`, as AWS names log streams.
+fn log_stream(now: &str, instance: &str) -> String {
+    let date = now.get(..10).unwrap_or_default().replace('-', "/");
+    format!("{date}/[{}]{}", environment::VERSION, instance.replace('-', ""))
+}
+
+fn refused(error: &launcher::Error) -> Error {
+    let message = match error {
+        launcher::Error::NotFound(program) => {
+            format!("`{program}` cannot be started: it, or the interpreter of its first line, is not there")
+        }
+        other => other.to_string(),
+    };
+    Error::new(code::START_FAILED, message)
+}
