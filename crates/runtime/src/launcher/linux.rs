@@ -88,17 +88,28 @@ pub(super) fn mark_of(pid: i32) -> Option<String> {
 
 /// The children of this process, zombies included.
 pub(super) fn children() -> BTreeSet<i32> {
-    let me = rustix::process::getpid().as_raw_pid();
-    let listed = fs::read_to_string(format!("/proc/self/task/{me}/children"));
-    if let Ok(listed) = listed {
-        return listed
-            .split_ascii_whitespace()
-            .filter_map(|pid| pid.parse().ok())
+    children_of(rustix::process::getpid().as_raw_pid())
+}
+
+/// The children of a process, whichever of its threads made them, zombies included.
+pub(crate) fn children_of(pid: i32) -> BTreeSet<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return BTreeSet::new();
+    };
+    let lists: Result<Vec<String>, _> = threads
+        .filter_map(Result::ok)
+        .map(|thread| fs::read_to_string(thread.path().join("children")))
+        .collect();
+    if let Ok(lists) = lists {
+        return lists
+            .iter()
+            .flat_map(|list| list.split_ascii_whitespace())
+            .filter_map(|child| child.parse().ok())
             .collect();
     }
     processes()
         .into_iter()
-        .filter(|process| process.parent == me)
+        .filter(|process| process.parent == pid)
         .map(|process| process.pid)
         .collect()
 }

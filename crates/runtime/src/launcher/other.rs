@@ -86,6 +86,15 @@ pub(super) const fn children() -> BTreeSet<i32> {
     BTreeSet::new()
 }
 
+/// The children of a process.
+pub(crate) fn children_of(pid: i32) -> BTreeSet<i32> {
+    processes()
+        .into_iter()
+        .filter(|process| process.parent == pid)
+        .map(|process| process.pid)
+        .collect()
+}
+
 /// Kills one process and what is left of the group that it leads, and waits for its end up to `patience`.
 pub(super) fn kill(identity: Identity, patience: Duration) -> bool {
     let Some(pid) = Pid::from_raw(identity.pid) else {

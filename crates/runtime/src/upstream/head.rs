@@ -5,8 +5,10 @@ use http::{
     header::{CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
+use model::{Error, code};
+
 use super::origin::Origin;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 
 /// Makes a request fit for one HTTP/1.1 connection: origin form, a `Host`, and no expectation that was already met.
 pub(super) fn prepare(request: &mut Request<Body>, origin: &Origin) {
@@ -48,8 +50,7 @@ fn join(base: &str, uri: &Uri) -> Uri {
 /// Whether the same request twice does what it does once (RFC 9110 §9.2.2) and can be sent twice.
 pub(super) fn can_repeat(request: &Request<Body>) -> bool {
     let method = request.method();
-    let idempotent =
-        method.is_safe() || matches!(*method, Method::PUT | Method::DELETE);
+    let idempotent = method.is_safe() || matches!(*method, Method::PUT | Method::DELETE);
     idempotent
         && matches!(request.body(), Body::Empty | Body::Full(_))
         && !request.headers().contains_key(UPGRADE)
@@ -73,6 +74,28 @@ pub(super) fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
+/// When it was the request's own body that failed: what its sender is to be told.
+pub(super) fn failed_upload(error: &hyper::Error) -> Option<Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(body) = error.downcast_ref::<BodyError>() {
+            return Some(match body {
+                BodyError::TooLarge(_) => Error::new(code::BODY_TOO_LARGE, body.to_string()),
+                BodyError::Idle => Error::new(
+                    code::REQUEST_TIMEOUT,
+                    "the request body was not sent in time",
+                ),
+                BodyError::Connection(_) => {
+                    Error::new(code::BAD_REQUEST, "the request body ended early")
+                }
+                BodyError::Workload(error) => error.clone(),
+            });
+        }
+        source = error.source();
+    }
+    None
+}
+
 /// Removes what was meant for one connection only (RFC 9110 §7.6.1); an upgrade keeps what says so.
 pub(super) fn strip<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_11;
@@ -83,7 +106,13 @@ pub(super) fn strip<B>(response: &mut Response<B>) {
     for name in named_by_connection(headers) {
         headers.remove(name);
     }
-    for name in [CONNECTION, TRANSFER_ENCODING, TE, UPGRADE, PROXY_AUTHENTICATE] {
+    for name in [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        TE,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+    ] {
         headers.remove(name);
     }
     headers.remove("keep-alive");
@@ -120,7 +149,9 @@ mod tests {
 
     #[test]
     fn base_paths_are_joined_and_hosts_are_the_urls() {
-        let away = Origin::parse("http://a.example:81/v1/").ok().expect("an URL");
+        let away = Origin::parse("http://a.example:81/v1/")
+            .ok()
+            .expect("an URL");
         for (uri, path) in [
             ("/", "/v1"),
             ("/x?y=1", "/v1/x?y=1"),
@@ -130,7 +161,10 @@ mod tests {
             assert_eq!(sent(&away, uri), ("a.example:81".into(), path.into()));
         }
         let here = Origin::Here(([127, 0, 0, 1], 81).into());
-        assert_eq!(sent(&here, "http://o/x"), ("127.0.0.1:81".into(), "/x".into()));
+        assert_eq!(
+            sent(&here, "http://o/x"),
+            ("127.0.0.1:81".into(), "/x".into())
+        );
     }
 
     #[test]

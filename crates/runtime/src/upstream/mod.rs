@@ -24,7 +24,7 @@ use model::{Clock, Error, code};
 use crate::{body::Body, call::Meter};
 use connection::Connection;
 use idle::Idle;
-pub(crate) use origin::{BadUrl, Origin};
+pub(crate) use origin::Origin;
 
 /// Where requests go, and the connections that are kept to it.
 pub(crate) struct Upstream {
@@ -132,7 +132,7 @@ impl Upstream {
         let connection = match self.within(terms.deadline, connecting).await {
             Some(Ok(stream)) => Connection::open(stream).await,
             Some(Err(error)) => Err(error),
-            None => Err(self.late(terms)),
+            None => Err(self.late()),
         };
         match connection {
             Ok(connection) => self
@@ -162,7 +162,7 @@ impl Upstream {
                     unsent,
                 })
             }
-            None => Err(TryError::Late(self.late(terms))),
+            None => Err(TryError::Late(self.late())),
         }
     }
 
@@ -175,7 +175,7 @@ impl Upstream {
         }
     }
 
-    fn late(&self, _terms: &Terms) -> Error {
+    fn late(&self) -> Error {
         Error::new(
             code::WORKLOAD_TIMEOUT,
             format!("{} did not answer in time", self.origin),
@@ -183,6 +183,9 @@ impl Upstream {
     }
 
     fn no_answer(&self, error: &hyper::Error) -> Error {
+        if let Some(ours) = head::failed_upload(error) {
+            return ours;
+        }
         let message = if error.is_parse() {
             format!("{} answered something that is not HTTP/1.1", self.origin)
         } else {

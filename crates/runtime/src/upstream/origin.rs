@@ -64,7 +64,9 @@ impl Origin {
         let tls = secure.then(|| Tls::system(&host)).transpose();
         Ok(Self::Away(Away {
             tls: tls.map_err(|_| bad("names a host that no certificate can be for"))?,
-            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            port: authority
+                .port_u16()
+                .unwrap_or(if secure { 443 } else { 80 }),
             authority: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| bad("names a host that no header can hold"))?,
             base: uri.path().trim_end_matches('/').to_owned(),
@@ -152,8 +154,14 @@ mod tests {
     fn urls_come_apart() {
         let of = |h: &str, p, t, a: &str, b: &str| (h.into(), p, t, a.into(), b.into());
         for (url, expected) in [
-            ("http://a.example", of("a.example", 80, false, "a.example", "")),
-            ("https://a.example/", of("a.example", 443, true, "a.example", "")),
+            (
+                "http://a.example",
+                of("a.example", 80, false, "a.example", ""),
+            ),
+            (
+                "https://a.example/",
+                of("a.example", 443, true, "a.example", ""),
+            ),
             ("http://a:81/v1/", of("a", 81, false, "a:81", "/v1")),
             ("http://[::1]:9/x/y", of("::1", 9, false, "[::1]:9", "/x/y")),
         ] {

@@ -54,7 +54,7 @@ pub(super) async fn open<G: Send + Unpin + 'static>(
 ) -> Response<Body> {
     head::strip(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade(connection, response, guard).await;
+        return upgrade(upstream, connection, response, terms.deadline, guard).await;
     }
     let (head, incoming) = response.into_parts();
     let mut reply = Reply {
@@ -85,12 +85,16 @@ pub(super) async fn open<G: Send + Unpin + 'static>(
 }
 
 async fn upgrade(
+    upstream: &Upstream,
     connection: Connection,
     mut response: Response<Incoming>,
+    deadline: std::time::Instant,
     guard: impl Send + 'static,
 ) -> Response<Body> {
     let upgraded = hyper::upgrade::on(&mut response);
-    connection.release(guard).await;
+    // Where the client is still sending a body, this waits for it; if for too long, `upgraded` fails.
+    let released = connection.release(guard);
+    upstream.within(deadline, released).await;
     let mut response = response.map(|_| Body::Empty);
     let upgraded = Upgrade(Arc::new(Mutex::new(Some(upgraded))));
     response.extensions_mut().insert(upgraded);
@@ -111,7 +115,10 @@ impl<G> Reply<G> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Err(error))) => {
                 self.exchange = None;
-                self.note(code::UPSTREAM_UNREACHABLE, "closed the connection in mid-body");
+                self.note(
+                    code::UPSTREAM_UNREACHABLE,
+                    "closed the connection in mid-body",
+                );
                 Poll::Ready(Some(Err(BodyError::Connection(error))))
             }
             Poll::Ready(None) => {
@@ -182,7 +189,10 @@ impl<G: Send + Unpin> http_body::Body for Reply<G> {
             return Poll::Pending;
         }
         this.exchange = None;
-        this.note(code::WORKLOAD_TIMEOUT, "was silent for too long in mid-body");
+        this.note(
+            code::WORKLOAD_TIMEOUT,
+            "was silent for too long in mid-body",
+        );
         Poll::Ready(Some(Err(BodyError::Idle)))
     }
 

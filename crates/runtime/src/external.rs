@@ -1,0 +1,115 @@
+//! What someone else runs: requests to an URL.
+//!
+//! Nothing is started, measured or stopped here; there are no instances to list.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use model::{Error, Invocation, Run, code};
+use tokio::sync::watch;
+
+use crate::{
+    call::{Input, Meter, Ran},
+    http_input,
+    pool::{Context, PoolStats, Spec},
+    upstream::{Origin, Terms, Upstream},
+};
+
+/// The connections to one `external` workload.
+pub struct Pool {
+    ctx: Arc<Context>,
+    /// Or why the URL is none.
+    upstream: Result<Arc<Upstream>, Error>,
+    in_flight: watch::Sender<u32>,
+    failures: AtomicU64,
+}
+
+/// A request under way.
+struct Underway(Arc<Pool>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.in_flight.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Pool {
+    /// Connects to nobody yet.
+    #[must_use]
+    pub fn new(ctx: &Arc<Context>, spec: Spec) -> Arc<Self> {
+        let origin = match &spec.workload.run {
+            Run::External { url } => Origin::parse(url).map_err(|problem| {
+                let name = &spec.workload.name;
+                Error::new(code::START_FAILED, format!("`{name}`: {problem}"))
+            }),
+            _ => Err(Error::internal("an external pool for another runtime")),
+        };
+        Arc::new(Self {
+            upstream: origin.map(|origin| Upstream::new(origin, ctx.clock.clone())),
+            ctx: Arc::clone(ctx),
+            in_flight: watch::Sender::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// Runs one invocation that was admitted.
+    pub async fn invoke(self: &Arc<Self>, invocation: Arc<Invocation>, input: Input) -> Ran {
+        let meter = Arc::new(Meter::default());
+        let upstream = match &self.upstream {
+            Ok(upstream) => upstream,
+            Err(error) => return self.failed(error.clone(), meter),
+        };
+        let now = self.ctx.clock.monotonic();
+        let request = http_input::request(input, &invocation, now);
+        let terms = Terms {
+            deadline: invocation.deadline,
+            body_idle: self.ctx.limits.body_idle,
+            meter: Arc::clone(&meter),
+        };
+        self.in_flight.send_modify(|count| *count += 1);
+        match upstream.send(request, terms, Underway(Arc::clone(self))).await {
+            Ok(response) => Ran {
+                response: Ok(response),
+                meter,
+            },
+            Err(failed) => self.failed(failed.error, meter),
+        }
+    }
+
+    /// Says whether the URL is one; whether somebody answers there is for the first request to find out.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub async fn warm(self: &Arc<Self>) -> Result<(), Error> {
+        self.upstream.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// What it says about itself: no instance is ours.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            instances: Vec::new(),
+            starts: 0,
+            failures: self.failures.load(Relaxed),
+        }
+    }
+
+    /// Waits for the requests under way, up to `grace`.
+    pub async fn drain(&self, grace: Duration) {
+        let mut in_flight = self.in_flight.subscribe();
+        let none_left = std::pin::pin!(in_flight.wait_for(|count| *count == 0));
+        let timer = std::pin::pin!(self.ctx.clock.sleep(grace));
+        futures_util::future::select(none_left, timer).await;
+    }
+
+    fn failed(&self, error: Error, meter: Arc<Meter>) -> Ran {
+        self.failures.fetch_add(1, Relaxed);
+        meter.fail(error.clone());
+        Ran::failed(error, meter)
+    }
+}

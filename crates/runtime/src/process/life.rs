@@ -1,0 +1,348 @@
+//! The life of one instance, as one task: started, asked until ready, watched, told to leave, gone.
+//!
+//! It tells its pool what happens and takes orders from it; it never decides how many instances there should be.
+//! Whatever ends this task ends the process, because it owns the child.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use model::{Error, code};
+use tokio::task::JoinHandle;
+
+use super::{
+    Pace, Pool, environment,
+    instance::{self, Instance, Order, Started},
+    logs,
+    ports::Port,
+    probe::Probe,
+};
+use crate::{
+    host::LogStream,
+    launcher::{self, Child, Exit, Signal},
+    pool::{Context, Spec},
+    upstream::Upstream,
+};
+
+/// Ports that may be lost to others before it counts as a failure.
+const RACES: u32 = 3;
+
+/// How long the last words of a process may take to be read after its end.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// What a life is made from.
+pub(super) struct Life {
+    pub(super) ctx: Arc<Context>,
+    pub(super) spec: Arc<Spec>,
+    pub(super) pace: Pace,
+    pub(super) pool: Weak<Pool>,
+    pub(super) instance: Arc<Instance>,
+}
+
+/// A process that runs.
+struct Running {
+    child: Child,
+    port: Port,
+    upstream: Arc<Upstream>,
+    spawned: Instant,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// Why a process did not become ready.
+enum NotReady {
+    Exited(Exit),
+    TooSlow(String),
+    /// Nobody wants it any more.
+    Dismissed,
+}
+
+impl Life {
+    /// From the start to the end. The pool is told in between.
+    pub(super) async fn live(self) {
+        let given = self.ctx.host.enter(&self.instance.presence);
+        let result = self.start_and_serve(&given).await;
+        self.ctx.host.leave(self.instance.presence.instance);
+        if let Err(error) = &result {
+            self.say(error.message.clone());
+        }
+        if let Some(pool) = self.pool.upgrade() {
+            pool.ended(&self.instance, result);
+        }
+    }
+
+    async fn start_and_serve(&self, given: &[(String, String)]) -> Result<(), Error> {
+        let Some(mut running) = self.start(given).await? else {
+            return Ok(());
+        };
+        let started = Started {
+            spawned: running.spawned,
+            ready: self.ctx.clock.monotonic(),
+        };
+        let took = started.ready.saturating_duration_since(self.instance.created);
+        self.say(format!("ready after {}", model::units::display_duration(took)));
+        self.instance
+            .set_ready(Arc::clone(&running.upstream), started);
+        if let Some(pool) = self.pool.upgrade() {
+            pool.ready(&self.instance);
+        }
+        self.serve(&mut running).await
+    }
+
+    /// A process that is ready; `None` when it was dismissed meanwhile.
+    async fn start(&self, given: &[(String, String)]) -> Result<Option<Running>, Error> {
+        let mut races = 0;
+        loop {
+            let mut running = self.spawn(given).await?;
+            match self.until_ready(&running).await {
+                Ok(()) => return Ok(Some(running)),
+                Err(NotReady::Dismissed) => {
+                    self.end(&mut running, self.pace.patience).await;
+                    return Ok(None);
+                }
+                Err(NotReady::Exited(_)) if races < RACES && running.port.is_taken() => {
+                    races += 1;
+                    self.say(format!("port {} was taken by another", running.port.0));
+                }
+                Err(NotReady::Exited(exit)) => {
+                    let reason = format!("ended with {exit} before it was ready");
+                    return Err(self.start_failed(&mut running, &reason).await);
+                }
+                Err(NotReady::TooSlow(last)) => {
+                    let limit = model::units::display_duration(self.pace.start);
+                    let reason = format!("was not ready within {limit}: {last}");
+                    self.end(&mut running, Duration::ZERO).await;
+                    return Err(self.start_failed(&mut running, &reason).await);
+                }
+            }
+        }
+    }
+
+    async fn spawn(&self, given: &[(String, String)]) -> Result<Running, Error> {
+        let port = Port::free().map_err(|e| self.failed("finds no free port", &e))?;
+        if let Some(folder) = &self.spec.state_folder {
+            let made = tokio::fs::create_dir_all(folder).await;
+            made.map_err(|e| self.failed("has no state folder", &e))?;
+        }
+        let command = environment::command(&self.spec, given, port.0)?;
+        let spawned = self.ctx.launcher.spawn(command).await;
+        let mut child = spawned.map_err(|e| self.refused(&e))?;
+        self.instance.pid.store(child.pid, Relaxed);
+        let pipes = [
+            (child.stdout.take(), LogStream::Stdout),
+            (child.stderr.take(), LogStream::Stderr),
+        ];
+        let readers = pipes
+            .into_iter()
+            .filter_map(|(pipe, stream)| Some((pipe?, stream)))
+            .map(|(pipe, stream)| {
+                let (ctx, instance) = (Arc::clone(&self.ctx), Arc::clone(&self.instance));
+                tokio::spawn(logs::read(ctx, instance, pipe, stream))
+            })
+            .collect();
+        Ok(Running {
+            upstream: instance::upstream(port.address(), &self.ctx.clock),
+            spawned: self.ctx.clock.monotonic(),
+            child,
+            port,
+            readers,
+        })
+    }
+
+    async fn until_ready(&self, running: &Running) -> Result<(), NotReady> {
+        let mut exited = pin!(running.child.exited());
+        let mut dismissed = pin!(self.dismissed());
+        let deadline = running.spawned + self.pace.start;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let probe = self.probe(running);
+            let asked = tokio::select! {
+                biased;
+                exit = &mut exited => return Err(NotReady::Exited(exit)),
+                () = &mut dismissed => return Err(NotReady::Dismissed),
+                asked = probe.ask() => asked,
+            };
+            let Err(reason) = asked else {
+                return Ok(());
+            };
+            if self.ctx.clock.monotonic() >= deadline {
+                return Err(NotReady::TooSlow(reason));
+            }
+            tokio::select! {
+                biased;
+                exit = &mut exited => return Err(NotReady::Exited(exit)),
+                () = &mut dismissed => return Err(NotReady::Dismissed),
+                () = self.ctx.clock.sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    async fn serve(&self, running: &mut Running) -> Result<(), Error> {
+        let mut exited = pin!(running.child.exited());
+        let mut dismissed = pin!(self.dismissed());
+        let mut misses = 0;
+        loop {
+            let suspected = tokio::select! {
+                biased;
+                exit = &mut exited => return Err(self.died(running, exit).await),
+                () = &mut dismissed => return self.leave(running).await,
+                () = self.instance.suspected.notified() => true,
+                () = self.next_check(misses) => false,
+            };
+            let asked = tokio::select! {
+                biased;
+                exit = &mut exited => return Err(self.died(running, exit).await),
+                asked = async { self.probe(running).ask().await } => asked,
+            };
+            match asked {
+                Ok(()) => {
+                    misses = 0;
+                    self.cleared();
+                }
+                Err(reason) => {
+                    misses += 1;
+                    self.say(format!("does not answer its health check: {reason}"));
+                    if misses >= self.pace.misses {
+                        return self.replace(running, &reason).await;
+                    }
+                    if suspected {
+                        self.instance.suspected.notify_one();
+                        self.ctx.clock.sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The time of the next health check; never, where there is none to do.
+    async fn next_check(&self, misses: u32) {
+        if self.spec.workload.health.is_none() && misses == 0 {
+            return std::future::pending().await;
+        }
+        self.ctx.clock.sleep(self.pace.check).await;
+    }
+
+    /// It serves, in case anyone doubted it.
+    fn cleared(&self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.ready(&self.instance);
+        }
+    }
+
+    /// Gets no more requests; another takes its place while it finishes what it has.
+    async fn replace(&self, running: &mut Running, reason: &str) -> Result<(), Error> {
+        let name = &self.spec.workload.name;
+        let message = format!("an instance of `{name}` is unhealthy: {reason}");
+        self.say(message.clone());
+        if let Some(pool) = self.pool.upgrade() {
+            pool.unhealthy(&self.instance, Error::new(code::START_FAILED, message));
+        }
+        self.leave(running).await
+    }
+
+    async fn dismissed(&self) {
+        let mut order = self.instance.order.subscribe();
+        let leave = |order: &Order| matches!(order, Order::Leave { .. });
+        let _ = order.wait_for(leave).await;
+    }
+
+    /// Finishes what it works on, as long as it was given; then it is asked to end, then ended.
+    async fn leave(&self, running: &mut Running) -> Result<(), Error> {
+        let mut orders = self.instance.order.subscribe();
+        let mut exited = pin!(running.child.exited());
+        loop {
+            let order = *orders.borrow_and_update();
+            let Order::Leave { by, patience } = order else {
+                // Only `replace` leaves without an order, and it gave one itself.
+                return Ok(());
+            };
+            let left = by.saturating_duration_since(self.ctx.clock.monotonic());
+            let finished = self.pool.upgrade().is_none_or(|p| p.is_quiet(&self.instance));
+            if !finished && left > Duration::ZERO {
+                tokio::select! {
+                    biased;
+                    _ = &mut exited => return Ok(()),
+                    _ = orders.changed() => {}
+                    () = self.instance.quiet.notified() => {}
+                    () = self.ctx.clock.sleep(left) => {}
+                }
+                continue;
+            }
+            self.end(running, patience).await;
+            return Ok(());
+        }
+    }
+
+    /// Asks all of its processes to end, and after `patience` ends them.
+    async fn end(&self, running: &mut Running, patience: Duration) {
+        let mut exited = pin!(running.child.exited());
+        if patience > Duration::ZERO {
+            running.child.signal_group(Signal::Term);
+            tokio::select! {
+                biased;
+                exit = &mut exited => return self.say(format!("ended with {exit}, as asked")),
+                () = self.ctx.clock.sleep(patience) => {}
+            }
+            self.say(format!(
+                "killed: it did not end within {} of being asked",
+                model::units::display_duration(patience)
+            ));
+        }
+        running.child.signal_group(Signal::Kill);
+        exited.await;
+    }
+
+    fn probe<'a>(&'a self, running: &'a Running) -> Probe<'a> {
+        Probe {
+            clock: &self.ctx.clock,
+            upstream: &running.upstream,
+            port: &running.port,
+            path: self.spec.workload.health.as_deref(),
+            patience: self.pace.answer,
+        }
+    }
+
+    async fn died(&self, running: &mut Running, exit: Exit) -> Error {
+        self.instance.exit.send_replace(Some(exit));
+        self.hear_out(running).await;
+        let name = &self.spec.workload.name;
+        Error::new(
+            code::INSTANCE_DIED,
+            format!("an instance of `{name}` ended with {exit}"),
+        )
+        .context(self.instance.last_lines())
+    }
+
+    async fn start_failed(&self, running: &mut Running, reason: &str) -> Error {
+        self.hear_out(running).await;
+        let name = &self.spec.workload.name;
+        Error::new(code::START_FAILED, format!("`{name}` {reason}"))
+            .context(self.instance.last_lines())
+    }
+
+    /// Waits for the rest of what it wrote; what inherited its pipes may hold them open.
+    async fn hear_out(&self, running: &mut Running) {
+        let readers = pin!(join_all(running.readers.iter_mut()));
+        tokio::select! {
+            _ = readers => {}
+            () = self.ctx.clock.sleep(LAST_WORDS) => {}
+        }
+    }
+
+    fn failed(&self, what: &str, error: &std::io::Error) -> Error {
+        let name = &self.spec.workload.name;
+        Error::new(code::START_FAILED, format!("`{name}` {what}")).context(error)
+    }
+
+    fn refused(&self, error: &launcher::Error) -> Error {
+        let name = &self.spec.workload.name;
+        Error::new(code::START_FAILED, format!("`{name}` cannot start: {error}"))
+    }
+
+    fn say(&self, text: String) {
+        logs::log(&self.ctx, &self.instance, LogStream::Platform, text);
+    }
+}
