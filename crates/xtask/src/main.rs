@@ -6,6 +6,7 @@
     reason = "a developer's tool: it measures real time and reads the real environment"
 )]
 
+mod bench;
 mod demo;
 mod house;
 mod http;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures Tangelo and its peers on the same work.
+    Bench(bench::Options),
     /// Runs the shop on real requests and prints what happened.
     Demo(demo::Options),
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let workspace = workspace::Workspace::here()?;
     match command {
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::House(options) => house::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),

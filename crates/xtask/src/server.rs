@@ -46,6 +46,10 @@ pub(crate) struct Options<'a> {
     pub(crate) secrets: Option<&'a Path>,
     /// Prefer the addresses that are documented to free ones.
     pub(crate) usual_ports: bool,
+    /// More flags of `tangelo serve`.
+    pub(crate) flags: &'a [&'a str],
+    /// Start it with nothing in its environment but `PATH`, `HOME` and `LANG`.
+    pub(crate) clean: bool,
 }
 
 /// Builds the `tangelo` binary and says where it is.
@@ -85,8 +89,12 @@ impl Server {
             .args(["--aws", &port(4566)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        command.args(options.flags);
         if let Some(secrets) = options.secrets {
             command.arg("--secrets").arg(secrets);
+        }
+        if options.clean {
+            shell::clean(&mut command);
         }
         let mut process = command.spawn().context("tangelo does not start")?;
         let output = process.stdout.take().context("its output was piped")?;

@@ -50,6 +50,17 @@ pub(crate) fn works(command: &mut Command) -> bool {
         .is_ok_and(|s| s.success())
 }
 
+/// Takes everything of this terminal's environment from it but where programs are.
+pub(crate) fn clean(command: &mut Command) -> &mut Command {
+    command.env_clear();
+    for name in ["PATH", "HOME", "LANG"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
 /// The command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     std::iter::once(command.get_program())

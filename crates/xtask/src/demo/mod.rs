@@ -91,6 +91,8 @@ fn play(workspace: &Workspace, options: &Options, stays: bool) -> anyhow::Result
         data: &workspace.target.join("demo"),
         secrets: Some(&shop.join("secrets.toml")),
         usual_ports: stays,
+        flags: &[],
+        clean: false,
     })?;
     say("building and deploying the shop");
     let ((), deploy) = timed(|| deploy(&server, &shop))?;

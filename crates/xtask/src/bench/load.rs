@@ -1,0 +1,72 @@
+//! Load by wrk, and what it costs the side that serves it.
+
+use anyhow::{Context, bail};
+
+use super::{cpu, process};
+use crate::shell;
+
+/// Kept connections.
+const CONNECTIONS: &str = "64";
+
+/// What one round showed.
+pub(super) struct Round {
+    /// Requests for each CPU second of the side that served them.
+    pub(super) per_cpu_second: f64,
+    /// Requests for each second of the clock.
+    pub(super) per_second: f64,
+}
+
+/// Puts load on `url` for `seconds` and sees what it costs the family of `pid`.
+///
+/// # Errors
+/// When any request failed: then the figure would be worth nothing.
+pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> {
+    let before = cpu::seconds(pid)?;
+    let duration = format!("-d{seconds}s");
+    let mut wrk = process::clean("wrk");
+    let output = shell::output(wrk.args(["-t1", "-c", CONNECTIONS, &duration, url]))
+        .context("wrk is needed: apt install wrk")?;
+    let used = cpu::seconds(pid)? - before;
+    let (requests, per_second) = parse(&output)?;
+    Ok(Round {
+        per_cpu_second: requests / used,
+        per_second,
+    })
+}
+
+/// Requests, and requests per second.
+fn parse(output: &str) -> anyhow::Result<(f64, f64)> {
+    for bad in ["Non-2xx", "Socket errors"] {
+        if let Some(line) = output.lines().find(|line| line.contains(bad)) {
+            bail!("some requests failed: {}", line.trim());
+        }
+    }
+    let number = |find: &str, from_end: bool| {
+        let line = output.lines().find(|line| line.contains(find))?;
+        let mut words = line.split_whitespace();
+        let word = if from_end {
+            words.next_back()
+        } else {
+            words.next()
+        };
+        word?.parse::<f64>().ok()
+    };
+    let requests = number(" requests in ", false);
+    let per_second = number("Requests/sec:", true);
+    requests
+        .zip(per_second)
+        .with_context(|| format!("wrk said something else: {output}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn what_wrk_says_is_read() {
+        let good = "  1200 requests in 10.00s, 1MB read\nRequests/sec:    119.9\n";
+        assert_eq!(parse(good).ok(), Some((1200.0, 119.9)));
+        assert!(parse(&format!("{good}  Non-2xx or 3xx responses: 3\n")).is_err());
+        assert!(parse("nothing").is_err());
+    }
+}

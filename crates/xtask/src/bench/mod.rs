@@ -1,0 +1,174 @@
+//! `cargo xtask bench`: Tangelo and its peers on the same work in one run, a line per figure.
+//!
+//! A ratio above 1 is in Tangelo's favour. Rounds alternate between the sides and the median counts, since a
+//! machine's speed drifts while it is measured.
+
+mod cpu;
+mod load;
+mod process;
+mod proxy;
+mod publish;
+mod reload;
+mod wasm;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::{server, workspace::Workspace};
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which benchmark; all when none is named.
+    name: Option<String>,
+    /// Prints a JSON object per figure.
+    #[arg(long)]
+    json: bool,
+    /// Seconds of load in each round of each side.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Rounds.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measures a build without optimisation: to try the benchmark itself.
+    #[arg(long)]
+    dev: bool,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Figure {
+    bench: &'static str,
+    metric: String,
+    peer: String,
+    tangelo: f64,
+    theirs: Option<f64>,
+    ratio: Option<f64>,
+}
+
+/// What every benchmark gets.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    options: &'a Options,
+    /// The `tangelo` to measure.
+    binary: PathBuf,
+    /// A folder to work in, emptied before each benchmark.
+    folder: PathBuf,
+}
+
+type Run = fn(&Bench<'_>) -> anyhow::Result<Vec<Figure>>;
+
+const ALL: &[(&str, Run)] = &[
+    ("wasm", wasm::run),
+    ("proxy", proxy::run),
+    ("publish", publish::run),
+    ("reload", reload::run),
+];
+
+/// Runs one or all.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    let chosen: Vec<_> = ALL
+        .iter()
+        .filter(|(name, _)| options.name.as_deref().is_none_or(|wanted| wanted == *name))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+        bail!("no such benchmark; there are {}", names.join(", "));
+    }
+    let bench = Bench {
+        workspace,
+        options,
+        binary: server::build(workspace, !options.dev)?,
+        folder: workspace.target.join("bench"),
+    };
+    for (name, run) in chosen {
+        let _ = std::fs::remove_dir_all(&bench.folder);
+        std::fs::create_dir_all(&bench.folder)?;
+        for figure in run(&bench).with_context(|| format!("bench {name}"))? {
+            print(&figure, options.json)?;
+        }
+    }
+    Ok(())
+}
+
+fn print(figure: &Figure, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(figure)?);
+        return Ok(());
+    }
+    let theirs = figure
+        .theirs
+        .map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
+    let ratio = figure
+        .ratio
+        .map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
+    println!(
+        "{:<8} {:<52} tangelo {:>10.1}   {} {theirs:>10}   ratio {ratio}",
+        figure.bench, figure.metric, figure.tangelo, figure.peer
+    );
+    Ok(())
+}
+
+impl Bench<'_> {
+    /// A figure against a peer, where more is better.
+    fn more(
+        &self,
+        bench: &'static str,
+        metric: &str,
+        peer: &str,
+        tangelo: f64,
+        theirs: f64,
+    ) -> Figure {
+        Figure {
+            bench,
+            metric: self.metric(metric),
+            peer: peer.to_owned(),
+            tangelo,
+            theirs: Some(theirs),
+            ratio: Some(tangelo / theirs),
+        }
+    }
+
+    /// A figure of our own.
+    fn alone(&self, bench: &'static str, metric: &str, tangelo: f64) -> Figure {
+        Figure {
+            bench,
+            metric: self.metric(metric),
+            peer: "none".to_owned(),
+            tangelo,
+            theirs: None,
+            ratio: None,
+        }
+    }
+
+    fn metric(&self, metric: &str) -> String {
+        let note = if self.options.dev {
+            " (not optimised)"
+        } else {
+            ""
+        };
+        format!("{metric}{note}")
+    }
+}
+
+/// The middle of them; the mean of the two middles when their number is even.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((super::median(&mut [3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((super::median(&mut [4.0, 1.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(super::median(&mut []).is_nan());
+    }
+}

@@ -1,0 +1,145 @@
+//! From saving a file to the first answer that is new, with `tangelo up` watching: a Python handler, and a built
+//! component. Polled every few milliseconds on a kept connection; an answer that is an error ends the benchmark,
+//! since an edit must not cost a request.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use super::{Bench, Figure, median, process, wasm};
+use crate::{
+    http::{Client, Request},
+    server::Addresses,
+};
+
+const EDITS: usize = 20;
+const POLL: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const MANIFEST: &str = "app: edited
+workloads:
+  handler:
+    as: function
+    run: {lambda: {runtime: python3, handler: app.handler, code: handler}}
+  component:
+    as: function
+    run: {wasm: {component: hello.wasm}}
+gateway:
+  routes:
+    - {path: /handler, to: handler}
+    - {path: /component, to: component}
+";
+
+/// Measures both kinds.
+pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    let components = [
+        wasm::component(bench.workspace, Some("one"))?,
+        wasm::component(bench.workspace, Some("two"))?,
+    ];
+    let app = bench.folder.join("app");
+    fs::create_dir_all(app.join("handler"))?;
+    fs::write(app.join("tangelo.yaml"), MANIFEST)?;
+    write_handler(&app, 0)?;
+    fs::copy(&components[0], app.join("hello.wasm"))?;
+    let mut command = process::clean(bench.binary.to_str().context("a path in UTF-8")?);
+    command
+        .arg("--data")
+        .arg(bench.folder.join("data"))
+        .args([
+            "--json",
+            "up",
+            "--gateway",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--aws",
+            "127.0.0.1:0",
+        ])
+        .arg(&app)
+        .stdout(Stdio::piped());
+    let mut up = Up(command.spawn().context("tangelo up does not start")?);
+    let output = up.0.stdout.take().context("its output was piped")?;
+    let mut lines = BufReader::new(output).lines();
+    let first = lines.next().context("tangelo up said nothing")??;
+    let addresses: Addresses =
+        serde_json::from_str(&first).with_context(|| format!("tangelo up said {first:?}"))?;
+    // Read on, so that it never waits for a full pipe.
+    thread::spawn(move || lines.for_each(drop));
+    let mut client = Client::new(addresses.gateway.trim_start_matches("http://").parse()?);
+    until(&mut client, "/handler", "0")?;
+    until(&mut client, "/component", "one")?;
+    let mut handler = Vec::new();
+    let mut component = Vec::new();
+    for edit in 1..=EDITS {
+        write_handler(&app, edit)?;
+        handler.push(until(&mut client, "/handler", &edit.to_string())?);
+        replace(&components[edit % 2], &app.join("hello.wasm"))?;
+        component.push(until(&mut client, "/component", ["one", "two"][edit % 2])?);
+    }
+    Ok(vec![
+        bench.alone(
+            "reload",
+            "ms from saving a Python handler to its answer, median of 20",
+            median(&mut handler),
+        ),
+        bench.alone(
+            "reload",
+            "ms from a new component to its answer, median of 20",
+            median(&mut component),
+        ),
+    ])
+}
+
+/// `tangelo up`, ended when dropped.
+struct Up(std::process::Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = process::clean("kill")
+            .args(["-TERM", &self.0.id().to_string()])
+            .status();
+        let _ = self.0.wait();
+    }
+}
+
+fn write_handler(app: &Path, number: usize) -> anyhow::Result<()> {
+    let text = format!("def handler(event, context):\n    return {{\"number\": \"{number}\"}}\n");
+    let draft = app.join("handler.draft");
+    fs::write(&draft, text)?;
+    Ok(fs::rename(draft, app.join("handler/app.py"))?)
+}
+
+fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let draft = to.with_extension("draft");
+    fs::copy(from, &draft)?;
+    Ok(fs::rename(draft, to)?)
+}
+
+/// Milliseconds until the answer holds `text`.
+fn until(client: &mut Client, path: &str, text: &str) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let deployed = |status: u16| status != 404;
+    loop {
+        let answer = client.send(&Request::get(path))?;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(
+            answer.status == 200 || !deployed(answer.status),
+            "{path} answered {}: {body}",
+            answer.status
+        );
+        if body.contains(text) {
+            return Ok(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("{path} still answers {body:?}, not {text:?}");
+        }
+        thread::sleep(POLL);
+    }
+}

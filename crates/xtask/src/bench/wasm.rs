@@ -1,0 +1,161 @@
+//! A Wasm hello, a fresh instance per request: through Tangelo's gateway, and by `wasmtime serve`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use super::{
+    Bench, Figure, load, median,
+    process::{self, Peer},
+};
+use crate::{
+    server::{self, Server},
+    shell, tools,
+    workspace::{Workspace, cargo},
+};
+
+const WASMTIME: &str = "48.0.8";
+
+const MANIFEST: &str = "app: hello
+workloads:
+  hello:
+    as: function
+    run: {wasm: {component: hello.wasm}}
+    scale: {max: 64, concurrency: 64}
+gateway:
+  routes:
+    - {path: /*, to: hello}
+";
+
+/// Measures both sides in turns.
+pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    let component = component(bench.workspace, None)?;
+    let wasmtime = wasmtime(bench.workspace)?;
+    let server = deployed(bench, &component, MANIFEST, &[])?;
+    let ours = format!("{}/", server.addresses.gateway);
+    let address = process::free_address()?;
+    let mut command = process::clean(wasmtime.to_str().context("a path in UTF-8")?);
+    command.args([
+        "serve",
+        "-S",
+        "cli",
+        "-O",
+        "pooling-allocator=y",
+        "--addr",
+        &address.to_string(),
+    ]);
+    let peer = Peer::start(command.arg(&component), address)?;
+    let theirs = format!("http://{}/", peer.address);
+    let (mut ours_cpu, mut theirs_cpu, mut ours_wall, mut theirs_wall) =
+        (vec![], vec![], vec![], vec![]);
+    for _ in 0..bench.options.rounds {
+        let round = load::round(&ours, server.pid(), bench.options.seconds)?;
+        ours_cpu.push(round.per_cpu_second);
+        ours_wall.push(round.per_second);
+        let round = load::round(&theirs, peer.pid(), bench.options.seconds)?;
+        theirs_cpu.push(round.per_cpu_second);
+        theirs_wall.push(round.per_second);
+    }
+    server.stop()?;
+    let name = format!("wasmtime serve {WASMTIME}");
+    Ok(vec![
+        bench.more(
+            "wasm",
+            "requests per CPU second",
+            &name,
+            median(&mut ours_cpu),
+            median(&mut theirs_cpu),
+        ),
+        bench.more(
+            "wasm",
+            "requests per second, 64 connections",
+            &name,
+            median(&mut ours_wall),
+            median(&mut theirs_wall),
+        ),
+    ])
+}
+
+/// A server with one app, whose component (or none) lies beside the manifest.
+pub(super) fn deployed(
+    bench: &Bench<'_>,
+    component: &Path,
+    manifest: &str,
+    flags: &[&str],
+) -> anyhow::Result<Server> {
+    let app = bench.folder.join("app");
+    fs::create_dir_all(&app)?;
+    fs::write(app.join("tangelo.yaml"), manifest)?;
+    if component.is_file() {
+        fs::copy(component, app.join("hello.wasm"))?;
+    }
+    let server = Server::start(&server::Options {
+        binary: &bench.binary,
+        data: &bench.folder.join("data"),
+        secrets: None,
+        usual_ports: false,
+        flags,
+        clean: true,
+    })?;
+    server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
+    Ok(server)
+}
+
+/// The hello component; with `text`, one that says that.
+pub(super) fn component(workspace: &Workspace, text: Option<&str>) -> anyhow::Result<PathBuf> {
+    tools::wasm_target(workspace)?;
+    let folder = workspace.root.join("bench/hello");
+    let target = workspace.target.join("bench-guests");
+    let arguments = [
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        "wasm32-wasip2",
+    ];
+    let mut command = shell::command(cargo(), &arguments, &folder);
+    command.env("CARGO_TARGET_DIR", &target).env_remove("HELLO");
+    command.envs(text.map(|text| ("HELLO", text)));
+    shell::run(command.stdout(std::io::stderr()))?;
+    let built = target.join("wasm32-wasip2/release/hello.wasm");
+    let Some(text) = text else { return Ok(built) };
+    let copy = target.join(format!("hello-{text}.wasm"));
+    fs::copy(built, &copy)?;
+    Ok(copy)
+}
+
+/// wasmtime's own server, built with optimisation as its users run it; kept in the tools folder.
+fn wasmtime(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let root = workspace.tools();
+    let binary = root.join("bin/wasmtime");
+    let version = format!("wasmtime {WASMTIME}");
+    let here = shell::output(&mut shell::command(
+        &binary,
+        &["--version"],
+        &workspace.root,
+    ));
+    if here.is_ok_and(|text| text.starts_with(&version)) {
+        return Ok(binary);
+    }
+    eprintln!("installing wasmtime-cli {WASMTIME}: this takes a while, once");
+    let arguments = [
+        "install",
+        "--locked",
+        "wasmtime-cli",
+        "--version",
+        WASMTIME,
+        "--no-default-features",
+    ];
+    let mut command = shell::command(cargo(), &arguments, &std::env::temp_dir());
+    command.args(["--features", "serve,run,cranelift,pooling-allocator,parallel-compilation,wat,cache,component-model-async"]);
+    command
+        .arg("--root")
+        .arg(&root)
+        .env("CARGO_TARGET_DIR", root.join("build"));
+    shell::run(command.stdout(std::io::stderr()))?;
+    let _ = fs::remove_dir_all(root.join("build"));
+    Ok(binary)
+}
