@@ -1,0 +1,285 @@
+//! Publishing: one insert per event, a look into the window of ids, one update of the head per batch.
+
+use std::sync::Arc;
+
+use model::{Cause, Event, Namespace, Position, Time};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    batch::Batch,
+    blobs::{Payload, refs},
+    command,
+    error::{Error, Result},
+    format,
+    log::{Command, Log, Logged, Reply, UNEXPECTED, row_id, tail::Committed},
+    queue::Urgency,
+};
+
+/// An event to publish, checked already.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What causes it.
+    pub cause: Arc<Cause>,
+}
+
+/// Where an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its position; the first one's when it is a duplicate.
+    pub position: Position,
+    /// Whether an event with its source and id was published within the window: this one was not stored.
+    pub duplicate: bool,
+}
+
+/// Encoded events on their way to one log.
+pub struct Append {
+    namespace: Namespace,
+    events: Vec<Encoded>,
+}
+
+struct Encoded {
+    new: NewEvent,
+    cause: Vec<u8>,
+    body: Payload,
+    key: Vec<u8>,
+}
+
+/// The head of a log as the batch knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) log: i64,
+    pub(super) head: Position,
+    bytes: u64,
+    added: u64,
+}
+
+impl Log {
+    /// Appends events, all or none, in this order; they are durable when this returns. An id that was seen from the
+    /// same source within the window is answered with its first position.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] and [`Error::LogFull`] when there is too much work, else those of the disk.
+    pub async fn append(
+        &self,
+        namespace: &Namespace,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Appended>> {
+        let mut encoded = Vec::with_capacity(events.len());
+        let mut size = 0;
+        for new in events {
+            let body = self.blobs.payload(format::encode(&*new.event)).await?;
+            let cause = format::encode(&*new.cause);
+            size += cause.len() + body.len().min(1 << 20) as usize + 256;
+            let key = dedup_key(&new.event.source, &new.event.id);
+            encoded.push(Encoded {
+                new,
+                cause,
+                body,
+                key,
+            });
+        }
+        let append = Command::Append(Append {
+            namespace: namespace.clone(),
+            events: encoded,
+        });
+        let pending = self
+            .kernel
+            .submit(command::Command::Log(append), Urgency::Intake, size)?;
+        match pending.done().await? {
+            command::Reply::Log(Reply::Appended(appended)) => Ok(appended),
+            _ => Err(UNEXPECTED),
+        }
+    }
+}
+
+impl Append {
+    pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<Vec<Appended>> {
+        let mut head = head(batch, &self.namespace)?;
+        if head.bytes + head.added > batch.limits.log.0 {
+            return Err(Error::LogFull(batch.limits.log));
+        }
+        let mut appended = Vec::with_capacity(self.events.len());
+        for event in &self.events {
+            appended.push(self.append_one(batch, &mut head, event)?);
+        }
+        batch.log.heads.insert(self.namespace.clone(), head);
+        Ok(appended)
+    }
+
+    fn append_one(
+        &self,
+        batch: &mut Batch<'_>,
+        head: &mut Head,
+        event: &Encoded,
+    ) -> Result<Appended> {
+        if let Some(position) = seen(batch, head.log, &event.key)? {
+            return Ok(Appended {
+                position,
+                duplicate: true,
+            });
+        }
+        let position = Position(head.head.0 + 1);
+        let size = event.body.len() + event.cause.len() as u64;
+        let (body, blob) = event.body.columns();
+        batch.execute(
+            "INSERT INTO event (id, at, size, cause, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            (
+                row_id(head.log, position),
+                batch.now.0,
+                size,
+                &event.cause,
+                body,
+                blob,
+            ),
+        )?;
+        if let Some(blob) = event.body.blob() {
+            refs::add(batch, blob)?;
+        }
+        remember(batch, head.log, &event.key, position)?;
+        head.head = position;
+        head.added += size;
+        let logged = Logged {
+            position,
+            at: batch.now,
+            size,
+            event: Arc::clone(&event.new.event),
+            cause: Arc::clone(&event.new.cause),
+        };
+        let committed = Committed::Event(self.namespace.clone(), Arc::new(logged));
+        batch.log.effects.push(committed);
+        Ok(Appended {
+            position,
+            duplicate: false,
+        })
+    }
+}
+
+/// The head of the log of a namespace; the log is made when it is new.
+pub(super) fn head(batch: &Batch<'_>, namespace: &Namespace) -> Result<Head> {
+    if let Some(head) = batch.log.heads.get(namespace) {
+        return Ok(*head);
+    }
+    let read = |batch: &Batch<'_>| {
+        batch.row(
+            "SELECT id, head, bytes FROM log WHERE namespace = ?1",
+            [namespace.as_str()],
+            |row| {
+                Ok(Head {
+                    log: row.get(0)?,
+                    head: Position(row.get(1)?),
+                    bytes: row.get(2)?,
+                    added: 0,
+                })
+            },
+        )
+    };
+    if let Some(head) = read(batch)? {
+        return Ok(head);
+    }
+    batch.execute(
+        "INSERT INTO log (namespace) VALUES (?1)",
+        [namespace.as_str()],
+    )?;
+    read(batch)?.ok_or(Error::Corrupt("log"))
+}
+
+/// Writes the heads that moved.
+pub(super) fn write_heads(batch: &Batch<'_>) -> Result<()> {
+    for head in batch.log.heads.values() {
+        batch.execute(
+            "UPDATE log SET head = ?2, bytes = bytes + ?3 WHERE id = ?1",
+            (head.log, head.head.0, head.added),
+        )?;
+    }
+    Ok(())
+}
+
+fn slot(at: Time, window: std::time::Duration) -> u64 {
+    at.0 / u64::try_from(window.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+fn seen(batch: &Batch<'_>, log: i64, key: &[u8]) -> Result<Option<Position>> {
+    let window = batch.limits.dedup_window;
+    let now = slot(batch.now, window);
+    let since = batch.now - window;
+    let key = keyed(log, key);
+    for slot in [Some(now), now.checked_sub(1)].into_iter().flatten() {
+        let found = batch.row(
+            "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
+            (slot, &key, since.0),
+            |row| row.get(0).map(Position),
+        )?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn remember(batch: &Batch<'_>, log: i64, key: &[u8], position: Position) -> Result<()> {
+    batch.execute(
+        "INSERT OR REPLACE INTO dedup (slot, key, position, at) VALUES (?1, ?2, ?3, ?4)",
+        (
+            slot(batch.now, batch.limits.dedup_window),
+            keyed(log, key),
+            position.0,
+            batch.now.0,
+        ),
+    )?;
+    Ok(())
+}
+
+/// Removes a chunk of the ids that are out of the window; says whether there may be more.
+pub(super) fn forget_old_ids(batch: &Batch<'_>, chunk: u32) -> Result<bool> {
+    let removed = batch.execute(
+        "DELETE FROM dedup WHERE (slot, key) IN
+         (SELECT slot, key FROM dedup WHERE slot < ?1 ORDER BY slot, key LIMIT ?2)",
+        (
+            slot(batch.now, batch.limits.dedup_window).saturating_sub(1),
+            chunk,
+        ),
+    )?;
+    Ok(removed == chunk as usize)
+}
+
+fn keyed(log: i64, key: &[u8]) -> Vec<u8> {
+    let log = u32::try_from(log).expect("fewer than four billion namespaces");
+    [&log.to_be_bytes(), key].concat()
+}
+
+/// What an event is recognised by. Ids are kept readable by order where they are short: those that grow with time
+/// (UUIDv7, counters) then fall on the same few pages of the index, which is most of what deduplication costs.
+fn dedup_key(source: &str, id: &str) -> Vec<u8> {
+    let source = Sha256::digest(source.as_bytes());
+    let mut key = source[..8].to_vec();
+    if id.len() <= 40 {
+        key.push(1);
+        key.extend_from_slice(id.as_bytes());
+    } else {
+        key.push(2);
+        key.extend_from_slice(&Sha256::digest(id.as_bytes())[..24]);
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_sources_and_ids_apart() {
+        let long = "x".repeat(41);
+        let keys = [
+            dedup_key("a", "1"),
+            dedup_key("b", "1"),
+            dedup_key("a", "2"),
+            dedup_key("a", &long),
+            dedup_key("a", &(long.clone() + "x")),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(dedup_key("a", &long), dedup_key("a", &long));
+    }
+}

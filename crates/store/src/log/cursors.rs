@@ -1,0 +1,132 @@
+//! Where subscriptions stand: written once per subscription and batch, however often it moved. A subscription with
+//! nothing outstanding is not written at all: the log's mark moves for all of those together.
+
+use model::Position;
+
+use crate::{
+    batch::Batch,
+    command,
+    error::Result,
+    format,
+    kernel::Pending,
+    log::{Command, Log, SubscriptionId},
+    queue::Urgency,
+    shards::Owned,
+};
+
+/// Where a subscription stands. Everything up to `through` is settled, runs, or has a row of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// The position up to which nothing waits to be taken.
+    pub through: Position,
+    /// What runs on its first attempt, ascending; all of it at or below `through`.
+    pub running: Vec<Position>,
+    /// Whether nothing is outstanding, so that the log's mark counts for it as well.
+    pub idle: bool,
+}
+
+/// Where a subscription stood when it was last written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCursor {
+    /// The position up to which nothing waits to be taken; the mark is taken into account.
+    pub through: Position,
+    /// What ran.
+    pub running: Vec<Position>,
+}
+
+impl Log {
+    /// Writes where a subscription stands. Cursors of the same subscription are applied in the order of these calls.
+    ///
+    /// # Errors
+    /// [`crate::Error::Busy`] or [`crate::Error::Closed`]; what the answer says later is also
+    /// [`crate::Error::NotOwner`].
+    pub fn settle(&self, owned: Owned, cursor: Cursor) -> Result<Pending> {
+        let command = command::Command::Log(Command::Cursor(owned, cursor));
+        self.kernel.submit(command, Urgency::Settle, 128)
+    }
+
+    /// Writes where a subscription stands with the next commit; `Soon` when it says what runs, `Ride` when nothing is
+    /// lost by waiting for company.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`].
+    pub fn note(&self, owned: Owned, cursor: Cursor, urgency: Urgency) -> Result<()> {
+        let command = command::Command::Log(Command::Cursor(owned, cursor));
+        self.kernel.lazily(command, urgency)
+    }
+
+    /// Moves the mark of those with nothing outstanding, with the next commit. Every subscription that is not idle
+    /// must have said so before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`].
+    pub fn mark(&self, namespace: &model::Namespace, through: Position) -> Result<()> {
+        let command = command::Command::Log(Command::Mark(namespace.clone(), through));
+        self.kernel.lazily(command, Urgency::Ride)
+    }
+}
+
+/// Writes what the batch collected.
+pub(super) fn write(batch: &Batch<'_>) -> Result<()> {
+    for cursor in batch.log.cursors.values() {
+        let low = cursor
+            .running
+            .first()
+            .map_or(cursor.through.0, |first| first.0 - 1);
+        let running =
+            (!cursor.running.is_empty()).then(|| format::encode_positions(&cursor.running));
+        batch.execute(
+            "UPDATE cursor SET low = ?2, through = ?3, idle = ?4, running = ?5
+             WHERE subscription = ?1",
+            (
+                cursor.subscription.0,
+                low,
+                cursor.through.0,
+                cursor.idle,
+                running,
+            ),
+        )?;
+    }
+    for (namespace, mark) in &batch.log.marks {
+        batch.execute(
+            "UPDATE log SET mark = max(mark, ?2) WHERE namespace = ?1",
+            (namespace.as_str(), mark.0),
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads a cursor beside the mark of its log; the columns are through, idle, running, mark.
+pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCursor> {
+    Ok(RawCursor {
+        through: row.get(first)?,
+        idle: row.get(first + 1)?,
+        running: row.get(first + 2)?,
+        mark: row.get(first + 3)?,
+    })
+}
+
+/// A cursor's columns.
+pub(super) struct RawCursor {
+    through: u64,
+    idle: bool,
+    running: Option<Vec<u8>>,
+    mark: u64,
+}
+
+impl RawCursor {
+    pub(super) fn decode(&self) -> Result<StoredCursor> {
+        let through = if self.idle {
+            self.through.max(self.mark)
+        } else {
+            self.through
+        };
+        let running = self.running.as_deref();
+        Ok(StoredCursor {
+            through: Position(through),
+            running: running.map_or(Ok(Vec::new()), format::decode_positions)?,
+        })
+    }
+}

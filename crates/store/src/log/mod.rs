@@ -1,0 +1,224 @@
+//! The log of events and the cursors over it. The log is the truth, a subscription is a cursor: publishing appends and
+//! nothing else; only what failed, waits or is dead has a row of its own. Order of positions is order of commits.
+//!
+//! What each command does is in the file named after its thing; this file is the list of them and the handle.
+
+mod append;
+mod cursors;
+mod dead_letters;
+mod read;
+mod retention;
+mod retries;
+mod subscriptions;
+pub mod tail;
+
+use std::{collections::HashMap, sync::Arc};
+
+use model::{Cause, Event, Namespace, Position, Time};
+
+pub(crate) use read::payload;
+
+pub use append::{Appended, NewEvent};
+pub use cursors::{Cursor, StoredCursor};
+pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, Redriven};
+pub use read::Extent;
+pub use retention::{Retained, Retention};
+pub use retries::{Attempt, HISTORY, RetryItem, RetryRow, Waiting};
+pub use subscriptions::{StoredSubscription, SubscriptionId, Switched};
+
+use crate::{
+    batch::Batch,
+    blobs::Blobs,
+    command,
+    error::{Error, Result},
+    kernel::Kernel,
+    shards::Owned,
+};
+
+/// Bits of an event's row id that are its position.
+const POSITION_BITS: u32 = 44;
+
+/// An event as the log has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// Its place.
+    pub position: Position,
+    /// When it was published, by the store's clock.
+    pub at: Time,
+    /// Encoded bytes.
+    pub size: u64,
+    /// The event.
+    pub event: Arc<Event>,
+    /// What caused it.
+    pub cause: Arc<Cause>,
+}
+
+/// Verbs of the log that write.
+pub enum Command {
+    /// Appends events to the log of a namespace.
+    Append(append::Append),
+    /// Says which subscriptions an app has from now on.
+    Switch(subscriptions::Switch),
+    /// Forgets an ended subscription that has nothing left to do.
+    Finish(Owned, SubscriptionId),
+    /// Where a subscription stands.
+    Cursor(Owned, Cursor),
+    /// How far those with nothing outstanding are.
+    Mark(Namespace, Position),
+    /// Turns what ran when the server died into retries.
+    Recover(Owned, SubscriptionId),
+    /// A delivery failed and is to be tried again.
+    Retry(Owned, Box<RetryRow>),
+    /// A retry is being tried: so many attempts with this one.
+    Running(Owned, SubscriptionId, Position, u32),
+    /// A retry succeeded.
+    RetryDone(Owned, SubscriptionId, Position),
+    /// A delivery is given up.
+    GiveUp(Owned, Box<GivenUp>),
+    /// A dead letter is tried again.
+    Redrive(i64),
+    /// A dead letter is thrown away.
+    Discard(i64),
+    /// Removes a chunk of what is too old or too much.
+    Retain(Namespace, Retention),
+}
+
+/// Answers of the log.
+#[derive(Debug)]
+pub enum Reply {
+    /// One per event, in order.
+    Appended(Vec<Appended>),
+    /// What the switch changed.
+    Switched(Arc<Switched>),
+    /// Where the redriven event waits.
+    Redriven(Redriven),
+    /// What was removed.
+    Retained(Retained),
+}
+
+impl Command {
+    pub(crate) fn apply(&self, batch: &mut Batch<'_>) -> Result<command::Reply> {
+        match self {
+            Self::Append(append) => append.apply(batch).map(Reply::Appended),
+            Self::Switch(switch) => switch.apply(batch).map(Reply::Switched),
+            Self::Redrive(id) => dead_letters::redrive(batch, *id).map(Reply::Redriven),
+            Self::Retain(namespace, limits) => {
+                retention::retain(batch, namespace, *limits).map(Reply::Retained)
+            }
+            other => return other.apply_quietly(batch).map(|()| command::Reply::Done),
+        }
+        .map(command::Reply::Log)
+    }
+
+    /// Those that have nothing to say but that they are done.
+    fn apply_quietly(&self, batch: &mut Batch<'_>) -> Result<()> {
+        if let Some(owned) = self.owner() {
+            batch.check_owner(owned.shard, owned.epoch)?;
+        }
+        match self {
+            Self::Finish(_, id) => subscriptions::finish(batch, *id),
+            Self::Cursor(_, cursor) => {
+                batch
+                    .log
+                    .cursors
+                    .insert(cursor.subscription, cursor.clone());
+                Ok(())
+            }
+            Self::Mark(namespace, position) => {
+                batch.log.marks.insert(namespace.clone(), *position);
+                Ok(())
+            }
+            Self::Recover(_, id) => retries::recover(batch, *id),
+            Self::Retry(_, row) => retries::write(batch, row),
+            Self::Running(_, id, position, attempt) => {
+                retries::running(batch, *id, *position, *attempt)
+            }
+            Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
+            Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
+            Self::Discard(id) => dead_letters::discard(batch, *id),
+            Self::Append(_) | Self::Switch(_) | Self::Redrive(_) | Self::Retain(..) => {
+                unreachable!("answered by `apply`")
+            }
+        }
+    }
+
+    const fn owner(&self) -> Option<&Owned> {
+        match self {
+            Self::Finish(owned, _)
+            | Self::Cursor(owned, _)
+            | Self::Recover(owned, _)
+            | Self::Retry(owned, _)
+            | Self::Running(owned, ..)
+            | Self::RetryDone(owned, ..)
+            | Self::GiveUp(owned, _) => Some(owned),
+            _ => None,
+        }
+    }
+
+    /// None of them can be refused after its first write.
+    pub(crate) const fn wants_savepoint(&self) -> bool {
+        false
+    }
+}
+
+/// What the commands of a batch put together.
+#[derive(Default)]
+pub(crate) struct Pending {
+    heads: HashMap<Namespace, append::Head>,
+    cursors: HashMap<SubscriptionId, Cursor>,
+    marks: HashMap<Namespace, Position>,
+    effects: Vec<tail::Committed>,
+}
+
+impl Pending {
+    /// What is seen after the commit.
+    pub(crate) fn into_effects(self) -> Vec<tail::Committed> {
+        self.effects
+    }
+}
+
+/// Writes what was put together, as the last part of the transaction.
+pub(crate) fn finish(batch: &mut Batch<'_>) -> Result<()> {
+    append::write_heads(batch)?;
+    cursors::write(batch)
+}
+
+/// The log's handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    kernel: Arc<Kernel>,
+    blobs: Blobs,
+    tail: Arc<tail::Shared>,
+}
+
+impl Log {
+    pub(crate) const fn new(kernel: Arc<Kernel>, blobs: Blobs, tail: Arc<tail::Shared>) -> Self {
+        Self {
+            kernel,
+            blobs,
+            tail,
+        }
+    }
+
+    /// Begins to hand out what is committed from now on; one at a time.
+    #[must_use]
+    pub fn tail(&self) -> tail::Tail {
+        self.tail.attach()
+    }
+
+    async fn run(&self, command: Command) -> Result<command::Reply> {
+        self.kernel.run(command::Command::Log(command)).await
+    }
+}
+
+/// The row id of an event.
+const fn row_id(log: i64, position: Position) -> i64 {
+    (log << POSITION_BITS) | position.0.cast_signed()
+}
+
+/// The position in a row id.
+const fn position_of(id: i64) -> Position {
+    Position(id.cast_unsigned() & ((1 << POSITION_BITS) - 1))
+}
+
+const UNEXPECTED: Error = Error::Corrupt("reply");

@@ -1,0 +1,252 @@
+//! Which subscriptions an app has, as ranges of positions. A switch is one command: what ends ends at the head of the
+//! log, what begins begins there, so that for each event it is known which applied.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use model::{AppName, Name, Namespace, Position, Subscription, SubscriptionKey};
+use rusqlite::Row;
+
+use crate::{
+    batch::Batch,
+    command,
+    error::{Error, Result},
+    format,
+    log::{Command, Log, Reply, StoredCursor, UNEXPECTED, append, cursors, tail::Committed},
+    shards::{Owned, Shard},
+};
+
+/// A range of positions that goes to a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub i64);
+
+/// A subscription as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredSubscription {
+    /// Its row.
+    pub id: SubscriptionId,
+    /// Where its events are published.
+    pub namespace: Namespace,
+    /// Whom it is for.
+    pub key: SubscriptionKey,
+    /// Which part of the work it is.
+    pub shard: Shard,
+    /// Filter, retry policy, concurrency.
+    pub spec: Subscription,
+    /// Events after this position.
+    pub begin: Position,
+    /// Events up to this position; `None` while it lives.
+    pub end: Option<Position>,
+}
+
+/// What a switch changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Switched {
+    /// The head of the log at the switch.
+    pub at: Position,
+    /// Ended: no event after `at` goes to them.
+    pub ended: Vec<SubscriptionId>,
+    /// Began: every event after `at` that matches goes to them.
+    pub began: Vec<StoredSubscription>,
+    /// Go on with another retry policy or concurrency.
+    pub changed: Vec<StoredSubscription>,
+}
+
+/// The subscriptions that an app is to have.
+pub struct Switch {
+    namespace: Namespace,
+    app: AppName,
+    wanted: BTreeMap<SubscriptionKey, Subscription>,
+}
+
+impl Log {
+    /// Says which subscriptions `app` has from now on. Those with the same key and filter go on; the others end at the
+    /// head of the log, and new ones begin there. Saying the same again changes nothing.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub async fn switch(
+        &self,
+        namespace: &Namespace,
+        app: &AppName,
+        wanted: BTreeMap<SubscriptionKey, Subscription>,
+    ) -> Result<Arc<Switched>> {
+        let switch = Command::Switch(Switch {
+            namespace: namespace.clone(),
+            app: app.clone(),
+            wanted,
+        });
+        match self.run(switch).await? {
+            command::Reply::Log(Reply::Switched(switched)) => Ok(switched),
+            _ => Err(UNEXPECTED),
+        }
+    }
+
+    /// All subscriptions with their cursors, the ended ones that still have work included.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn subscriptions(&self) -> Result<Vec<(StoredSubscription, StoredCursor)>> {
+        self.kernel
+            .read(|connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end,
+                            c.through, c.idle, c.running, l.mark
+                     FROM subscription s JOIN log l ON l.id = s.log
+                     JOIN cursor c ON c.subscription = s.id ORDER BY s.id",
+                )?;
+                let mut rows = statement.query([])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push((read(row)?, cursors::read(row, 9)?.decode()?));
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Forgets an ended subscription that has nothing left to do.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub async fn finish(&self, owned: Owned, id: SubscriptionId) -> Result<()> {
+        self.run(Command::Finish(owned, id)).await.map(|_| ())
+    }
+}
+
+impl Switch {
+    pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<Arc<Switched>> {
+        let head = append::head(batch, &self.namespace)?;
+        let mut wanted: BTreeMap<&SubscriptionKey, &Subscription> = self.wanted.iter().collect();
+        let mut switched = Switched {
+            at: head.head,
+            ended: Vec::new(),
+            began: Vec::new(),
+            changed: Vec::new(),
+        };
+        for mut stored in self.live(batch, head.log)? {
+            match wanted.remove(&stored.key) {
+                Some(spec) if *spec == stored.spec => {}
+                Some(spec) if spec.filter == stored.spec.filter => {
+                    stored.spec = spec.clone();
+                    batch.execute(
+                        "UPDATE subscription SET spec = ?2 WHERE id = ?1",
+                        (stored.id.0, format::encode(spec)),
+                    )?;
+                    switched.changed.push(stored);
+                }
+                other => {
+                    batch.execute(
+                        "UPDATE subscription SET end = ?2 WHERE id = ?1",
+                        (stored.id.0, head.head.0),
+                    )?;
+                    switched.ended.push(stored.id);
+                    if let Some(spec) = other {
+                        wanted.insert(
+                            self.wanted
+                                .get_key_value(&stored.key)
+                                .expect("it was taken out of a view of this map")
+                                .0,
+                            spec,
+                        );
+                    }
+                }
+            }
+        }
+        for (key, spec) in wanted {
+            switched.began.push(self.begin(batch, head, key, spec)?);
+        }
+        let switched = Arc::new(switched);
+        let committed = Committed::Switched(self.namespace.clone(), Arc::clone(&switched));
+        batch.log.effects.push(committed);
+        Ok(switched)
+    }
+
+    fn live(&self, batch: &Batch<'_>, log: i64) -> Result<Vec<StoredSubscription>> {
+        let mut statement = batch.prepare(
+            "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end
+             FROM subscription s JOIN log l ON l.id = s.log
+             WHERE s.log = ?1 AND s.app = ?2 AND s.end IS NULL ORDER BY s.id",
+        )?;
+        let mut rows = statement.query((log, self.app.as_str()))?;
+        let mut live = Vec::new();
+        while let Some(row) = rows.next()? {
+            live.push(read(row)?);
+        }
+        Ok(live)
+    }
+
+    fn begin(
+        &self,
+        batch: &Batch<'_>,
+        head: append::Head,
+        key: &SubscriptionKey,
+        spec: &Subscription,
+    ) -> Result<StoredSubscription> {
+        let (app, workload, name) = (key.app.as_str(), key.workload.as_str(), key.name.as_str());
+        let shard = Shard::of(&[self.namespace.as_str(), app, workload, name]);
+        batch.execute(
+            "INSERT INTO subscription (log, app, workload, name, shard, begin, spec)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            (
+                head.log,
+                app,
+                workload,
+                name,
+                shard.0,
+                head.head.0,
+                format::encode(spec),
+            ),
+        )?;
+        let id = batch.last_id();
+        batch.execute(
+            "INSERT INTO cursor (subscription, low, through, idle) VALUES (?1, ?2, ?2, 1)",
+            (id, head.head.0),
+        )?;
+        Ok(StoredSubscription {
+            id: SubscriptionId(id),
+            namespace: self.namespace.clone(),
+            key: key.clone(),
+            shard,
+            spec: spec.clone(),
+            begin: head.head,
+            end: None,
+        })
+    }
+}
+
+/// Removes an ended subscription; its dead letters stay.
+pub(super) fn finish(batch: &mut Batch<'_>, id: SubscriptionId) -> Result<()> {
+    let ended = batch.execute(
+        "DELETE FROM subscription WHERE id = ?1 AND end IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM retry WHERE subscription = ?1)",
+        [id.0],
+    )?;
+    if ended == 0 {
+        return Err(Error::Conflict(
+            "the subscription lives, has work, or is gone".to_owned(),
+        ));
+    }
+    batch.log.cursors.remove(&id);
+    batch.execute("DELETE FROM cursor WHERE subscription = ?1", [id.0])?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<StoredSubscription> {
+    let name = |column: usize| -> Result<Name> {
+        let text: String = row.get(column)?;
+        Name::new(&text).map_err(|_| Error::Corrupt("name"))
+    };
+    Ok(StoredSubscription {
+        id: SubscriptionId(row.get(0)?),
+        namespace: name(1)?,
+        key: SubscriptionKey {
+            app: name(2)?,
+            workload: name(3)?,
+            name: name(4)?,
+        },
+        shard: Shard(row.get(5)?),
+        spec: format::decode(&row.get::<_, Vec<u8>>(6)?, "subscription")?,
+        begin: Position(row.get(7)?),
+        end: row.get::<_, Option<u64>>(8)?.map(Position),
+    })
+}

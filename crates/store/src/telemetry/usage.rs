@@ -1,0 +1,271 @@
+//! The usage ledger in `state.db`: what each workload consumed, per hour and trigger.
+//!
+//! Rows are absolute sums of one boot of one server and are replaced as they grow, so that writing one twice
+//! counts nothing twice. A report adds up the boots.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use model::{Name, Time};
+use rusqlite::{Connection, Row, params};
+
+use crate::{
+    batch::Batch,
+    command::{self, Reply},
+    error::Result,
+    kernel::{Kernel, Pending},
+    queue::Urgency,
+};
+
+/// What one workload consumed in one hour by one trigger, as one boot of the server counted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The beginning of the hour.
+    pub hour: Time,
+    /// The app.
+    pub app: Name,
+    /// The workload.
+    pub workload: Name,
+    /// `function`, `service` or `job`.
+    pub tier: String,
+    /// `route`, `event`, …
+    pub trigger: String,
+    /// When the server that counted was started: tells its rows from those of earlier starts.
+    pub boot: Time,
+    /// Invocations that ended.
+    pub invocations: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Sum of their durations, in microseconds.
+    pub wall_us: u64,
+    /// Sum of their CPU time, in microseconds.
+    pub cpu_us: u64,
+    /// The highest peak of memory, in bytes.
+    pub memory: u64,
+    /// Body bytes in.
+    pub bytes_in: u64,
+    /// Body bytes out.
+    pub bytes_out: u64,
+    /// Invocations that waited for a cold start.
+    pub cold_starts: u64,
+    /// Sums over those by phase, in microseconds: waiting, loading, spawning, initialising.
+    pub cold_us: [u64; 4],
+    /// A histogram of durations, as `telemetry` encodes it.
+    pub latency: Vec<u8>,
+}
+
+/// What changes the ledger.
+pub enum Command {
+    /// Writes sums over what the same boot said before.
+    Put(Vec<UsageRow>),
+    /// Removes so many rows of hours before that, at most.
+    Purge(Time, usize),
+}
+
+/// The usage ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Usage(Arc<Kernel>);
+
+impl Command {
+    pub(crate) fn apply(&self, batch: &mut Batch<'_>) -> Result<Reply> {
+        match self {
+            Self::Put(rows) => put(batch, rows).map(|()| Reply::Done),
+            Self::Purge(before, limit) => Ok(Reply::Count(purge(batch, *before, *limit)? as u64)),
+        }
+    }
+}
+
+impl Usage {
+    pub(crate) const fn new(kernel: Arc<Kernel>) -> Self {
+        Self(kernel)
+    }
+
+    /// Writes sums over what the same boot said before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Busy`] or [`crate::Error::Closed`]; nothing was done.
+    pub fn put(&self, rows: Vec<UsageRow>) -> Result<Pending> {
+        let size = rows.iter().map(|row| size_of::<UsageRow>() + row.latency.len()).sum();
+        let command = command::Command::Usage(Command::Put(rows));
+        self.0.submit(command, Urgency::Settle, size)
+    }
+
+    /// The same, waiting for the commit on this thread, which must not be one that polls tasks.
+    ///
+    /// # Errors
+    /// Those of [`Usage::put`] and of the commit.
+    pub fn put_blocking(&self, rows: Vec<UsageRow>) -> Result<()> {
+        wait_for(self.put(rows)?.done()).map(|_| ())
+    }
+
+    /// All rows of hours from `since` on, of one app when `app` is given. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the read fails with.
+    pub fn rows_blocking(&self, since: Time, app: Option<&str>) -> Result<Vec<UsageRow>> {
+        self.0.readers.run_blocking(|connection| Ok(rows(connection, since, app)?))
+    }
+
+    /// Removes at most `limit` rows of hours before `before`; says how many it removed.
+    ///
+    /// # Errors
+    /// Those of the queue and the commit.
+    pub async fn purge(&self, before: Time, limit: usize) -> Result<u64> {
+        let command = command::Command::Usage(Command::Purge(before, limit));
+        self.0.run(command).await.map(Reply::count)
+    }
+}
+
+/// Waits for a future by parking this thread.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Writes `rows` over what the same boot said before.
+fn put(connection: &Connection, rows: &[UsageRow]) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO usage VALUES
+        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+    let mut statement = connection.prepare_cached(sql)?;
+    for row in rows {
+        let [wait, load, spawn, init] = row.cold_us.map(int);
+        statement.execute(params![
+            int(row.hour.0),
+            row.app.as_str(),
+            row.workload.as_str(),
+            row.tier,
+            row.trigger,
+            int(row.boot.0),
+            int(row.invocations),
+            int(row.errors),
+            int(row.wall_us),
+            int(row.cpu_us),
+            int(row.memory),
+            int(row.bytes_in),
+            int(row.bytes_out),
+            int(row.cold_starts),
+            wait,
+            load,
+            spawn,
+            init,
+            row.latency,
+        ])?;
+    }
+    Ok(())
+}
+
+fn rows(
+    connection: &Connection,
+    since: Time,
+    app: Option<&str>,
+) -> rusqlite::Result<Vec<UsageRow>> {
+    let sql = "SELECT * FROM usage WHERE hour >= ?1 AND (?2 IS NULL OR app = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![int(since.0), app], row)?;
+    rows.collect()
+}
+
+fn purge(connection: &Connection, before: Time, limit: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM usage WHERE (hour, app, workload, tier, trigger, boot) IN
+        (SELECT hour, app, workload, tier, trigger, boot FROM usage WHERE hour < ?1 LIMIT ?2)";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(sql)?
+        .execute(params![int(before.0), limit])
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
+    let number = |column: &str| row.get::<_, i64>(column).map(i64::unsigned_abs);
+    Ok(UsageRow {
+        hour: Time(number("hour")?),
+        app: name(row, "app")?,
+        workload: name(row, "workload")?,
+        tier: row.get("tier")?,
+        trigger: row.get("trigger")?,
+        boot: Time(number("boot")?),
+        invocations: number("invocations")?,
+        errors: number("errors")?,
+        wall_us: number("wall_us")?,
+        cpu_us: number("cpu_us")?,
+        memory: number("memory")?,
+        bytes_in: number("bytes_in")?,
+        bytes_out: number("bytes_out")?,
+        cold_starts: number("cold_starts")?,
+        cold_us: [
+            number("wait_us")?,
+            number("load_us")?,
+            number("spawn_us")?,
+            number("init_us")?,
+        ],
+        latency: row.get("latency")?,
+    })
+}
+
+fn name(row: &Row<'_>, column: &str) -> rusqlite::Result<Name> {
+    let text: String = row.get(column)?;
+    Name::new(&text).map_err(|e| {
+        let at = row.as_ref().column_index(column).unwrap_or(0);
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(e))
+    })
+}
+
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(hour: u64, boot: u64, invocations: u64) -> UsageRow {
+        UsageRow {
+            hour: Time(hour),
+            app: Name::literal("shop"),
+            workload: Name::literal("orders"),
+            tier: "service".to_owned(),
+            trigger: "route".to_owned(),
+            boot: Time(boot),
+            invocations,
+            errors: 1,
+            wall_us: 2,
+            cpu_us: 3,
+            memory: 4,
+            bytes_in: 5,
+            bytes_out: 6,
+            cold_starts: 7,
+            cold_us: [8, 9, 10, 11],
+            latency: vec![1, 2, 3],
+        }
+    }
+
+    #[test]
+    fn a_boot_replaces_its_own_sums_and_no_others() {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch(include_str!("../schema/0005_usage.sql")).expect("makes tables");
+        put(&connection, &[usage(100, 1, 5), usage(100, 2, 6)]).expect("writes");
+        put(&connection, &[usage(100, 2, 9), usage(200, 2, 1)]).expect("writes");
+        let all = rows(&connection, Time(0), Some("shop")).expect("reads");
+        assert_eq!(all, [usage(100, 1, 5), usage(100, 2, 9), usage(200, 2, 1)]);
+        assert_eq!(rows(&connection, Time(101), None).expect("reads").len(), 1);
+        assert_eq!(rows(&connection, Time(0), Some("other")).expect("reads"), []);
+        assert_eq!(purge(&connection, Time(200), 1).expect("purges"), 1);
+        assert_eq!(purge(&connection, Time(200), 9).expect("purges"), 1);
+    }
+}

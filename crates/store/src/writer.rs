@@ -1,0 +1,154 @@
+//! The one thread that writes: it drains the queue, applies a batch in one transaction, commits (one fsync), and
+//! only then answers. A command that is refused harms no other; a batch that fails is tried again one by one.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{Clock, Time};
+use rusqlite::Connection;
+
+use crate::{
+    StoreLimits,
+    batch::Batch,
+    blobs,
+    checkpoint::Checkpoints,
+    command::{Command, Reply},
+    error::{Error, Result},
+    log,
+    queue::{Answer, Item, Queue},
+    shards::Identity,
+};
+
+/// What the writer thread owns.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) clock: Clock,
+    pub(crate) identity: Identity,
+    pub(crate) limits: StoreLimits,
+    pub(crate) tail: Arc<log::tail::Shared>,
+    pub(crate) blobs: Arc<blobs::Shared>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+}
+
+impl Writer {
+    /// Runs until the queue is closed and empty.
+    pub(crate) fn run(mut self) {
+        while let Some(items) = self.queue.take() {
+            self.write(items);
+        }
+        self.tail.close();
+        self.checkpoints.close();
+    }
+
+    fn write(&mut self, items: Vec<Item>) {
+        match self.commit(&items) {
+            Ok(replies) => answer(items, replies),
+            Err(error) => self.one_by_one(items, &error),
+        }
+    }
+
+    /// After a failed batch: each urgent command alone, so that one that cannot be written takes no other with it.
+    /// Lazy ones go back to where they came from; nobody else would write them.
+    fn one_by_one(&mut self, items: Vec<Item>, error: &Error) {
+        tracing::warn!(%error, commands = items.len(), "a commit failed");
+        let (lazy, urgent): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_lazy);
+        let alone = urgent.len() == 1 && lazy.is_empty();
+        for item in urgent {
+            let replies = if alone {
+                Err(error.clone())
+            } else {
+                self.commit(std::slice::from_ref(&item))
+            };
+            match replies {
+                Ok(replies) => answer(vec![item], replies),
+                Err(error) => tell(item.answer, Err(error)),
+            }
+        }
+        if lazy.is_empty() {
+            return;
+        }
+        if self.queue.is_closed() {
+            // Closing on a disk that refuses: cursors stay where they were, work is done again.
+            return;
+        }
+        self.queue.give_back(lazy);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    fn commit(&mut self, items: &[Item]) -> Result<Vec<Result<Reply>>> {
+        let gate = self.checkpoints.gate();
+        let now = self.clock.now();
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let effects = self.apply(now, items).and_then(|(replies, effects)| {
+            self.connection.execute_batch("COMMIT")?;
+            Ok((replies, effects))
+        });
+        match effects {
+            Ok((replies, effects)) => {
+                drop(gate);
+                self.tail.extend(effects);
+                Ok(replies)
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit() {
+                    self.connection.execute_batch("ROLLBACK").ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        now: Time,
+        items: &[Item],
+    ) -> Result<(Vec<Result<Reply>>, Vec<log::tail::Committed>)> {
+        let mut batch = Batch::new(
+            &self.connection,
+            now,
+            &self.identity,
+            &self.limits,
+            &self.blobs,
+        );
+        let mut replies = Vec::with_capacity(items.len());
+        for item in items {
+            match apply_one(&self.connection, &item.command, &mut batch) {
+                Err(error) if !error.is_refusal() => return Err(error),
+                reply => replies.push(reply),
+            }
+        }
+        log::finish(&mut batch)?;
+        Ok((replies, batch.log.into_effects()))
+    }
+}
+
+fn apply_one(connection: &Connection, command: &Command, batch: &mut Batch<'_>) -> Result<Reply> {
+    if !command.wants_savepoint() {
+        return command.apply(batch);
+    }
+    connection.execute_batch("SAVEPOINT command")?;
+    let reply = command.apply(batch);
+    let end = match &reply {
+        Ok(_) => "RELEASE command",
+        Err(_) => "ROLLBACK TO command; RELEASE command",
+    };
+    connection.execute_batch(end)?;
+    reply
+}
+
+fn answer(items: Vec<Item>, replies: Vec<Result<Reply>>) {
+    for (item, reply) in items.into_iter().zip(replies) {
+        tell(item.answer, reply);
+    }
+}
+
+fn tell(answer: Answer, reply: Result<Reply>) {
+    match (answer, reply) {
+        (Some(answer), reply) => {
+            // Whoever asked may have gone; the work is done all the same.
+            answer.send(reply).ok();
+        }
+        (None, Err(error)) => tracing::debug!(%error, "a lazy command was refused"),
+        (None, Ok(_)) => {}
+    }
+}

@@ -1,0 +1,130 @@
+//! What the suites share: a temporary folder, one or two nodes on it, a virtual clock, small events.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{
+    Cause, Class, Clock, Event, Namespace, Position, Subscription, SubscriptionKey, Time,
+    TraceContext, TraceId, event::EventData,
+};
+use serde_json::json;
+use store::{
+    Options, Store,
+    log::{Cursor, NewEvent, SubscriptionId, Switched},
+    shards::Owned,
+};
+
+pub(crate) const START: Time = Time::from_millis(1_790_000_000_000);
+
+/// One node, or two on one database; with one, `a` and `b` are the same.
+pub(crate) struct Nodes {
+    pub(crate) a: Store,
+    pub(crate) b: Store,
+    pub(crate) clock: Clock,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Nodes {
+    pub(crate) fn one() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let clock = Clock::virtual_at(START);
+        let a = Store::open(Options::new(dir.path(), clock.clone())).expect("opens");
+        let b = a.clone();
+        Self { a, b, clock, dir }
+    }
+
+    /// `a` owns all shards.
+    pub(crate) async fn two() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let clock = Clock::virtual_at(START);
+        let open = |node: &str| {
+            let options = Options {
+                node: node.to_owned(),
+                shared: true,
+                ..Options::new(dir.path(), clock.clone())
+            };
+            Store::open(options).expect("opens")
+        };
+        let (a, b) = (open("a"), open("b"));
+        let lease = Duration::from_secs(30);
+        let owned = a.shards().acquire(lease).await.expect("acquires");
+        assert_eq!(owned.len(), 256);
+        Self { a, b, clock, dir }
+    }
+
+    pub(crate) async fn each() -> [Self; 2] {
+        [Self::one(), Self::two().await]
+    }
+
+    /// The right of `a` to write for a subscription.
+    pub(crate) fn owner(&self, switched: &Switched) -> Owned {
+        let shard = switched.began[0].shard;
+        self.a.shards().owner(shard).expect("a owns all")
+    }
+}
+
+pub(crate) fn space() -> Namespace {
+    Namespace::default_namespace()
+}
+
+pub(crate) fn cause() -> Cause {
+    Cause {
+        invocation: None,
+        class: Class::Async,
+        principals: Vec::new(),
+        trace: TraceContext {
+            trace: TraceId(7),
+            parent: None,
+            sampled: true,
+        },
+        depth: 1,
+        idempotency_key: None,
+    }
+}
+
+pub(crate) fn event(id: impl ToString, bytes: usize) -> NewEvent {
+    let event = Event {
+        id: id.to_string(),
+        source: "/tests".to_owned(),
+        kind: "order.created".to_owned(),
+        subject: None,
+        time: None,
+        content_type: None,
+        schema: None,
+        extensions: std::collections::BTreeMap::default(),
+        data: EventData::Json(json!({"text": "x".repeat(bytes)})),
+    };
+    NewEvent {
+        event: Arc::new(event),
+        cause: Arc::new(cause()),
+    }
+}
+
+pub(crate) fn key(text: &str) -> SubscriptionKey {
+    text.parse().expect("is a key")
+}
+
+pub(crate) fn subscription(name: &str, kind: &str) -> Subscription {
+    Subscription {
+        name: model::Name::new(name).expect("is a name"),
+        filter: model::EventFilter(json!({"type": [kind]})),
+        retry: model::RetryPolicy::default(),
+        concurrency: None,
+    }
+}
+
+/// One subscription `shop/w/s`.
+pub(crate) async fn subscribe(store: &Store) -> Arc<Switched> {
+    let wanted = [(key("shop/w/s"), subscription("s", "order.created"))].into();
+    let app = model::Name::literal("shop");
+    let switched = store.log().switch(&space(), &app, wanted).await;
+    switched.expect("switches")
+}
+
+pub(crate) fn cursor(id: SubscriptionId, through: u64, running: &[u64], idle: bool) -> Cursor {
+    Cursor {
+        subscription: id,
+        through: Position(through),
+        running: running.iter().copied().map(Position).collect(),
+        idle,
+    }
+}

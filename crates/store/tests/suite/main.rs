@@ -1,0 +1,11 @@
+//! The suites of the store: one per domain, each with one node and with two nodes on one database; what survives an
+//! unplugged disk; what a node may write that lost its shard.
+
+#![allow(clippy::large_futures, reason = "tests hold stores by value")]
+
+mod blobs;
+mod calls;
+mod fixture;
+mod kernel;
+mod log;
+mod shards;
