@@ -12,6 +12,7 @@ mod house;
 mod http;
 mod server;
 mod shell;
+mod soak;
 mod test;
 mod tools;
 mod workspace;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Options),
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
     House(house::Options),
+    /// Kills the server under load and accounts for everything that it had acknowledged.
+    Soak(soak::Options),
     /// Runs every check, in the order in which it fails fastest.
     Test(test::Options),
 }
@@ -56,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::House(options) => house::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
     }
 }

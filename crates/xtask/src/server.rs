@@ -41,8 +41,9 @@ pub(crate) struct Addresses {
 /// How to start it.
 pub(crate) struct Options<'a> {
     pub(crate) binary: &'a Path,
-    /// Emptied first.
     pub(crate) data: &'a Path,
+    /// Empty the data folder first.
+    pub(crate) fresh: bool,
     pub(crate) secrets: Option<&'a Path>,
     /// Prefer the addresses that are documented to free ones.
     pub(crate) usual_ports: bool,
@@ -71,7 +72,9 @@ pub(crate) fn build(workspace: &Workspace, release: bool) -> anyhow::Result<Path
 impl Server {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Self> {
-        let _ = fs::remove_dir_all(options.data);
+        if options.fresh {
+            let _ = fs::remove_dir_all(options.data);
+        }
         fs::create_dir_all(options.data)?;
         let port = |usual: u16| free_address(options.usual_ports, usual).to_string();
         let mut command = Command::new(options.binary);
@@ -147,6 +150,19 @@ impl Server {
 
     /// Waits until it ends by itself, as after Ctrl-C in the terminal, which it gets too.
     pub(crate) fn wait(mut self) -> anyhow::Result<()> {
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Ends it without notice, as a power switch does, and waits for it to be gone.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("tangelo serve had ended by itself with {status}");
+        }
+        self.process.kill()?;
         self.process.wait()?;
         Ok(())
     }

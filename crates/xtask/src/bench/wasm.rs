@@ -95,6 +95,7 @@ pub(super) fn deployed(
     let server = Server::start(&server::Options {
         binary: &bench.binary,
         data: &bench.folder.join("data"),
+        fresh: true,
         secrets: None,
         usual_ports: false,
         flags,
@@ -141,16 +142,8 @@ fn wasmtime(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         return Ok(binary);
     }
     eprintln!("installing wasmtime-cli {WASMTIME}: this takes a while, once");
-    let arguments = [
-        "install",
-        "--locked",
-        "wasmtime-cli",
-        "--version",
-        WASMTIME,
-        "--no-default-features",
-    ];
+    let arguments = ["install", "--locked", "wasmtime-cli", "--version", WASMTIME];
     let mut command = shell::command(cargo(), &arguments, &std::env::temp_dir());
-    command.args(["--features", "serve,run,cranelift,pooling-allocator,parallel-compilation,wat,cache,component-model-async"]);
     command
         .arg("--root")
         .arg(&root)

@@ -73,6 +73,26 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     server
         .stop()
         .context("the server does not stop as it should")?;
+    verdict(&story)
+}
+
+/// The demonstration as a step of the tests: how many promises it kept.
+pub(crate) fn once(workspace: &Workspace) -> anyhow::Result<usize> {
+    let options = Options {
+        once: true,
+        json: false,
+        release: false,
+    };
+    let (server, story) = play(workspace, &options, false)?;
+    print::story(&story);
+    server
+        .stop()
+        .context("the server does not stop as it should")?;
+    verdict(&story)?;
+    Ok(story.promises.len())
+}
+
+fn verdict(story: &Story) -> anyhow::Result<()> {
     match story.promises.iter().filter(|p| !p.kept).count() {
         0 => Ok(()),
         n => bail!("{n} promises were not kept"),
@@ -89,6 +109,7 @@ fn play(workspace: &Workspace, options: &Options, stays: bool) -> anyhow::Result
     let server = Server::start(&server::Options {
         binary: &binary,
         data: &workspace.target.join("demo"),
+        fresh: true,
         secrets: Some(&shop.join("secrets.toml")),
         usual_ports: stays,
         flags: &[],

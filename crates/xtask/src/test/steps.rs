@@ -4,7 +4,8 @@ use std::{fs, time::Duration};
 
 use super::{Step, Verdict};
 use crate::{
-    house, shell,
+    demo, house, shell,
+    soak::{self, Name},
     tools::{self, CargoTool, Found},
     workspace::{Workspace, cargo},
 };
@@ -46,6 +47,13 @@ pub(super) static ALL: &[Step] = &[
     step("build", "everything that tests need", 390, build),
     step("tests", "all tests", 1200, all_tests),
     step("doctests", "examples in the documentation", 120, doctests),
+    step("demo", "the demonstration keeps its promises", 480, demo),
+    step(
+        "soaks",
+        "killed under load, nothing acknowledged is lost",
+        360,
+        soaks,
+    ),
 ];
 
 fn house(workspace: &Workspace) -> anyhow::Result<Verdict> {
@@ -158,6 +166,24 @@ fn all_tests(workspace: &Workspace) -> anyhow::Result<Verdict> {
 
 fn doctests(workspace: &Workspace) -> anyhow::Result<Verdict> {
     cargo_step(workspace, &["test", "--doc", "--workspace", "--locked"])
+}
+
+fn demo(workspace: &Workspace) -> anyhow::Result<Verdict> {
+    Ok(Verdict::Passed(demo::once(workspace)?))
+}
+
+/// Few kills here; `cargo xtask soak NAME` does many.
+fn soaks(workspace: &Workspace) -> anyhow::Result<Verdict> {
+    const KILLS: u32 = 5;
+    let names = [Name::Events, Name::Invokes];
+    let seed = u64::from(std::process::id());
+    for name in names {
+        println!("soak {name:?} --kills {KILLS} --seed {seed}");
+        let outcome = soak::soak(workspace, name, KILLS, seed)?;
+        println!("{}", serde_json::to_string(&outcome)?);
+        soak::judge(&outcome)?;
+    }
+    Ok(Verdict::Passed(names.len()))
 }
 
 fn cargo_step(workspace: &Workspace, arguments: &[&str]) -> anyhow::Result<Verdict> {

@@ -1,0 +1,124 @@
+//! Clients that never stop: they note what was acknowledged, and go on to the next server when theirs was killed.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, ensure};
+use serde_json::json;
+
+use super::{Name, PATIENCE};
+use crate::http::{Client, Request};
+
+const THREADS: usize = 4;
+
+/// Load that is on.
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+struct Shared {
+    gateway: Mutex<SocketAddr>,
+    stopping: AtomicBool,
+    acknowledged: AtomicUsize,
+}
+
+/// Starts the clients.
+pub(super) fn start(name: Name, gateway: SocketAddr) -> Load {
+    let shared = Arc::new(Shared {
+        gateway: Mutex::new(gateway),
+        stopping: AtomicBool::new(false),
+        acknowledged: AtomicUsize::new(0),
+    });
+    let client = |number| {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || shared.run(name, number))
+    };
+    Load {
+        threads: (0..THREADS).map(client).collect(),
+        shared: Arc::clone(&shared),
+    }
+}
+
+impl Load {
+    /// The server is at another address now.
+    pub(super) fn moved_to(&self, gateway: SocketAddr) {
+        *self.shared.gateway() = gateway;
+    }
+
+    /// Waits until something is acknowledged, so that no kill hits a server that has nothing to lose.
+    pub(super) fn expect_more(&self) -> anyhow::Result<()> {
+        let before = self.shared.acknowledged.load(Relaxed);
+        let start = Instant::now();
+        while self.shared.acknowledged.load(Relaxed) == before {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the server acknowledges nothing"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends the load; the ids of all that was acknowledged.
+    pub(super) fn stop(self) -> anyhow::Result<Vec<String>> {
+        self.shared.stopping.store(true, Relaxed);
+        let mut all = Vec::new();
+        for thread in self.threads {
+            all.extend(thread.join().map_err(|_| anyhow!("a client panicked"))?);
+        }
+        Ok(all)
+    }
+}
+
+impl Shared {
+    fn gateway(&self) -> MutexGuard<'_, SocketAddr> {
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, name: Name, number: usize) -> Vec<String> {
+        let mut acknowledged = Vec::new();
+        let mut address = *self.gateway();
+        let mut client = Client::new(address);
+        for count in 0.. {
+            if self.stopping.load(Relaxed) {
+                break;
+            }
+            let now = *self.gateway();
+            if now != address {
+                (address, client) = (now, Client::new(now));
+            }
+            let id = format!("{number}-{count}");
+            match send(&mut client, name, &id) {
+                Ok(true) => {
+                    acknowledged.push(id);
+                    self.acknowledged.fetch_add(1, Relaxed);
+                }
+                // Refused or cut off: it may arrive or not, and the next one is tried a little later.
+                Ok(false) | Err(_) => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        acknowledged
+    }
+}
+
+/// Whether it was acknowledged.
+fn send(client: &mut Client, name: Name, id: &str) -> anyhow::Result<bool> {
+    let body = json!({"id": id});
+    let request = match name {
+        Name::Invokes => Request::post("/later", &body),
+        Name::Events => Request::post("/events", &body)
+            .header("ce-specversion", "1.0")
+            .header("ce-id", id)
+            .header("ce-source", "/soak")
+            .header("ce-type", "soak.happened"),
+    };
+    Ok((200..300).contains(&client.send(&request)?.status))
+}
