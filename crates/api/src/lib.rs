@@ -1,1 +1,96 @@
-//! TBD
+//! The control plane over HTTP: a Unix socket in the data folder, and a TCP port that wants the operator's token.
+//!
+//! Handlers are a few lines each: read, ask the platform, answer. No SQL, no policy, no business here.
+
+mod apps;
+mod auth;
+mod blobs;
+mod dead_letters;
+mod events;
+mod fault;
+mod invoke;
+mod observe;
+
+use std::path::Path;
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    routing::{delete, get, post, put},
+};
+pub use auth::OperatorToken;
+pub use fault::Fault;
+use platform::Platform;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+/// The control socket's name in the data folder.
+pub const SOCKET: &str = "control.sock";
+
+/// All routes, without authentication: for the Unix socket, which the file system protects.
+#[must_use]
+pub fn router(platform: Platform) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(observe::readyz))
+        .route("/metrics", get(observe::metrics))
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{app}", get(apps::show).delete(apps::remove))
+        .route("/v1/apps/{app}/health", get(apps::health))
+        .route("/v1/apps/{app}/revisions", get(apps::revisions))
+        .route("/v1/apps/{app}/rollback", post(apps::rollback))
+        .route("/v1/deploy", post(apps::deploy))
+        .route("/v1/blobs/missing", post(blobs::missing))
+        .route("/v1/blobs/{hash}", put(blobs::upload))
+        .route("/v1/ps", get(apps::ps))
+        .route("/v1/invoke", post(invoke::invoke))
+        .route("/v1/invocations/{id}", get(invoke::status))
+        .route("/v1/events", post(events::publish))
+        .route("/v1/subscriptions", get(events::subscriptions))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
+        .route("/v1/dead-letters/{id}", delete(dead_letters::discard).get(dead_letters::show))
+        .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+        .route("/v1/traces", get(observe::traces))
+        .route("/v1/traces/{id}", get(observe::trace))
+        .route("/v1/logs", get(observe::logs))
+        .route("/v1/usage", get(observe::usage))
+        .fallback(fault::no_route)
+        .layer(DefaultBodyLimit::max(platform.limits().request_body.as_usize()))
+        .with_state(platform)
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Serves the Unix socket `path` until `stop` turns true. A socket that a killed server left behind is replaced.
+///
+/// # Errors
+/// When the socket cannot be made: its path may be too long (about 100 bytes).
+#[cfg(unix)]
+pub fn serve_socket(path: &Path, platform: Platform, stop: watch::Receiver<bool>) -> std::io::Result<impl Future<Output = ()>> {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(path);
+    let listener = tokio::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let router = router(platform);
+    Ok(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(stop)).await {
+            tracing::error!(%error, "the control socket failed");
+        }
+    })
+}
+
+/// Serves TCP until `stop` turns true. Everything but health and metrics wants `token`.
+pub async fn serve_tcp(listener: TcpListener, platform: Platform, token: OperatorToken, stop: watch::Receiver<bool>) {
+    let router = router(platform).layer(axum::middleware::from_fn_with_state(token, auth::check));
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(stop)).await {
+        tracing::error!(%error, "the control port failed");
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone: the server is ending.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

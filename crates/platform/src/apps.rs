@@ -74,7 +74,7 @@ impl Apps {
     /// # Errors
     /// `NO_SUCH_APP` or `NO_SUCH_WORKLOAD`.
     pub fn resolve(&self, target: &Target) -> Result<Arc<Callee>, Error> {
-        let callee = self.find(&target.app)?.callee(&target.workload)?;
+        let callee = self.find(target.app.as_str())?.callee(target.workload.as_str())?;
         match target.select {
             Select::Live => Ok(callee),
             Select::Version(version) if callee.version == version => Ok(callee),
@@ -93,7 +93,7 @@ impl Apps {
         if let Some((app, workload)) = name.split_once('/') {
             return self.find(app)?.callee(workload);
         }
-        if let Some(callee) = home.and_then(|app| self.find(app).ok()).and_then(|app| app.callees.get(name).cloned()) {
+        if let Some(callee) = home.and_then(|app| self.find(app.as_str()).ok()).and_then(|app| app.callees.get(name).cloned()) {
             return Ok(callee);
         }
         let live = self.live.load();

@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 
 use crate::{mesh::Mesh, versions::Versions};
 
-/// Where workloads reach the platform; known once the doors listen.
+/// Where workloads reach the platform: bound before the platform opens, so that the first instance knows them.
 #[derive(Debug, Clone, Copy)]
 pub struct Doors {
     /// The mesh.
@@ -22,7 +22,7 @@ pub struct Doors {
 
 /// The seam between running code and the platform.
 pub struct PlatformHost {
-    pub(crate) doors: OnceLock<Doors>,
+    pub(crate) doors: Doors,
     pub(crate) mesh: OnceLock<Mesh>,
     pub(crate) versions: Versions,
     pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
@@ -34,7 +34,8 @@ pub struct PlatformHost {
 
 impl Host for PlatformHost {
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)> {
-        let (Some(doors), Ok(known)) = (self.doors.get(), self.versions.get(presence.version)) else { return Vec::new() };
+        let Ok(known) = self.versions.get(presence.version) else { return Vec::new() };
+        let doors = &self.doors;
         let token = self.tokens.mint(self.ids.random(), Arc::clone(presence));
         let base = format!("http://{}/~{token}", doors.mesh);
         let mut env = mesh_variables(&base, &known.workload);

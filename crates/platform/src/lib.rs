@@ -1,1 +1,145 @@
-//! TBD
+//! The application layer: one file per resource, the one door, the loops, the reconcilers, and the host of running code.
+//!
+//! Doors (`gateway`, `aws`, `api`) call this and nothing below it. `dispatch` imports no other module of this crate.
+
+pub mod apps;
+pub mod calls;
+pub mod deploy;
+pub mod direct;
+pub mod dispatch;
+pub mod events;
+mod host;
+mod loops;
+pub mod mesh;
+mod open;
+mod operations;
+pub mod otlp;
+pub mod problem;
+pub mod ps;
+pub mod versions;
+
+use std::sync::Arc;
+
+use apps::Apps;
+use bus::Bus;
+use calls::Calls;
+use deploy::Deployer;
+use dispatch::Dispatch;
+use events::Events;
+pub use host::Doors;
+use mesh::Mesh;
+use model::{Clock, Ids, Limits, TraceContext, TraceId};
+pub use open::{Kept, Options, Running};
+pub use runtime::{Body, BodyError, Caller, FunctionError, Input, LogTail, Presence, Upgrade};
+use store::Store;
+pub use telemetry;
+use telemetry::Telemetry;
+
+/// The platform. Cheap to clone.
+#[derive(Clone)]
+pub struct Platform(Arc<Rooms>);
+
+/// What the platform consists of.
+struct Rooms {
+    clock: Clock,
+    ids: Ids,
+    limits: Limits,
+    store: Store,
+    bus: Bus,
+    telemetry: Telemetry,
+    dispatch: Dispatch,
+    apps: Arc<Apps>,
+    events: Events,
+    calls: Calls,
+    mesh: Mesh,
+    deployer: Arc<Deployer>,
+    keys: Arc<access::InstanceKeys<Presence>>,
+}
+
+impl Platform {
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    /// What is live.
+    #[must_use]
+    pub fn apps(&self) -> &Apps {
+        &self.0.apps
+    }
+
+    /// The one door.
+    #[must_use]
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.0.dispatch
+    }
+
+    /// Publishing.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// Work that is committed now and done later.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.0.calls
+    }
+
+    /// Calls between workloads.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        &self.0.mesh
+    }
+
+    /// Deploys.
+    #[must_use]
+    pub fn deployer(&self) -> &Arc<Deployer> {
+        &self.0.deployer
+    }
+
+    /// Traces, logs, usage.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// Key pairs of instances.
+    #[must_use]
+    pub fn keys(&self) -> &access::InstanceKeys<Presence> {
+        &self.0.keys
+    }
+
+    /// What each version declared.
+    #[must_use]
+    pub fn versions(&self) -> &versions::Versions {
+        &self.0.deployer.versions
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Where ids come from.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The root of a new trace.
+    #[must_use]
+    pub fn new_trace(&self) -> TraceContext {
+        TraceContext { trace: TraceId(self.ids().random().max(1)), parent: None, sampled: true }
+    }
+}

@@ -8,7 +8,7 @@ use model::{
     Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, TraceId, Trigger, code,
 };
 use runtime::{Body, Caller, Input, Presence};
-use telemetry::{Span, SpanKind, Telemetry};
+use telemetry::{Attributes, Span, SpanKind, Telemetry};
 
 use crate::{
     apps::Apps,
@@ -47,7 +47,7 @@ impl Mesh {
         }
         if let Some(signal) = path.strip_prefix("/otlp/") {
             let signal = signal.to_owned();
-            return self.ingest(&signal, request).await;
+            return self.ingest(&caller.presence, &signal, request).await;
         }
         match split_name(request.uri()) {
             Some((name, rest)) => self.call(&caller, &name, rest, request).await,
@@ -105,7 +105,7 @@ impl Mesh {
             workload: Some(caller.presence.workload.clone()),
             invocation: caller.working.as_ref().map(|w| w.0.id),
             error: result.as_ref().err().map(ToString::to_string),
-            attributes: Vec::new(),
+            attributes: Attributes::default(),
             local_root: trace.parent.is_none(),
         });
         result.unwrap_or_else(|error| problem::response(&error, None))
@@ -149,17 +149,17 @@ impl Mesh {
         }
     }
 
-    async fn ingest(&self, signal: &str, request: Request<Body>) -> Response<Body> {
+    async fn ingest(&self, presence: &Presence, signal: &str, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let content_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let bytes = match body.collect(model::ByteSize::mib(4)).await {
+        let bytes = match body.collect(model::ByteSize::mib(2)).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 4MiB").context(error);
+                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 2MiB").context(error);
                 return problem::response(&error, None);
             }
         };
-        crate::otlp::ingest(&self.telemetry, signal, &content_type, &bytes)
+        crate::otlp::ingest(&self.telemetry, presence, signal, &content_type, &bytes)
     }
 }
 

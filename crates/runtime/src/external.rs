@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use model::{Error, Invocation, Run, code};
+use http::{Request, Response};
+use model::{Clock, Error, Invocation, Run, code};
 use tokio::sync::watch;
 
 use crate::{
+    body::Body,
     call::{Input, Meter, Ran},
     http_input,
     pool::{Context, PoolStats, Spec},
@@ -72,7 +74,10 @@ impl Pool {
             meter: Arc::clone(&meter),
         };
         self.in_flight.send_modify(|count| *count += 1);
-        match upstream.send(request, terms, Underway(Arc::clone(self))).await {
+        match upstream
+            .send(request, terms, Underway(Arc::clone(self)))
+            .await
+        {
             Ok(response) => Ran {
                 response: Ok(response),
                 meter,
@@ -112,4 +117,27 @@ impl Pool {
         meter.fail(error.clone());
         Ran::failed(error, meter)
     }
+}
+
+/// Sends one request to an URL of a manifest, outside of any workload: a callback. `request` has the path and query.
+///
+/// # Errors
+/// What is wrong with the origin, or why there is no answer within `patience`.
+pub async fn send(
+    clock: &Clock,
+    origin: &str,
+    request: Request<Body>,
+    patience: Duration,
+) -> Result<Response<Body>, Error> {
+    let origin = Origin::parse(origin)
+        .map_err(|problem| Error::new(code::UPSTREAM_UNREACHABLE, problem.to_string()))?;
+    let terms = Terms {
+        deadline: clock.monotonic() + patience,
+        body_idle: patience,
+        meter: Arc::default(),
+    };
+    let sent = Upstream::new(origin, clock.clone())
+        .send(request, terms, ())
+        .await;
+    sent.map_err(|failed| failed.error)
 }

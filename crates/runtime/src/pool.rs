@@ -1,11 +1,21 @@
 //! What all pools share: what they are made from, what they need, and what they say about themselves.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use model::{AppName, Clock, Ids, InstanceId, Limits, Namespace, Time, VersionId, Workload};
+use model::{
+    AppName, Clock, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Time, VersionId,
+    Workload,
+};
 use serde::Serialize;
 
-use crate::{host::Host, launcher::Launcher};
+use crate::{
+    call::{Input, Ran},
+    external,
+    host::Host,
+    lambda,
+    launcher::Launcher,
+    process, wasm,
+};
 
 /// One version of a workload, ready to run.
 #[derive(Debug, Clone)]
@@ -80,4 +90,94 @@ pub enum InstanceState {
     Busy,
     /// Finishing what it has, taking nothing new.
     Draining,
+}
+
+/// Makes pools. One per server.
+pub struct Runtime {
+    context: Arc<Context>,
+    wasm: Arc<wasm::Engine>,
+}
+
+impl Runtime {
+    /// A runtime in its surroundings.
+    ///
+    /// # Errors
+    /// When this machine cannot host Wasm at all.
+    pub fn new(context: Context) -> Result<Self, Error> {
+        let wasm = wasm::Engine::new(wasm::Options::default())?;
+        Ok(Self {
+            context: Arc::new(context),
+            wasm,
+        })
+    }
+
+    /// A pool that has done nothing yet.
+    #[must_use]
+    pub fn pool(&self, spec: Spec) -> Pool {
+        let context = &self.context;
+        match &spec.workload.run {
+            Run::Wasm { .. } => Pool::Wasm(Arc::new(wasm::Pool::new(context, &self.wasm, spec))),
+            Run::Lambda { .. } => Pool::Lambda(Arc::new(lambda::Pool::new(context, spec))),
+            Run::Process { .. } => Pool::Process(process::Pool::new(context, spec)),
+            Run::External { .. } => Pool::External(external::Pool::new(context, spec)),
+        }
+    }
+}
+
+/// The instances of one version of a workload, by the runtime it asks for.
+pub enum Pool {
+    /// Components in this process.
+    Wasm(Arc<wasm::Pool>),
+    /// Handlers that poll.
+    Lambda(Arc<lambda::Pool>),
+    /// Programs that listen.
+    Process(Arc<process::Pool>),
+    /// What someone else runs.
+    External(Arc<external::Pool>),
+}
+
+impl Pool {
+    /// Runs one invocation that was admitted.
+    pub async fn invoke(&self, invocation: Arc<Invocation>, input: Input) -> Ran {
+        match self {
+            Self::Wasm(pool) => pool.invoke(invocation, input).await,
+            Self::Lambda(pool) => pool.invoke(invocation, input).await,
+            Self::Process(pool) => pool.invoke(invocation, input).await,
+            Self::External(pool) => pool.invoke(invocation, input).await,
+        }
+    }
+
+    /// Loads code and starts what the workload keeps even when idle; returns when a request would be served.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub async fn warm(&self) -> Result<(), Error> {
+        match self {
+            Self::Wasm(pool) => pool.ready().await,
+            Self::Lambda(pool) => pool.warm().await,
+            Self::Process(pool) => pool.warm().await,
+            Self::External(pool) => pool.warm().await,
+        }
+    }
+
+    /// What it says about itself.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        match self {
+            Self::Wasm(pool) => pool.stats(),
+            Self::Lambda(pool) => pool.stats(),
+            Self::Process(pool) => pool.stats(),
+            Self::External(pool) => pool.stats(),
+        }
+    }
+
+    /// Ends every instance: waits for their work up to `grace`, then kills them.
+    pub async fn drain(&self, grace: Duration) {
+        match self {
+            Self::Wasm(pool) => pool.drain(grace).await,
+            Self::Lambda(pool) => pool.drain(grace).await,
+            Self::Process(pool) => pool.drain(grace).await,
+            Self::External(pool) => pool.drain(grace).await,
+        }
+    }
 }

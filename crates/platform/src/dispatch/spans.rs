@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use model::{ColdStart, Outcome, SpanId, Time, Trigger, Usage};
-use telemetry::{AttrValue, Span, SpanKind, UsageKey};
+use telemetry::{Attributes, Span, SpanKind, UsageKey};
 
 use super::tally::Open;
 
@@ -59,28 +59,27 @@ fn error_text(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Names after OpenTelemetry's semantic conventions for FaaS and HTTP.
-fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Vec<(&'static str, AttrValue)> {
+/// Names after OpenTelemetry's semantic conventions for FaaS, HTTP and messaging.
+fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
     let callee = open.permit.callee();
-    let mut all: Vec<(&'static str, AttrValue)> = vec![
-        ("faas.trigger", AttrValue::from(open.invocation.trigger.kind())),
-        ("faas.coldstart", AttrValue::from(usage.cold_start.is_some())),
-        ("tangelo.tier", AttrValue::from(callee.tier().as_str())),
-        ("tangelo.runtime", AttrValue::from(callee.workload.run.kind())),
-        ("tangelo.version", AttrValue::from(callee.version.short())),
-    ];
+    let mut all = Attributes::default();
+    all.push("faas.trigger", open.invocation.trigger.kind());
+    all.push("faas.coldstart", usage.cold_start.is_some());
+    all.push("tangelo.tier", callee.tier().as_str());
+    all.push("tangelo.runtime", callee.workload.run.kind());
+    all.push("tangelo.version", callee.version.short());
     if let Outcome::Done { status } = outcome {
-        all.push(("http.response.status_code", AttrValue::from(i64::from(*status))));
+        all.push("http.response.status_code", i64::from(*status));
     }
     if open.invocation.attempt > 1 {
-        all.push(("tangelo.attempt", AttrValue::from(i64::from(open.invocation.attempt))));
+        all.push("tangelo.attempt", i64::from(open.invocation.attempt));
     }
     if !usage.cpu.is_zero() {
-        all.push(("tangelo.cpu_us", AttrValue::from(i64::try_from(usage.cpu.as_micros()).unwrap_or(i64::MAX))));
+        all.push("tangelo.cpu_us", i64::try_from(usage.cpu.as_micros()).unwrap_or(i64::MAX));
     }
     if let Trigger::Event { subscription, event, .. } = &open.invocation.trigger {
-        all.push(("messaging.message.id", AttrValue::from(event.to_string())));
-        all.push(("messaging.destination.subscription.name", AttrValue::from(subscription.to_string())));
+        all.push("messaging.message.id", event.to_string());
+        all.push("messaging.destination.subscription.name", subscription.to_string());
     }
     all
 }
@@ -111,7 +110,7 @@ fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
         workload: Some(target.workload.clone()),
         invocation: Some(open.invocation.id),
         error: None,
-        attributes: Vec::new(),
+        attributes: Attributes::default(),
         local_root: false,
     }
 }

@@ -1,0 +1,361 @@
+//! Deploying: from a manifest and uploaded files to a live revision, and back by rollback.
+//!
+//! A revision is immutable. What a switch changes, it changes for all workloads, routes and subscriptions of the app
+//! at once: everything new is unpacked, loaded and healthy before the one commit that switches, and what is no longer
+//! live drains after it. Deploys are serialised; readers of the snapshot never wait for one.
+
+mod artifact;
+mod retire;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
+
+pub use artifact::{Files, FileEntry};
+use bus::Bus;
+use model::{App, AppName, Clock, Error, Limits, Name, RevisionId, Select, Subscription, SubscriptionKey, Target, VersionId, Workload, WorkloadName, code};
+use parking_lot::Mutex;
+use runtime::{Pool, Runtime, Spec};
+use serde::{Deserialize, Serialize};
+use store::{Store, apps::{NewRevision, Revision}};
+
+use crate::{
+    apps::{Apps, LiveApp},
+    dispatch::Callee,
+    versions::{Known, Versions},
+};
+
+/// What a client asks to have deployed. The files themselves were uploaded before, by hash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The text of `tangelo.yaml`.
+    pub manifest: String,
+    /// The artifact of each workload that has one.
+    pub files: BTreeMap<WorkloadName, Files>,
+    /// The revision that the client believes to be live; `None`: any.
+    #[serde(default)]
+    pub expect: Option<RevisionId>,
+}
+
+/// What a deploy did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The app.
+    pub app: AppName,
+    /// The revision that is live now.
+    pub revision: RevisionId,
+    /// Workloads whose version changed, or that are new.
+    pub changed: Vec<WorkloadName>,
+    /// Workloads that went away.
+    pub removed: Vec<WorkloadName>,
+    /// Warnings of the manifest.
+    pub warnings: Vec<String>,
+}
+
+/// The deployer.
+pub struct Deployer {
+    pub(crate) store: Store,
+    pub(crate) bus: Bus,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) versions: Versions,
+    pub(crate) runtime: Runtime,
+    pub(crate) secrets: access::Secrets,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// `DIR/versions`: unpacked artifacts by version.
+    pub(crate) unpacked: PathBuf,
+    /// `DIR/state`: folders of workloads that outlive instances.
+    pub(crate) state: PathBuf,
+    pub(crate) pools: Mutex<HashMap<VersionId, Weak<Pool>>>,
+    pub(crate) one_at_a_time: tokio::sync::Mutex<()>,
+}
+
+/// A revision on its way to being live.
+struct Prepared {
+    app: Arc<App>,
+    versions: BTreeMap<WorkloadName, VersionId>,
+    callees: BTreeMap<WorkloadName, Arc<Callee>>,
+}
+
+impl Deployer {
+    /// Deploys `request` and answers when it is live.
+    ///
+    /// # Errors
+    /// `MANIFEST_INVALID` with every mistake, `UPLOAD_MISSING`, `DEPLOY_CONFLICT`, `DEPLOY_UNHEALTHY`; the old revision
+    /// then serves on as if nothing had been asked.
+    pub async fn deploy(self: &Arc<Self>, request: Request) -> Result<Deployed, Error> {
+        let (app, warnings) = self.read(&request.manifest)?;
+        self.check(&app, &request)?;
+        let _turn = self.one_at_a_time.lock().await;
+        self.check_expected(&app.name, request.expect)?;
+        if let Some(unchanged) = self.unchanged(&app, &request, &warnings).await? {
+            return Ok(unchanged);
+        }
+        let prepared = self.prepare(Arc::new(app), &request.files).await?;
+        self.warm(&prepared).await?;
+        let row = NewRevision {
+            namespace: Name::default_namespace(),
+            app: prepared.app.name.clone(),
+            manifest: request.manifest,
+            spec: to_json(&*prepared.app)?,
+            files: to_json(&request.files)?,
+            blobs: request.files.values().flatten().map(|f| (f.hash, f.size)).collect(),
+            at: self.clock.now(),
+        };
+        let revision = self.store.apps().commit(row).await.map_err(store_error)?;
+        Ok(self.switch(revision, prepared, warnings).await)
+    }
+
+    /// Makes an earlier revision live again.
+    ///
+    /// # Errors
+    /// `NO_SUCH_REVISION`, or what a deploy of it would fail with.
+    pub async fn rollback(self: &Arc<Self>, app: &AppName, to: Option<RevisionId>) -> Result<Deployed, Error> {
+        let _turn = self.one_at_a_time.lock().await;
+        let live = self.apps.find(app.as_str())?.revision;
+        let revision = match to {
+            Some(revision) => revision,
+            None => self.before(app, live).await?,
+        };
+        let row = self.revision(app, revision).await?;
+        let (model, files) = read_row(&row)?;
+        let prepared = self.prepare(Arc::new(model), &files).await?;
+        self.warm(&prepared).await?;
+        self.store.apps().point(Name::default_namespace(), app.clone(), revision).await.map_err(store_error)?;
+        Ok(self.switch(revision, prepared, Vec::new()).await)
+    }
+
+    /// Takes an app out of service. Its revisions and state stay until purged.
+    ///
+    /// # Errors
+    /// `NO_SUCH_APP`.
+    pub async fn remove(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
+        let _turn = self.one_at_a_time.lock().await;
+        self.apps.find(app.as_str())?;
+        self.store.apps().remove(Name::default_namespace(), app.clone()).await.map_err(store_error)?;
+        self.bus.set_subscriptions(&Name::default_namespace(), app, Vec::new()).await.map_err(bus_error)?;
+        if let Some(old) = self.apps.remove(app) {
+            self.retire(old);
+        }
+        Ok(())
+    }
+
+    /// All revisions of `app`, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn revisions(&self, app: &AppName) -> Result<Vec<Revision>, Error> {
+        self.store.apps().revisions(Name::default_namespace(), app.clone()).await.map_err(store_error)
+    }
+
+    /// Makes live what was live when the server stopped. Only names are read; code loads on first use.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds a revision that cannot be read.
+    pub async fn restore(self: &Arc<Self>) -> Result<(), Error> {
+        for row in self.store.apps().live().await.map_err(store_error)? {
+            let (model, files) = read_row(&row)?;
+            let prepared = self.prepare(Arc::new(model), &files).await?;
+            let deployer = Arc::clone(self);
+            let callees: Vec<_> = prepared.callees.values().cloned().collect();
+            self.switch(row.revision, prepared, Vec::new()).await;
+            tokio::spawn(async move { deployer.keep_minimum(callees).await });
+        }
+        Ok(())
+    }
+
+    fn read(&self, text: &str) -> Result<(App, Vec<String>), Error> {
+        let parsed = manifest::parse(text, "tangelo.yaml", &self.limits);
+        let rendered = || manifest::render(&parsed.diagnostics, text, "tangelo.yaml");
+        match &parsed.app {
+            None => Err(Error::new(code::MANIFEST_INVALID, rendered())),
+            Some(app) => {
+                let warnings = parsed.diagnostics.iter().map(|d| d.message.clone()).collect();
+                Ok((app.clone(), warnings))
+            }
+        }
+    }
+
+    fn check(&self, app: &App, request: &Request) -> Result<(), Error> {
+        for (workload, files) in &request.files {
+            if !app.workloads.contains_key(workload) {
+                let message = format!("files were uploaded for `{workload}`, which the manifest does not have");
+                return Err(Error::new(code::UPLOAD_MISSING, message));
+            }
+            artifact::check(workload, files, &self.limits)?;
+            for file in files {
+                if !self.store.blobs().contains(&file.hash) {
+                    let message = format!("`{}` of `{workload}` was not uploaded ({})", file.path, file.hash);
+                    return Err(Error::new(code::UPLOAD_MISSING, message));
+                }
+            }
+        }
+        for workload in app.workloads.values() {
+            let missing = self.secrets.missing(&workload.secrets);
+            if !missing.is_empty() {
+                tracing::warn!(workload = %workload.name, secrets = ?missing, "secrets are not set on this server");
+            }
+        }
+        Ok(())
+    }
+
+    /// What is live already needs no revision of its own: tools deploy whenever a file is touched.
+    async fn unchanged(&self, app: &App, request: &Request, warnings: &[String]) -> Result<Option<Deployed>, Error> {
+        let Ok(live) = self.apps.find(app.name.as_str()) else { return Ok(None) };
+        let row = self.revision(&app.name, live.revision).await?;
+        let same = row.manifest == request.manifest && row.files == to_json(&request.files)?;
+        Ok(same.then(|| Deployed {
+            app: app.name.clone(),
+            revision: live.revision,
+            changed: Vec::new(),
+            removed: Vec::new(),
+            warnings: warnings.to_vec(),
+        }))
+    }
+
+    fn check_expected(&self, app: &AppName, expect: Option<RevisionId>) -> Result<(), Error> {
+        let live = self.apps.find(app.as_str()).ok().map(|live| live.revision);
+        match (expect, live) {
+            (Some(expected), Some(live)) if expected != live => {
+                let message = format!("revision {expected} was expected to be live, but {live} is: look, then deploy again");
+                Err(Error::new(code::DEPLOY_CONFLICT, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Unpacks what is new and makes a callee for every workload; nothing runs yet.
+    async fn prepare(&self, app: Arc<App>, files: &BTreeMap<WorkloadName, Files>) -> Result<Prepared, Error> {
+        let mut versions = BTreeMap::new();
+        let mut callees = BTreeMap::new();
+        let none = Files::default();
+        for (name, workload) in &app.workloads {
+            let files = files.get(name).unwrap_or(&none);
+            let version = artifact::version(&app, workload, files)?;
+            let folder = self.unpacked.join(version.to_string());
+            artifact::unpack(&self.store, files, &folder).await?;
+            let pool = self.pool(&app, workload, version, folder)?;
+            let target = Target {
+                namespace: Name::default_namespace(),
+                app: app.name.clone(),
+                workload: name.clone(),
+                select: Select::Version(version),
+            };
+            versions.insert(name.clone(), version);
+            callees.insert(name.clone(), Arc::new(Callee::new(target, workload.clone(), version, pool)));
+        }
+        Ok(Prepared { app, versions, callees })
+    }
+
+    /// The pool of `version`: the running one if there is one, so that a switch touches only what differs.
+    fn pool(&self, app: &App, workload: &Workload, version: VersionId, folder: PathBuf) -> Result<Arc<Pool>, Error> {
+        let mut pools = self.pools.lock();
+        if let Some(pool) = pools.get(&version).and_then(Weak::upgrade) {
+            return Ok(pool);
+        }
+        let known = Known { app: app.name.clone(), workload: workload.clone(), hosts: app.hosts.clone() };
+        self.versions.add(version, known);
+        let state_folder = workload.state_folder.then(|| self.state.join(app.name.as_str()).join(workload.name.as_str()));
+        if let Some(folder) = &state_folder {
+            std::fs::create_dir_all(folder).map_err(|e| Error::internal(format!("{}: {e}", folder.display())))?;
+        }
+        let pool = Arc::new(self.runtime.pool(Spec {
+            namespace: Name::default_namespace(),
+            app: app.name.clone(),
+            workload: workload.clone(),
+            version,
+            folder,
+            state_folder,
+        }));
+        pools.insert(version, Arc::downgrade(&pool));
+        Ok(pool)
+    }
+
+    /// Starts what must be there before the switch: a new revision that does not start never becomes live.
+    async fn warm(&self, prepared: &Prepared) -> Result<(), Error> {
+        let warming = prepared.callees.values().map(|callee| async move {
+            callee.pool().warm().await.map_err(|error| {
+                let message = format!("`{}` does not start: {}", callee.target.workload, error.message);
+                Error::new(code::DEPLOY_UNHEALTHY, message).context(error.context.unwrap_or_default())
+            })
+        });
+        let results = futures_util::future::join_all(warming).await;
+        results.into_iter().collect()
+    }
+
+    async fn keep_minimum(&self, callees: Vec<Arc<Callee>>) {
+        for callee in callees.into_iter().filter(|c| c.workload.scale.min > 0) {
+            if let Err(error) = callee.pool().warm().await {
+                tracing::error!(target = %callee.target, %error, "does not start");
+            }
+        }
+    }
+
+    async fn switch(self: &Arc<Self>, revision: RevisionId, prepared: Prepared, warnings: Vec<String>) -> Deployed {
+        let namespace = Name::default_namespace();
+        let name = prepared.app.name.clone();
+        let subscriptions = subscriptions(&prepared.app);
+        if let Err(error) = self.bus.set_subscriptions(&namespace, &name, subscriptions).await {
+            tracing::error!(app = %name, %error, "subscriptions could not be switched");
+        }
+        let live = LiveApp { namespace, name: name.clone(), revision, app: prepared.app, callees: prepared.callees };
+        let live = Arc::new(live);
+        let old = self.apps.switch(Arc::clone(&live));
+        let (changed, removed) = differences(old.as_deref(), &prepared.versions);
+        if let Some(old) = old {
+            self.retire(old);
+        }
+        Deployed { app: name, revision, changed, removed, warnings }
+    }
+
+    async fn before(&self, app: &AppName, live: RevisionId) -> Result<RevisionId, Error> {
+        let revisions = self.revisions(app).await?;
+        revisions.iter().map(|r| r.revision).filter(|r| *r < live).max().ok_or_else(|| {
+            Error::new(code::NO_SUCH_REVISION, format!("`{app}` has no revision before {live}"))
+        })
+    }
+
+    async fn revision(&self, app: &AppName, revision: RevisionId) -> Result<Revision, Error> {
+        let found = self.store.apps().revision(Name::default_namespace(), app.clone(), revision).await.map_err(store_error)?;
+        found.ok_or_else(|| Error::new(code::NO_SUCH_REVISION, format!("`{app}` has no revision {revision}")))
+    }
+}
+
+/// Every subscription of an app under the key that its cursor has.
+fn subscriptions(app: &App) -> Vec<(SubscriptionKey, Subscription)> {
+    let of = |workload: &Workload| {
+        let name = workload.name.clone();
+        workload.on.clone().into_iter().map(move |subscription| {
+            let key = SubscriptionKey { app: app.name.clone(), workload: name.clone(), name: subscription.name.clone() };
+            (key, subscription)
+        })
+    };
+    app.workloads.values().flat_map(of).collect()
+}
+
+fn differences(old: Option<&LiveApp>, new: &BTreeMap<WorkloadName, VersionId>) -> (Vec<WorkloadName>, Vec<WorkloadName>) {
+    let before = |name: &WorkloadName| old.and_then(|o| o.callees.get(name)).map(|c| c.version);
+    let changed = new.iter().filter(|(name, version)| before(name) != Some(**version)).map(|(name, _)| name.clone());
+    let gone = old.into_iter().flat_map(|o| o.callees.keys()).filter(|name| !new.contains_key(*name)).cloned();
+    (changed.collect(), gone.collect())
+}
+
+fn read_row(row: &Revision) -> Result<(App, BTreeMap<WorkloadName, Files>), Error> {
+    let bad = |e| Error::internal(format!("revision {} of {}: {e}", row.revision, row.app));
+    Ok((serde_json::from_str(&row.spec).map_err(bad)?, serde_json::from_str(&row.files).map_err(bad)?))
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(Error::internal)
+}
+
+fn store_error(error: store::Error) -> Error {
+    error.into()
+}
+
+fn bus_error(error: bus::Error) -> Error {
+    error.into()
+}

@@ -1,0 +1,119 @@
+//! Walk 2, second half: what the bus says is ready goes through the door, and what became of it goes back to the bus.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bus::{Delivery, Settled};
+use model::{Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code, name::Name};
+use runtime::Input;
+use telemetry::{Attributes, Span, SpanKind};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{read_answer, stopped};
+use crate::{Platform, dispatch::{Callee, Permit}};
+
+pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
+    let mut under_way = JoinSet::new();
+    loop {
+        let key = tokio::select! {
+            key = platform.bus().ready() => key,
+            () = stopped(&mut stop) => break,
+            Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
+        };
+        match admit(&platform, &key) {
+            Err(error) => platform.bus().park(&key, error.retry_after.unwrap_or(PARKED), &error.to_string()),
+            Ok((callee, permit)) => {
+                if let Some(delivery) = platform.bus().take(&key).await {
+                    under_way.spawn(deliver(platform.clone(), callee, permit, delivery));
+                }
+            }
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+/// How long a subscription waits whose refusal says no time of its own.
+const PARKED: std::time::Duration = std::time::Duration::from_millis(200);
+
+fn admit(platform: &Platform, key: &SubscriptionKey) -> Result<(Arc<Callee>, Permit), Error> {
+    let target = Target {
+        namespace: Name::default_namespace(),
+        app: key.app.clone(),
+        workload: key.workload.clone(),
+        select: Select::Live,
+    };
+    let callee = platform.apps().resolve(&target)?;
+    let permit = platform.dispatch().admit(&callee, Class::Async).map_err(|refused| refused.0)?;
+    Ok((callee, permit))
+}
+
+async fn deliver(platform: Platform, callee: Arc<Callee>, permit: Permit, delivery: Delivery) {
+    let invocation = invocation(&platform, &callee, &delivery);
+    let started = platform.dispatch().invoke(permit, invocation, Input::Event(Arc::clone(&delivery.event))).await;
+    let settled = match started.response {
+        Err(error) => failed(error),
+        Ok(response) => {
+            let (head, body) = response.into_parts();
+            match read_answer(body, platform.limits().sync_payload).await {
+                Err(error) => failed(error),
+                Ok(_) if head.status.is_success() => Settled::Done,
+                Ok(_) => Settled::Retry(Error::new(code::FUNCTION_ERROR, format!("the consumer answered {}", head.status.as_u16()))),
+            }
+        }
+    };
+    if let Err(error) = platform.bus().settle(delivery, settled).await {
+        tracing::error!(%error, "a delivery could not be settled; it will be made again");
+    }
+}
+
+/// An event that its consumer can never take is given up at once; anything else is tried again.
+fn failed(error: Error) -> Settled {
+    match error.code {
+        code::INPUT_NOT_SUPPORTED | code::BAD_COMPONENT | code::TOO_DEEP | code::PAYLOAD_TOO_LARGE => Settled::Dead(error),
+        _ => Settled::Retry(error),
+    }
+}
+
+fn invocation(platform: &Platform, callee: &Arc<Callee>, delivery: &Delivery) -> Invocation {
+    let trace = delivery.cause.trace.below(dwell(platform, callee, delivery));
+    Invocation {
+        id: platform.ids().invocation(platform.clock()),
+        target: Arc::clone(&callee.target),
+        trigger: Trigger::Event {
+            subscription: delivery.key.clone(),
+            position: delivery.position,
+            event: delivery.event.id.as_str().into(),
+        },
+        class: Class::Async,
+        principals: delivery.cause.principals.clone(),
+        trace,
+        deadline: platform.clock().monotonic() + callee.workload.timeout,
+        depth: delivery.cause.depth,
+        idempotency_key: Some(Arc::clone(&delivery.idempotency_key)),
+        attempt: delivery.attempt,
+    }
+}
+
+/// Records how long the event waited, as a span between what published it and the attempt.
+fn dwell(platform: &Platform, callee: &Callee, delivery: &Delivery) -> SpanId {
+    let id = SpanId(platform.ids().random() as u64 | 1);
+    let mut attributes = Attributes::default();
+    attributes.push("messaging.operation.type", "receive");
+    attributes.push("messaging.destination.name", delivery.event.kind.clone());
+    attributes.push("tangelo.position", i64::try_from(delivery.position.0).unwrap_or(i64::MAX));
+    platform.telemetry().span(Span {
+        trace: delivery.cause.trace.trace,
+        id,
+        parent: delivery.cause.trace.parent,
+        name: Cow::Owned(format!("event {}", delivery.event.kind)),
+        kind: SpanKind::Producer,
+        start: delivery.published_at,
+        end: platform.clock().now(),
+        app: Some(callee.target.app.clone()),
+        workload: None,
+        invocation: delivery.cause.invocation,
+        error: None,
+        attributes,
+        local_root: false,
+    });
+    id
+}

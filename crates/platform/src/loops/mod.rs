@@ -1,0 +1,38 @@
+//! The loops that take work from the store and invoke. Each asks for a permit before it takes work, so that what is
+//! refused was never taken and costs no attempt.
+
+mod background;
+mod callback;
+mod deliver;
+mod housekeeping;
+
+use bytes::Bytes;
+use model::{ByteSize, Error, code};
+use runtime::{Body, BodyError};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::Platform;
+
+/// Starts all loops; each ends soon after `stop` turns true, when what it has under way has ended.
+pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
+    loops.spawn(deliver::run(platform.clone(), stop.clone()));
+    loops.spawn(background::run(platform.clone(), stop.clone()));
+    loops.spawn(callback::run(platform.clone(), stop.clone()));
+    loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
+    loops
+}
+
+/// Reads an answer to its end, so that the invocation ends as done and not as cut off.
+async fn read_answer(body: Body, limit: ByteSize) -> Result<Bytes, Error> {
+    body.collect(limit).await.map_err(|error| match error {
+        BodyError::Workload(error) => error,
+        BodyError::TooLarge(limit) => Error::new(code::PAYLOAD_TOO_LARGE, format!("the answer is larger than {limit}")),
+        other => Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other),
+    })
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: the platform is ending.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

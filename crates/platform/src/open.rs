@@ -1,0 +1,168 @@
+//! Opening and closing the platform: rooms are made from the bottom up, and closed from the top down.
+
+use std::{net::SocketAddr, path::PathBuf, sync::{Arc, OnceLock}, time::Duration};
+
+use access::{InstanceKeys, MeshTokens, Secrets};
+use bus::Bus;
+use model::{ByteSize, Clock, Error, Ids, Limits};
+use parking_lot::Mutex;
+use runtime::{Context, Runtime, launcher::Launcher};
+use store::Store;
+use telemetry::Telemetry;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    Platform, Rooms,
+    apps::Apps,
+    calls::Calls,
+    deploy::Deployer,
+    dispatch::Dispatch,
+    events::Events,
+    host::{Doors, PlatformHost},
+    loops,
+    mesh::Mesh,
+    versions::Versions,
+};
+
+/// What a platform is made from.
+pub struct Options {
+    /// The data folder.
+    pub data: PathBuf,
+    /// A folder for what can be made again: compiled code, bootstraps.
+    pub cache: PathBuf,
+    /// The clock.
+    pub clock: Clock,
+    /// Where ids come from.
+    pub ids: Ids,
+    /// The limits.
+    pub limits: Limits,
+    /// Secrets by name.
+    pub secrets: Secrets,
+    /// What starts processes.
+    pub launcher: Launcher,
+    /// How traces and logs are kept.
+    pub telemetry: Kept,
+    /// Where workloads will reach the mesh.
+    pub mesh: SocketAddr,
+    /// Where workloads will reach the AWS door.
+    pub aws: SocketAddr,
+}
+
+/// How traces and logs are kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Which traces are kept.
+    pub sampling: telemetry::Sampling,
+    /// For how long.
+    pub retention: Duration,
+    /// On how much disk.
+    pub max_bytes: ByteSize,
+    /// A collector that gets every kept trace.
+    pub otlp: Option<telemetry::OtlpExport>,
+}
+
+/// A platform with its loops running.
+pub struct Running {
+    /// The platform.
+    pub platform: Platform,
+    stop: watch::Sender<bool>,
+    loops: JoinSet<()>,
+}
+
+impl Platform {
+    /// Opens the data folder, makes live what was live, and starts the loops. Blocks while the store recovers.
+    ///
+    /// # Errors
+    /// `STORE_LOCKED`, `STORE_TOO_NEW`, or what a room fails with.
+    pub async fn open(options: Options) -> Result<Running, Error> {
+        let store_options = store::Options { limits: options.limits, ..store::Options::new(&options.data, options.clock.clone()) };
+        let store = tokio::task::spawn_blocking(|| Store::open(store_options)).await.map_err(Error::internal)??;
+        let telemetry = open_telemetry(&options, &store)?;
+        let bus = Bus::open(store.clone(), options.clock.clone(), options.ids.clone(), options.limits).await?;
+        let (rooms, host) = rooms(options, store, telemetry, bus)?;
+        let platform = Self(Arc::new(rooms));
+        let _ = host.mesh.set(platform.mesh().clone());
+        platform.deployer().restore().await?;
+        let stop = watch::Sender::new(false);
+        let loops = loops::start(&platform, &stop.subscribe());
+        Ok(Running { platform, stop, loops })
+    }
+}
+
+fn open_telemetry(options: &Options, store: &Store) -> Result<Telemetry, Error> {
+    let kept = &options.telemetry;
+    let options = telemetry::Options {
+        dir: options.data.join("telemetry"),
+        clock: options.clock.clone(),
+        sampling: kept.sampling,
+        retention: kept.retention,
+        max_bytes: kept.max_bytes,
+        otlp: kept.otlp.clone(),
+        ledger: Some(store.clone()),
+    };
+    Telemetry::open(options).map_err(Error::internal)
+}
+
+fn rooms(options: Options, store: Store, telemetry: Telemetry, bus: Bus) -> Result<(Rooms, Arc<PlatformHost>), Error> {
+    let Options { data, cache, clock, ids, limits, secrets, launcher, mesh, aws, .. } = options;
+    let versions = Versions::default();
+    let tokens = Arc::new(MeshTokens::default());
+    let keys = Arc::new(InstanceKeys::default());
+    let apps = Arc::new(Apps::default());
+    let dispatch = Dispatch::new(clock.clone(), ids.clone(), telemetry.clone());
+    let host = Arc::new(PlatformHost {
+        doors: Doors { mesh, aws },
+        mesh: OnceLock::new(),
+        versions: versions.clone(),
+        tokens: Arc::clone(&tokens),
+        keys: Arc::clone(&keys),
+        secrets: secrets.clone(),
+        telemetry: telemetry.clone(),
+        ids: ids.clone(),
+    });
+    let context = Context { host: host.clone(), clock: clock.clone(), ids: ids.clone(), limits, launcher, cache };
+    let runtime = Runtime::new(context)?;
+    let events = Events { versions: versions.clone(), bus: bus.clone(), clock: clock.clone(), ids: ids.clone(), limits };
+    let calls = Calls { bus: bus.clone(), clock: clock.clone(), ids: ids.clone(), limits };
+    let mesh = Mesh {
+        apps: Arc::clone(&apps),
+        versions: versions.clone(),
+        dispatch: dispatch.clone(),
+        events: events.clone(),
+        telemetry: telemetry.clone(),
+        tokens,
+        clock: clock.clone(),
+        ids: ids.clone(),
+    };
+    let deployer = Arc::new(Deployer {
+        store: store.clone(),
+        bus: bus.clone(),
+        apps: Arc::clone(&apps),
+        versions,
+        runtime,
+        secrets,
+        clock: clock.clone(),
+        limits,
+        unpacked: data.join("versions"),
+        state: data.join("state"),
+        pools: Mutex::default(),
+        one_at_a_time: tokio::sync::Mutex::default(),
+    });
+    let rooms = Rooms { clock, ids, limits, store, bus, telemetry, dispatch, apps, events, calls, mesh, deployer, keys };
+    Ok((rooms, host))
+}
+
+impl Running {
+    /// Stops the loops, drains every instance up to `grace`, and closes the rooms. The doors must have been drained before.
+    pub async fn close(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        while self.loops.join_next().await.is_some() {}
+        let live = self.platform.apps().live();
+        let callees: Vec<_> = live.apps.iter().flat_map(|app| app.callees.values()).collect();
+        futures_util::future::join_all(callees.iter().map(|callee| callee.pool().drain(grace))).await;
+        self.platform.telemetry().close().await;
+        if let Err(error) = self.platform.store().close().await {
+            tracing::error!(%error, "the store did not close in order");
+        }
+    }
+}
