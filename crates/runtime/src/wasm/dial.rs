@@ -17,6 +17,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -24,10 +25,22 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::outbound::{Destination, Patience, Sent};
 
+/// Connections that all guests of a server may have at the same time: each is a file descriptor of the server.
+const CONNECTIONS: usize = 1024;
+
 /// Reaches the outside. The machine's certificates are read at the first need of TLS.
-#[derive(Default)]
 pub(super) struct Dialer {
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
+    free: Arc<Semaphore>,
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self {
+            tls: Arc::default(),
+            free: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -64,6 +77,10 @@ impl Dialer {
         addresses: &[SocketAddr],
         patience: Patience,
     ) -> Sent {
+        let slot = timeout(patience.connect, Arc::clone(&self.free).acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            return Err(WasiError::ConnectionLimitReached);
+        };
         let stream = timeout(patience.connect, self.connect(to, addresses))
             .await
             .map_err(|_| WasiError::ConnectionTimeout)??;
@@ -74,7 +91,11 @@ impl Dialer {
             .parse::<Uri>()
             .map_err(|_| WasiError::HttpRequestUriInvalid)?;
         // Aborted when the guest is gone or drops the response.
-        let driver = wasmtime_wasi::runtime::spawn(connection);
+        let driver = wasmtime_wasi::runtime::spawn(async move {
+            let ended = connection.await;
+            drop(slot);
+            ended
+        });
         let response = timeout(patience.first_byte, sender.send_request(request))
             .await
             .map_err(|_| WasiError::ConnectionReadTimeout)??;

@@ -9,9 +9,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::run::Run;
 
-/// The guest's deadline passed; raised where an epoch ends its turn.
+/// The guest may not go on: its deadline passed or its pool was stopped. Raised where an epoch ends its turn.
 #[derive(Debug, thiserror::Error)]
-#[error("the deadline of the invocation passed")]
+#[error("the guest has no time left")]
 pub(super) struct Overdue;
 
 /// What the end of a guest means: nothing bad when it exited with success.
@@ -31,7 +31,7 @@ pub(super) fn ending(result: wasmtime::Result<()>, run: &Run) -> Result<(), Erro
 
 fn of(error: &wasmtime::Error, run: &Run) -> Error {
     if error.is::<Overdue>() {
-        return overdue(run);
+        return out_of_time(run);
     }
     if let Some(failed) = run.request_failed.get() {
         return failed.clone().context(format!("{error:?}"));
@@ -60,16 +60,17 @@ fn of(error: &wasmtime::Error, run: &Run) -> Error {
         .context(format!("{error:?}"))
 }
 
-/// The guest had no time left.
-pub(super) fn overdue(run: &Run) -> Error {
-    let message = format!(
-        "`{}` did not finish before its deadline",
-        run.invocation.target
-    );
-    Error::new(code::WORKLOAD_TIMEOUT, message).context(format!(
-        "the timeout of the workload is {:?}",
-        run.pool.spec.workload.timeout
-    ))
+/// The guest had no time left, by its deadline or because its pool was stopped.
+pub(super) fn out_of_time(run: &Run) -> Error {
+    let name = &run.invocation.target;
+    if !run.left().is_zero() && run.pool.is_cut() {
+        let message = format!("`{name}` was stopped while it worked");
+        return Error::new(code::INSTANCE_DIED, message);
+    }
+    let message = format!("`{name}` did not finish before its deadline");
+    let timeout = run.pool.spec.workload.timeout;
+    Error::new(code::WORKLOAD_TIMEOUT, message)
+        .context(format!("the timeout of the workload is {timeout:?}"))
 }
 
 /// The guest returned without an answer.

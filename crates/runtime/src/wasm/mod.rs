@@ -31,7 +31,7 @@ use std::{
 
 use http::Response;
 use model::{ColdStart, Error, Invocation, Time, code as codes};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub use self::engine::{Engine, EngineStats, Options};
 use self::{
@@ -59,6 +59,7 @@ pub struct Pool {
     born: Instant,
     since: Time,
     in_flight: AtomicU32,
+    cut: watch::Sender<bool>,
     memory: AtomicU64,
     starts: AtomicU64,
     failures: AtomicU64,
@@ -84,6 +85,7 @@ impl Pool {
             presence: Arc::new(presence),
             slot: Slot::default(),
             in_flight: AtomicU32::new(0),
+            cut: watch::Sender::new(false),
             memory: AtomicU64::new(0),
             starts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -145,12 +147,25 @@ impl Pool {
         }
     }
 
-    /// Waits up to `grace` for the guests to end. Those that remain end with their responses or at their deadlines.
+    /// Waits up to `grace` for the guests to end, then cuts off those that remain, and any that come later.
     pub async fn drain(&self, grace: Duration) {
         let until = self.ctx.clock.monotonic() + grace;
         while self.in_flight.load(Relaxed) > 0 && self.ctx.clock.monotonic() < until {
             self.ctx.clock.sleep(DRAIN_STEP).await;
         }
+        self.cut.send_replace(true);
+    }
+
+    fn is_cut(&self) -> bool {
+        *self.cut.borrow()
+    }
+
+    /// Resolves when the guests are cut off.
+    async fn until_cut(&self) {
+        let mut cut = self.cut.subscribe();
+        cut.wait_for(|cut| *cut)
+            .await
+            .expect("the sender is in this pool");
     }
 
     async fn respond(

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::select;
 use model::{ColdStart, Error, Invocation};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
@@ -86,7 +87,7 @@ impl Run {
     ///
     /// The first tick may come right after the guest began, so that a turn has two: one to two milliseconds.
     pub(super) fn on_tick(&self) -> Result<bool, Overdue> {
-        if self.left().is_zero() {
+        if self.left().is_zero() || self.pool.is_cut() {
             return Err(Overdue);
         }
         let over = self.ticked.swap(true, Relaxed);
@@ -180,7 +181,7 @@ impl Running {
         let ended = match polled {
             Ok(Poll::Pending) => {
                 ready!(self.poll_timeout(cx));
-                Err(fault::overdue(&self.run))
+                Err(fault::out_of_time(&self.run))
             }
             Ok(Poll::Ready(result)) => fault::ending(result, &self.run),
             Err(panic) => Err(fault::panicked(&self.run, &*panic)),
@@ -193,13 +194,16 @@ impl Running {
         Poll::Ready(ended)
     }
 
-    /// A guest that waits is not asked at ticks, so that its deadline needs a timer; one that never waits needs none.
+    /// A guest that waits is not asked at ticks, so that its end needs a waker; one that never waits needs none.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let run = &self.run;
         self.timeout
             .get_or_insert_with(|| {
-                let (clock, left) = (run.pool.ctx.clock.clone(), run.left());
-                Box::pin(async move { clock.sleep(left).await })
+                let (pool, left) = (Arc::clone(&run.pool), run.left());
+                Box::pin(async move {
+                    let overdue = Box::pin(pool.ctx.clock.sleep(left));
+                    select(overdue, Box::pin(pool.until_cut())).await;
+                })
             })
             .as_mut()
             .poll(cx)

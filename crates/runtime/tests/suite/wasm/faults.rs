@@ -95,6 +95,39 @@ async fn a_trap_is_an_error_with_a_backtrace_for_the_operator() {
 }
 
 #[tokio::test]
+async fn a_guest_that_recurses_for_ever_traps() {
+    let platform = Platform::new();
+    let error = platform.failure("/recurse").await;
+    assert_eq!(error.code, code::GUEST_TRAPPED);
+    assert_eq!(platform.text("/hello").await, "hello\n");
+}
+
+#[tokio::test]
+async fn a_drain_waits_and_then_cuts_off() {
+    let platform = Platform::new();
+    platform.pool.ready().await.expect("it loads");
+    let (waits, spins, ()) = tokio::join!(
+        platform.get("/sleep?600000"),
+        platform.get("/spin?0"),
+        platform.pool.drain(Duration::from_millis(20)),
+    );
+    assert_eq!(failure(waits).code, code::INSTANCE_DIED);
+    assert_eq!(failure(spins).code, code::INSTANCE_DIED);
+    assert_eq!(platform.engine.stats().taken, 0);
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_guest_finish() {
+    let platform = Platform::new();
+    platform.pool.ready().await.expect("it loads");
+    let (text, ()) = tokio::join!(
+        platform.text("/sleep?20"),
+        platform.pool.drain(Duration::from_secs(60)),
+    );
+    assert_eq!(text, "awake\n");
+}
+
+#[tokio::test]
 async fn what_is_no_response_says_why() {
     let platform = Platform::new();
     let check = async |path: &str, code, says: &str| {

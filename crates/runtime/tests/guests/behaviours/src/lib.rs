@@ -35,6 +35,7 @@ impl Guest for Behaviours {
             "/spin" => spin(out, number),
             "/sleep" => sleep(out, number),
             "/memory" => hog(out, number),
+            "/recurse" => answer(out, &format!("{}\n", recurse(number))),
             "/trap" => panic!("on purpose"),
             "/trap-late" => streams::trap_late(out),
             "/silent" => drop(out),
@@ -119,6 +120,15 @@ fn spin(out: ResponseOutparam, millis: u64) {
         }
     }
     answer(out, "done\n");
+}
+
+/// Uses up the stack unless it is stopped.
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if depth == u64::MAX {
+        return 0;
+    }
+    recurse(std::hint::black_box(depth + 1)) + frame[7]
 }
 
 fn sleep(out: ResponseOutparam, millis: u64) {
