@@ -1,0 +1,137 @@
+//! `tangelo init`: a small app that works, from a template, in a folder that has none of its files yet.
+
+mod templates;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use model::Name;
+
+use templates::Template;
+
+/// What to write, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// What the app begins as
+    #[arg(long, short, value_enum, default_value = "js")]
+    template: Template,
+    /// The name of the app; that of the folder unless said
+    #[arg(long)]
+    name: Option<String>,
+    /// The folder, made when missing
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// Writes what is asked for, and says what it wrote and what comes next.
+///
+/// # Errors
+/// When any of the files is there already: nothing is written then.
+pub(crate) fn run(ask: &Ask) -> Result<()> {
+    for path in write(&ask.folder, ask.template, ask.name.as_deref())? {
+        anstream::println!("wrote {}", ask.folder.join(path).display());
+    }
+    let folder = match ask.folder.to_string_lossy() {
+        here if here == "." => String::new(),
+        folder => format!("cd {folder} && "),
+    };
+    anstream::println!("next: {folder}tangelo up, then http://127.0.0.1:8080/hello?name=you");
+    Ok(())
+}
+
+/// Writes the template into `folder`, which is made when missing. The app is named `name`, or as the folder is.
+/// Answers with the files written, relative to the folder.
+///
+/// # Errors
+/// When any of its files is there already: nothing is written then.
+fn write(folder: &Path, template: Template, name: Option<&str>) -> Result<Vec<PathBuf>> {
+    let app = match name {
+        Some(name) => Name::new(name)?,
+        None => name_of(folder)?,
+    };
+    let files = files(template, &app)?;
+    let there: Vec<_> = files
+        .iter()
+        .filter(|(path, _)| folder.join(path).exists())
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    if !there.is_empty() {
+        bail!("{} has {} already; nothing was written", folder.display(), there.join(", "));
+    }
+    for (path, text) in &files {
+        let path = folder.join(path);
+        let parent = path.parent().context("a file is in a folder")?;
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+fn files(template: Template, app: &Name) -> Result<Vec<(PathBuf, String)>> {
+    let schema = serde_json::to_string_pretty(&manifest::schema())? + "\n";
+    let mut files: Vec<_> = template
+        .files()
+        .iter()
+        .map(|(path, text)| (PathBuf::from(path), text.replace("{{app}}", app.as_str())))
+        .collect();
+    files.push((PathBuf::from("tangelo.schema.json"), schema));
+    Ok(files)
+}
+
+/// A name out of the folder's, with what a name cannot hold left out.
+fn name_of(folder: &Path) -> Result<Name> {
+    let folder = std::path::absolute(folder)?;
+    let folder_name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let mut name = String::new();
+    for c in folder_name.chars() {
+        match c {
+            'a'..='z' => name.push(c),
+            '0'..='9' if !name.is_empty() => name.push(c),
+            _ if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            _ => {}
+        }
+    }
+    let cut = &name[..name.len().min(model::name::MAX_NAME)];
+    Ok(Name::new(cut.trim_end_matches('-')).unwrap_or_else(|_| Name::literal("app")))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    use super::*;
+
+    #[test]
+    fn every_template_is_an_app_without_complaints() {
+        for template in Template::ALL {
+            let folder = tempfile::tempdir().expect("a folder");
+            let written = write(folder.path(), *template, Some("greeter")).expect("an empty folder");
+            assert!(written.iter().all(|path| folder.path().join(path).is_file()));
+            let text = std::fs::read_to_string(folder.path().join("tangelo.yaml")).expect("written");
+            assert!(text.starts_with("# yaml-language-server: $schema=./tangelo.schema.json"));
+            let parsed = manifest::parse(&text, "tangelo.yaml", &Limits::default());
+            assert_eq!(parsed.diagnostics, [], "{template:?}");
+            assert_eq!(parsed.app.expect("no errors").name.as_str(), "greeter");
+            let missing = parsed.artifacts.iter().filter(|file| !file.built && !folder.path().join(&file.path).exists());
+            assert_eq!(missing.count(), 0, "{template:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("hello.js"), "mine").expect("written");
+        let error = write(folder.path(), Template::Js, None).expect_err("a file is there");
+        assert!(error.to_string().contains("hello.js already; nothing was written"), "{error}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+        assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn apps_are_named_as_their_folder() {
+        for (folder, name) in [("/tmp/My Shop (2)", "my-shop-2"), ("/tmp/42", "app"), ("/", "app"), ("/tmp/shop-", "shop")] {
+            assert_eq!(name_of(Path::new(folder)).expect("a path").as_str(), name, "{folder}");
+        }
+    }
+}
