@@ -6,10 +6,18 @@
 
 pub mod body;
 pub mod call;
+pub mod external;
 pub mod host;
+pub mod http_input;
+pub mod lambda;
 pub mod launcher;
+mod lines;
 pub mod pool;
+pub mod process;
+mod upstream;
+pub mod wasm;
 
 pub use body::{Body, BodyError};
 pub use call::{FunctionError, Input, LogTail, Meter, Ran, Upgrade};
 pub use host::{Caller, Host, LogLine, LogStream, Presence, Working};
+pub use pool::{Context, InstanceStat, InstanceState, Pool, PoolStats, Runtime, Spec};

@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     exited: impl Future<Output = Exit>,
 ) -> Exit {
     let mut connections = JoinSet::new();
-    let mut talk = |stream: TcpStream, connections: &mut JoinSet<()>| {
+    let talk = |stream: TcpStream, connections: &mut JoinSet<()>| {
         let connection = Conversation {
             conn: Arc::new(Conn::new(stream)),
             instance: Arc::clone(instance),
@@ -145,7 +145,11 @@ impl Conversation {
             Ok(()) => Ok(self.conn.answer(protocol::ACCEPTED).await?),
             Err(refusal) => {
                 self.conn.answer(refusal.response(head.closes)).await?;
-                if head.closes { Err(End::Refused) } else { Ok(()) }
+                if head.closes {
+                    Err(End::Refused)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -159,17 +163,17 @@ impl Conversation {
                 Err(Refusal::TooLarge)
             }
             // That the handler failed counts for more than what it said of it.
-            (Call::Error(id), Body::TooLarge) => {
-                self.instance.answer(&id, Answer::Error(Bytes::new(), error_type))
-            }
+            (Call::Error(id), Body::TooLarge) => self
+                .instance
+                .answer(&id, Answer::Error(Bytes::new(), error_type)),
             (Call::InitError, Body::TooLarge) => self.instance.init_error(Bytes::new(), error_type),
             (Call::Response(id), Body::Whole(body, None)) => {
                 self.instance.answer(&id, Answer::Reply(body))
             }
             // The handler failed while its reply was streamed: the trailer says so.
-            (Call::Response(id), Body::Whole(_, Some(late))) => {
-                self.instance.answer(&id, Answer::Error(Bytes::new(), Some(late)))
-            }
+            (Call::Response(id), Body::Whole(_, Some(late))) => self
+                .instance
+                .answer(&id, Answer::Error(Bytes::new(), Some(late))),
             (Call::Error(id), Body::Whole(body, _)) => {
                 self.instance.answer(&id, Answer::Error(body, error_type))
             }
@@ -213,7 +217,9 @@ impl Conversation {
         loop {
             let before = body.len();
             match chunks.take(&mut self.input, &mut body) {
-                Ok(true) if length + (body.len() - before) as u64 > limit.0 => return Ok(Body::TooLarge),
+                Ok(true) if length + (body.len() - before) as u64 > limit.0 => {
+                    return Ok(Body::TooLarge);
+                }
                 Ok(true) => return Ok(Body::Whole(body.freeze(), chunks.error_type)),
                 Ok(false) => {}
                 Err(_) => return Err(self.malformed().await),
@@ -236,7 +242,9 @@ impl Conversation {
         let mut left = length;
         loop {
             let taken = left.min(self.input.len() as u64);
-            let _ = self.input.split_to(usize::try_from(taken).unwrap_or(usize::MAX));
+            let _ = self
+                .input
+                .split_to(usize::try_from(taken).unwrap_or(usize::MAX));
             left -= taken;
             if left == 0 {
                 return Ok(Body::TooLarge);

@@ -43,10 +43,18 @@ mod tests {
     #[test]
     fn a_bootstrap_is_written_once_and_repaired() {
         let cache = tempfile::tempdir().expect("a folder");
-        let path = install(LambdaRuntime::Python3, cache.path()).expect("is written").expect("has one");
+        let path = install(LambdaRuntime::Python3, cache.path())
+            .expect("is written")
+            .expect("has one");
         fs::write(&path, "broken").expect("can be written");
-        assert_eq!(install(LambdaRuntime::Python3, cache.path()).expect("is written"), Some(path.clone()));
+        assert_eq!(
+            install(LambdaRuntime::Python3, cache.path()).expect("is written"),
+            Some(path.clone())
+        );
         assert_eq!(fs::read_to_string(&path).expect("is there"), PYTHON.1);
-        assert_eq!(install(LambdaRuntime::Provided, cache.path()).expect("nothing to do"), None);
+        assert_eq!(
+            install(LambdaRuntime::Provided, cache.path()).expect("nothing to do"),
+            None
+        );
     }
 }

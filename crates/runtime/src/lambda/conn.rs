@@ -24,7 +24,11 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// A head and a body to send.
     pub(crate) const fn new(head: Bytes, body: Bytes) -> Self {
-        Self { head, body, sent: 0 }
+        Self {
+            head,
+            body,
+            sent: 0,
+        }
     }
 
     fn slices(&self) -> [IoSlice<'_>; 2] {
@@ -42,7 +46,10 @@ impl Conn {
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Answers are whole messages: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        Self { stream, held: Mutex::new(BytesMut::new()) }
+        Self {
+            stream,
+            held: Mutex::new(BytesMut::new()),
+        }
     }
 
     /// Reads what has come to the end of `buffer`; 0 when the client has closed its side.

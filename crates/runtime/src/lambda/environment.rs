@@ -36,11 +36,18 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The variables of an instance; `host` are those that the host gives.
-pub(crate) fn environment(spec: &Spec, facts: &Facts<'_>, host: Vec<(String, String)>) -> Vec<(String, String)> {
+pub(crate) fn environment(
+    spec: &Spec,
+    facts: &Facts<'_>,
+    host: Vec<(String, String)>,
+) -> Vec<(String, String)> {
     let mut all = defaults(facts);
     all.extend(spec.workload.env.clone());
     all.extend(reserved(spec, facts));
-    let state = spec.state_folder.as_deref().map(|f| ("TANGELO_STATE_DIR".to_owned(), text(f)));
+    let state = spec
+        .state_folder
+        .as_deref()
+        .map(|f| ("TANGELO_STATE_DIR".to_owned(), text(f)));
     all.extend(state);
     all.extend(host);
     all.into_iter().collect()
@@ -54,7 +61,10 @@ fn defaults(facts: &Facts<'_>) -> BTreeMap<String, String> {
         ("AWS_REGION", REGION.to_owned()),
         ("HOME", scratch.clone()),
         ("LANG", "en_US.UTF-8".to_owned()),
-        ("NODE_PATH", format!("{runtime}/node_modules:{runtime}:{root}")),
+        (
+            "NODE_PATH",
+            format!("{runtime}/node_modules:{runtime}:{root}"),
+        ),
         ("PATH", facts.path.to_owned()),
         ("PYTHONPATH", runtime),
         ("PYTHONPYCACHEPREFIX", text(facts.compiled)),
@@ -72,21 +82,35 @@ fn defaults(facts: &Facts<'_>) -> BTreeMap<String, String> {
 
 fn reserved(spec: &Spec, facts: &Facts<'_>) -> impl Iterator<Item = (String, String)> {
     let name = spec.workload.name.as_str();
-    let start = if facts.ahead { "provisioned-concurrency" } else { "on-demand" };
+    let start = if facts.ahead {
+        "provisioned-concurrency"
+    } else {
+        "on-demand"
+    };
     let all = [
         ("_HANDLER", Some(facts.handler.to_owned())),
         ("AWS_EXECUTION_ENV", facts.execution_env.map(str::to_owned)),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", Some((spec.workload.memory.0 >> 20).max(1).to_string())),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            Some((spec.workload.memory.0 >> 20).max(1).to_string()),
+        ),
         ("AWS_LAMBDA_FUNCTION_NAME", Some(name.to_owned())),
         ("AWS_LAMBDA_FUNCTION_VERSION", Some(VERSION.to_owned())),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", Some(start.to_owned())),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", Some(format!("/aws/lambda/{name}"))),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", Some(facts.log_stream.to_owned())),
+        (
+            "AWS_LAMBDA_LOG_GROUP_NAME",
+            Some(format!("/aws/lambda/{name}")),
+        ),
+        (
+            "AWS_LAMBDA_LOG_STREAM_NAME",
+            Some(facts.log_stream.to_owned()),
+        ),
         ("AWS_LAMBDA_RUNTIME_API", Some(facts.api.to_string())),
         ("LAMBDA_RUNTIME_DIR", Some(text(facts.runtime_dir))),
         ("LAMBDA_TASK_ROOT", Some(text(facts.task_root))),
     ];
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    all.into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
 }
 
 fn text(path: &Path) -> String {

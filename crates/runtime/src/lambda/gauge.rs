@@ -22,7 +22,10 @@ pub(crate) struct Used {
 impl Gauge {
     pub(crate) fn new(pid: u32) -> Self {
         let file = std::fs::File::open(format!("/proc/{pid}/stat")).ok();
-        Self { file, seen: Mutex::default() }
+        Self {
+            file,
+            seen: Mutex::default(),
+        }
     }
 
     /// What is used now; nothing when the process is gone.

@@ -10,13 +10,7 @@ use model::{ByteSize, Invocation, InvocationId, Time};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{
-    conn::Conn,
-    gauge::Gauge,
-    logs::Logs,
-    pool::Pool,
-    protocol::Refusal,
-};
+use super::{conn::Conn, gauge::Gauge, logs::Logs, pool::Pool, protocol::Refusal};
 use crate::{
     host::Presence,
     launcher::{Child, Exit},
@@ -114,7 +108,8 @@ impl Instance {
         };
         let conn = Arc::clone(conn);
         self.presence.begin(Arc::clone(&work.invocation));
-        self.logs.begin(work.invocation.id, work.invocation.trace.trace);
+        self.logs
+            .begin(work.invocation.id, work.invocation.trace.trace);
         *stage = Stage::Busy(work);
         Some(conn)
     }
@@ -179,7 +174,11 @@ impl Instance {
     }
 
     /// The client reports that the handler could not be loaded.
-    pub(crate) fn init_error(&self, body: Bytes, error_type: Option<String>) -> Result<(), Refusal> {
+    pub(crate) fn init_error(
+        &self,
+        body: Bytes,
+        error_type: Option<String>,
+    ) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
         if !matches!(&*stage, Stage::Init(_)) {
             return Err(Refusal::InvalidStateTransition);

@@ -33,18 +33,31 @@ static FOUND: Mutex<Option<HashMap<PathBuf, Interpreter>>> = Mutex::new(None);
 ///
 /// # Errors
 /// `RUNTIME_MISSING` names what to install, or what the program said instead of where it is.
-pub(crate) async fn find(runtime: LambdaRuntime, path: &str, launcher: &Launcher) -> Result<Interpreter, Error> {
+pub(crate) async fn find(
+    runtime: LambdaRuntime,
+    path: &str,
+    launcher: &Launcher,
+) -> Result<Interpreter, Error> {
     let (name, ask) = match runtime {
         LambdaRuntime::Nodejs => ("node", &NODE_ASKED[..]),
         LambdaRuntime::Python3 | LambdaRuntime::Provided => ("python3", &PYTHON_ASKED[..]),
     };
     let asked = on_path(name, path).ok_or_else(|| missing(name))?;
-    if let Some(found) = FOUND.lock().as_ref().and_then(|all| all.get(&asked).cloned()) {
+    if let Some(found) = FOUND
+        .lock()
+        .as_ref()
+        .and_then(|all| all.get(&asked).cloned())
+    {
         return Ok(found);
     }
-    let said = run(&asked, ask, path, launcher).await.map_err(|e| missing(name).context(e))?;
+    let said = run(&asked, ask, path, launcher)
+        .await
+        .map_err(|e| missing(name).context(e))?;
     let found = understood(runtime, &said).ok_or_else(|| missing(name).context(said))?;
-    FOUND.lock().get_or_insert_default().insert(asked, found.clone());
+    FOUND
+        .lock()
+        .get_or_insert_default()
+        .insert(asked, found.clone());
     Ok(found)
 }
 
@@ -54,7 +67,10 @@ const PYTHON_ASKED: [&str; 4] = [
     "-c",
     "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])",
 ];
-const NODE_ASKED: [&str; 2] = ["-p", "process.execPath + '\\n' + process.versions.node.split('.')[0]"];
+const NODE_ASKED: [&str; 2] = [
+    "-p",
+    "process.execPath + '\\n' + process.versions.node.split('.')[0]",
+];
 
 fn understood(runtime: LambdaRuntime, said: &str) -> Option<Interpreter> {
     let (program, version) = said.trim().split_once('\n')?;
@@ -63,11 +79,18 @@ fn understood(runtime: LambdaRuntime, said: &str) -> Option<Interpreter> {
         LambdaRuntime::Nodejs => format!("AWS_Lambda_nodejs{version}.x"),
         LambdaRuntime::Python3 | LambdaRuntime::Provided => format!("AWS_Lambda_python{version}"),
     };
-    program.is_absolute().then_some(Interpreter { program, execution_env })
+    program.is_absolute().then_some(Interpreter {
+        program,
+        execution_env,
+    })
 }
 
 fn missing(name: &str) -> Error {
-    let package = if name == "node" { "Node.js 20 or newer" } else { "Python 3.9 or newer" };
+    let package = if name == "node" {
+        "Node.js 20 or newer"
+    } else {
+        "Python 3.9 or newer"
+    };
     Error::new(
         code::RUNTIME_MISSING,
         format!("there is no working `{name}` on the server's PATH; install {package}"),
@@ -86,7 +109,12 @@ pub(crate) fn is_executable(file: &Path) -> bool {
     file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-async fn run(program: &Path, args: &[&str], path: &str, launcher: &Launcher) -> Result<String, String> {
+async fn run(
+    program: &Path,
+    args: &[&str],
+    path: &str,
+    launcher: &Launcher,
+) -> Result<String, String> {
     let mut command = Command::new(program, "/");
     command.args = args.iter().map(|&a| a.to_owned()).collect();
     // Version managers find their own folder by it.
@@ -106,7 +134,10 @@ async fn run(program: &Path, args: &[&str], path: &str, launcher: &Launcher) -> 
     match tokio::time::timeout(PATIENCE, read).await {
         Ok(exit) if exit.success() => Ok(said),
         Ok(exit) => Err(format!("`{}` ended with {exit}", program.display())),
-        Err(_) => Err(format!("`{}` did not say where it is in time", program.display())),
+        Err(_) => Err(format!(
+            "`{}` did not say where it is in time",
+            program.display()
+        )),
     }
 }
 
@@ -132,10 +163,14 @@ mod tests {
 
     #[test]
     fn what_interpreters_say_is_understood() {
-        let python = understood(LambdaRuntime::Python3, "/usr/bin/python3.12\n3.12\n").expect("is understood");
+        let python = understood(LambdaRuntime::Python3, "/usr/bin/python3.12\n3.12\n")
+            .expect("is understood");
         assert_eq!(python.execution_env, "AWS_Lambda_python3.12");
         let node = understood(LambdaRuntime::Nodejs, "/usr/bin/node\n20\n").expect("is understood");
-        assert_eq!((node.program, node.execution_env), ("/usr/bin/node".into(), "AWS_Lambda_nodejs20.x".to_owned()));
+        assert_eq!(
+            (node.program, node.execution_env),
+            ("/usr/bin/node".into(), "AWS_Lambda_nodejs20.x".to_owned())
+        );
         assert_eq!(understood(LambdaRuntime::Nodejs, "node\n20\n"), None);
         assert_eq!(understood(LambdaRuntime::Nodejs, ""), None);
     }

@@ -25,6 +25,9 @@ impl Pool {
     pub async fn invoke(self: &Arc<Self>, invocation: Arc<Invocation>, input: Input) -> Ran {
         let meter = Arc::new(Meter::default());
         let response = Box::pin(self.answer(&invocation, input, &meter)).await;
+        if let Err(error) = &response {
+            meter.fail(error.clone());
+        }
         Ran { response, meter }
     }
 
@@ -40,7 +43,13 @@ impl Pool {
             Input::Payload(_) => Kind::Payload,
         };
         let limit = self.context.limits.sync_payload;
-        let facts = Facts { kind, spec: &self.spec, id: invocation.id, limit };
+        let facts = Facts {
+            kind,
+            spec: &self.spec,
+            id: invocation.id,
+            limit,
+            meter,
+        };
         let payload = self.payload(input, invocation).await?;
         if payload.len() as u64 > limit.0 {
             return Err(too_large(limit));
@@ -51,19 +60,23 @@ impl Pool {
         };
         let clock = &self.context.clock;
         let began = clock.monotonic();
-        let ended = match run.answer(invocation.deadline).await {
-            Some(answer) => Ended::Answered(answer),
-            None => {
-                instance.logs.catch_up();
-                Ended::TimedOut((clock.monotonic() - began).as_secs_f64())
-            }
-        };
+        let answer = run.answer(invocation.deadline).await;
+        let took = clock.monotonic() - began;
         if let Some(used) = instance.gauge.since_last() {
             meter.add_cpu(used.cpu);
             meter.peak_memory(used.memory);
         }
-        let tail = instance.logs.tail();
-        reply::reply(ended, &facts).map(|response| reply::with_tail(response, tail))
+        let ended = match answer {
+            Some(answer) => Ended::Answered(answer),
+            None => {
+                instance.logs.catch_up();
+                Ended::TimedOut(took)
+            }
+        };
+        let log = instance.logs.tail();
+        let mut response = reply::reply(ended, &facts)?;
+        reply::with_tail(&mut response, &log, took, &facts);
+        Ok(response)
     }
 
     /// Finds an instance that takes the work.
@@ -81,9 +94,19 @@ impl Pool {
             };
             let now = clock.monotonic();
             let kill_at = now + self.spec.workload.timeout;
-            let left = invocation.deadline.min(kill_at).saturating_duration_since(now);
+            let left = invocation
+                .deadline
+                .min(kill_at)
+                .saturating_duration_since(now);
             let metadata = self.metadata(invocation, kind, left);
-            let begun = Run::begin(Arc::clone(&instance), clock, invocation, &metadata, payload.clone(), kill_at);
+            let begun = Run::begin(
+                Arc::clone(&instance),
+                clock,
+                invocation,
+                &metadata,
+                payload.clone(),
+                kill_at,
+            );
             // It may have hung up since it was found free.
             if let Some(run) = begun {
                 return Ok((instance, run));
@@ -97,11 +120,17 @@ impl Pool {
             Input::Payload(bytes) => Ok(bytes),
             Input::Event(event) => {
                 let envelope = eventbridge::envelope(&event, now);
-                serde_json::to_vec(&envelope).map(Bytes::from).map_err(Error::internal)
+                serde_json::to_vec(&envelope)
+                    .map(Bytes::from)
+                    .map_err(Error::internal)
             }
             Input::Http(request) => {
                 let (parts, body) = request.into_parts();
-                let limit = self.spec.workload.max_body.min(self.context.limits.sync_payload);
+                let limit = self
+                    .spec
+                    .workload
+                    .max_body
+                    .min(self.context.limits.sync_payload);
                 let body = body.collect(limit).await.map_err(unreadable)?;
                 let request_id = invocation.id.to_string();
                 let facts = http_event::Facts {
@@ -118,12 +147,18 @@ impl Pool {
     fn metadata(&self, invocation: &Invocation, kind: Kind, left: std::time::Duration) -> Metadata {
         let deadline = self.context.clock.now() + left;
         // Handlers of events see by this key which deliveries repeat the same work.
-        let key = invocation.idempotency_key.as_deref().filter(|_| kind != Kind::Http);
+        let key = invocation
+            .idempotency_key
+            .as_deref()
+            .filter(|_| kind != Kind::Http);
         Metadata {
             request_id: invocation.id.to_string(),
             deadline_ms: deadline.as_millis(),
             function_arn: payload::function_arn(payload::REGION, self.spec.workload.name.as_str()),
-            trace: invocation.trace.parent.map(|span| invocation.trace.xray(span)),
+            trace: invocation
+                .trace
+                .parent
+                .map(|span| invocation.trace.xray(span)),
             client_context: key.map(protocol::client_context),
         }
     }
@@ -139,14 +174,22 @@ fn route(trigger: &Trigger) -> Option<&str> {
 }
 
 fn too_large(limit: ByteSize) -> Error {
-    Error::new(code::PAYLOAD_TOO_LARGE, format!("the payload is larger than {limit}"))
+    Error::new(
+        code::PAYLOAD_TOO_LARGE,
+        format!("the payload is larger than {limit}"),
+    )
 }
 
 fn unreadable(error: BodyError) -> Error {
     match error {
         BodyError::TooLarge(limit) => too_large(limit),
-        BodyError::Idle => Error::new(code::REQUEST_TIMEOUT, "the request body did not come in time"),
-        BodyError::Connection(e) => Error::new(code::BAD_REQUEST, "the request body broke off").context(e),
+        BodyError::Idle => Error::new(
+            code::REQUEST_TIMEOUT,
+            "the request body did not come in time",
+        ),
+        BodyError::Connection(e) => {
+            Error::new(code::BAD_REQUEST, "the request body broke off").context(e)
+        }
         BodyError::Workload(error) => error,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How much of an invocation's log goes into its tail, as AWS has it.
-const TAIL: usize = 4096;
+pub(crate) const TAIL: usize = 4096;
 /// Reads of one pipe in one turn: more than fits into a pipe.
 const READS: usize = 8;
 
@@ -120,7 +120,13 @@ impl Logs {
         (out, err)
     }
 
-    fn drain_one(&self, state: &mut State, pipe: Option<&pipe::Receiver>, from: LogStream, read: Read) -> bool {
+    fn drain_one(
+        &self,
+        state: &mut State,
+        pipe: Option<&pipe::Receiver>,
+        from: LogStream,
+        read: Read,
+    ) -> bool {
         let Some(pipe) = pipe else {
             return false;
         };
@@ -139,7 +145,11 @@ impl Logs {
 
     fn take(&self, state: &mut State, from: LogStream, bytes: &[u8]) {
         let mut lines = Vec::new();
-        let source = if from == LogStream::Stdout { &mut state.stdout } else { &mut state.stderr };
+        let source = if from == LogStream::Stdout {
+            &mut state.stdout
+        } else {
+            &mut state.stderr
+        };
         source.push(bytes, self.limit, &mut lines);
         for line in lines {
             self.emit(state, from, line);
@@ -148,7 +158,11 @@ impl Logs {
 
     fn flush(&self, state: &mut State) {
         for from in [LogStream::Stdout, LogStream::Stderr] {
-            let source = if from == LogStream::Stdout { &mut state.stdout } else { &mut state.stderr };
+            let source = if from == LogStream::Stdout {
+                &mut state.stdout
+            } else {
+                &mut state.stderr
+            };
             if let Some(line) = source.finish() {
                 self.emit(state, from, line);
             }

@@ -62,8 +62,13 @@ impl Places {
     /// The starts are counted as begun.
     pub(crate) fn wanted(&mut self, max: usize, at_once: usize) -> usize {
         self.waiting.retain(|waiter| !waiter.grant.is_closed());
-        let unserved = self.waiting.len().saturating_sub(self.starting + self.soon.len());
-        let room = max.saturating_sub(self.live).min(at_once.saturating_sub(self.starting));
+        let unserved = self
+            .waiting
+            .len()
+            .saturating_sub(self.starting + self.soon.len());
+        let room = max
+            .saturating_sub(self.live)
+            .min(at_once.saturating_sub(self.starting));
         self.begin_starts(unserved.min(room))
     }
 
@@ -81,12 +86,18 @@ impl Places {
 
     /// Every instance, starting ones included.
     pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
-        self.all.iter().map(|member| Arc::clone(&member.instance)).collect()
+        self.all
+            .iter()
+            .map(|member| Arc::clone(&member.instance))
+            .collect()
     }
 
     /// There is one more process.
     pub(crate) fn enlist(&mut self, instance: Arc<Instance>) {
-        self.all.push(Member { instance, started: false });
+        self.all.push(Member {
+            instance,
+            started: false,
+        });
     }
 
     /// A start has ended well.
@@ -94,7 +105,11 @@ impl Places {
         self.starting -= 1;
         self.starts += 1;
         self.failed_in_a_row = 0;
-        match self.all.iter_mut().find(|member| member.instance.presence.instance == id) {
+        match self
+            .all
+            .iter_mut()
+            .find(|member| member.instance.presence.instance == id)
+        {
             Some(member) => member.started = true,
             // Its process has ended in the meantime.
             None => self.live -= 1,
@@ -114,7 +129,11 @@ impl Places {
     pub(crate) fn gone(&mut self, instance: &Instance, unasked: bool) {
         self.forget_free(instance);
         let id = instance.presence.instance;
-        let Some(at) = self.all.iter().position(|member| member.instance.presence.instance == id) else {
+        let Some(at) = self
+            .all
+            .iter()
+            .position(|member| member.instance.presence.instance == id)
+        else {
             return;
         };
         if self.all.swap_remove(at).started {
@@ -161,7 +180,9 @@ mod tests {
     #[test]
     fn an_instance_that_is_about_to_ask_needs_no_start() {
         let (mut places, _receivers) = waiting(2);
-        places.soon.push(model::Ids::seeded(1).instance(&model::Clock::virtual_at(model::Time(0))));
+        places
+            .soon
+            .push(model::Ids::seeded(1).instance(&model::Clock::virtual_at(model::Time(0))));
         assert_eq!(places.wanted(10, 8), 1);
     }
 

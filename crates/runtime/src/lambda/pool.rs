@@ -81,7 +81,9 @@ impl Pool {
             let min = if places.draining { 0 } else { self.min() };
             places.missing(min)
         };
-        let starts: Vec<_> = (0..missing).map(|_| tokio::spawn(Arc::clone(self).start(true))).collect();
+        let starts: Vec<_> = (0..missing)
+            .map(|_| tokio::spawn(Arc::clone(self).start(true)))
+            .collect();
         for start in starts {
             if let Ok(Err(failure)) = start.await {
                 return Err(super::reply::start_failure(&self.spec, &failure));
@@ -97,7 +99,11 @@ impl Pool {
             let places = self.places.lock();
             (places.instances(), places.starts, places.failures)
         };
-        PoolStats { instances: all.iter().map(|instance| instance.stat()).collect(), starts, failures }
+        PoolStats {
+            instances: all.iter().map(|instance| instance.stat()).collect(),
+            starts,
+            failures,
+        }
     }
 
     /// Takes no more work, waits up to `grace` for what runs, then kills what is left.
@@ -132,11 +138,17 @@ impl Pool {
 
     /// The program and its folder, found once.
     pub(crate) async fn prepared(&self) -> Result<&Prepared, Error> {
-        self.prepared.get_or_try_init(|| prepared::prepare(&self.context, &self.spec)).await
+        self.prepared
+            .get_or_try_init(|| prepared::prepare(&self.context, &self.spec))
+            .await
     }
 
     /// A free instance, now or when there is one; the cold start is noted on `meter`.
-    pub(crate) async fn place(self: &Arc<Self>, invocation: &Invocation, meter: &Meter) -> Result<Place, StartFailure> {
+    pub(crate) async fn place(
+        self: &Arc<Self>,
+        invocation: &Invocation,
+        meter: &Meter,
+    ) -> Result<Place, StartFailure> {
         let (grant, caused) = {
             let mut places = self.places.lock();
             if places.draining {
@@ -157,7 +169,10 @@ impl Pool {
                 let wait = waited.saturating_sub(phases.total());
                 meter.cold_start(ColdStart { wait, ..phases });
             }
-            None if caused => meter.cold_start(ColdStart { wait: waited, ..ColdStart::default() }),
+            None if caused => meter.cold_start(ColdStart {
+                wait: waited,
+                ..ColdStart::default()
+            }),
             None => {}
         }
         Ok(granted.place)
@@ -193,7 +208,11 @@ impl Pool {
     /// Starts what those who wait need; whether that was anything.
     fn scale_up(self: &Arc<Self>, places: &mut Places) -> bool {
         let max = usize::try_from(self.spec.workload.scale.max.max(1)).unwrap_or(usize::MAX);
-        let wanted = if places.draining { 0 } else { places.wanted(max, starts_at_once()) };
+        let wanted = if places.draining {
+            0
+        } else {
+            places.wanted(max, starts_at_once())
+        };
         for _ in 0..wanted {
             tokio::spawn(Arc::clone(self).start(false));
         }
@@ -204,7 +223,9 @@ impl Pool {
     async fn start(self: Arc<Self>, ahead: bool) -> Result<(), StartFailure> {
         match start::start(&self, ahead).await {
             Ok(started) => {
-                self.places.lock().started(started.instance.presence.instance);
+                self.places
+                    .lock()
+                    .started(started.instance.presence.instance);
                 self.offer(started.instance, Some(started.phases));
                 Ok(())
             }
@@ -243,7 +264,11 @@ impl Pool {
         }
         places.idle.extend(place.take());
         if !std::mem::replace(&mut places.reaping, true) {
-            tokio::spawn(reap(Arc::downgrade(self), self.context.clock.clone(), self.idle_limit()));
+            tokio::spawn(reap(
+                Arc::downgrade(self),
+                self.context.clock.clone(),
+                self.idle_limit(),
+            ));
         }
     }
 
@@ -294,7 +319,10 @@ impl Pool {
     }
 
     fn hold(self: &Arc<Self>, instance: Arc<Instance>) -> Place {
-        Place { pool: Arc::downgrade(self), instance: Some(instance) }
+        Place {
+            pool: Arc::downgrade(self),
+            instance: Some(instance),
+        }
     }
 
     fn min(&self) -> usize {
@@ -309,7 +337,11 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.places.get_mut().instances().iter().for_each(|instance| instance.kill());
+        self.places
+            .get_mut()
+            .instances()
+            .iter()
+            .for_each(|instance| instance.kill());
     }
 }
 
@@ -321,18 +353,28 @@ async fn reap(pool: Weak<Pool>, clock: model::Clock, limit: Duration) {
         let Some(pool) = pool.upgrade() else { return };
         let mut places = pool.places.lock();
         let now = clock.now();
-        let spare = places.live.saturating_sub(if places.kept { pool.min() } else { 0 });
+        let spare = places
+            .live
+            .saturating_sub(if places.kept { pool.min() } else { 0 });
         // The front has idled longest: taking and giving back happen at the other end.
         let idled = places.idle.iter().take(spare);
-        let over = idled.take_while(|i| i.idle_since().is_none_or(|since| since + limit <= now)).count();
+        let over = idled
+            .take_while(|i| i.idle_since().is_none_or(|since| since + limit <= now))
+            .count();
         let stopped: Vec<_> = places.idle.drain(..over).collect();
         let oldest = places.idle.first().and_then(|i| i.idle_since());
-        until = oldest.map(|since| since + limit).filter(|due| *due > now).unwrap_or(now + limit);
+        until = oldest
+            .map(|since| since + limit)
+            .filter(|due| *due > now)
+            .unwrap_or(now + limit);
         places.reaping = places.live > 0 && !places.draining;
         let done = !places.reaping;
         drop(places);
         for instance in stopped {
-            instance.logs.note(format!("idle for {}: stopped", model::units::display_duration(limit)));
+            instance.logs.note(format!(
+                "idle for {}: stopped",
+                model::units::display_duration(limit)
+            ));
             instance.kill();
         }
         if done {
@@ -342,7 +384,10 @@ async fn reap(pool: Weak<Pool>, clock: model::Clock, limit: Duration) {
 }
 
 fn gone(spec: &Spec) -> Error {
-    Error::new(code::WORKLOAD_GONE, format!("`{}` is being stopped", spec.workload.name))
+    Error::new(
+        code::WORKLOAD_GONE,
+        format!("`{}` is being stopped", spec.workload.name),
+    )
 }
 
 /// Starts at the same time: more would only make each of them slower, and those that are ready first can serve.

@@ -26,13 +26,24 @@ pub(crate) struct Prepared {
 /// `ARTIFACT_MISSING` when the code is not there, `RUNTIME_MISSING` when the interpreter is not, `START_FAILED` when
 /// the cache cannot be written.
 pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, Error> {
-    let Run::Lambda { runtime, handler, code } = &spec.workload.run else {
-        return Err(Error::internal(format!("`{}` is no Lambda workload", spec.workload.name)));
+    let Run::Lambda {
+        runtime,
+        handler,
+        code,
+    } = &spec.workload.run
+    else {
+        return Err(Error::internal(format!(
+            "`{}` is no Lambda workload",
+            spec.workload.name
+        )));
     };
     let task_root = task_root(&spec.folder, code)?;
-    let path = std::env::var_os("PATH").and_then(|p| p.into_string().ok()).unwrap_or_default();
-    let bootstrap = bootstraps::install(*runtime, &context.cache)
-        .map_err(|e| Error::new(code::START_FAILED, "the bootstrap cannot be written").context(e))?;
+    let path = std::env::var_os("PATH")
+        .and_then(|p| p.into_string().ok())
+        .unwrap_or_default();
+    let bootstrap = bootstraps::install(*runtime, &context.cache).map_err(|e| {
+        Error::new(code::START_FAILED, "the bootstrap cannot be written").context(e)
+    })?;
     let Some(bootstrap) = bootstrap else {
         return provided(handler, task_root, path);
     };
@@ -43,7 +54,8 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
         handler: handler.clone(),
         task_root,
         runtime_dir: bootstrap.parent().unwrap_or(Path::new("/")).to_owned(),
-        execution_env: Some(interpreter.execution_env).filter(|_| *runtime != LambdaRuntime::Provided),
+        execution_env: Some(interpreter.execution_env)
+            .filter(|_| *runtime != LambdaRuntime::Provided),
         path,
     })
 }
@@ -52,7 +64,11 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
 fn task_root(folder: &Path, code: &str) -> Result<PathBuf, Error> {
     let named = folder.join(code);
     let named = named.canonicalize().map_err(|e| {
-        Error::new(code::ARTIFACT_MISSING, format!("the code `{code}` is not in the artifact")).context(e)
+        Error::new(
+            code::ARTIFACT_MISSING,
+            format!("the code `{code}` is not in the artifact"),
+        )
+        .context(e)
     })?;
     if named.is_dir() {
         return Ok(named);
@@ -63,7 +79,8 @@ fn task_root(folder: &Path, code: &str) -> Result<PathBuf, Error> {
 fn provided(handler: &str, task_root: PathBuf, path: String) -> Result<Prepared, Error> {
     let program = task_root.join("bootstrap");
     if !interpreter::is_executable(&program) {
-        let message = "a `provided` function needs an executable file `bootstrap` in its code folder";
+        let message =
+            "a `provided` function needs an executable file `bootstrap` in its code folder";
         return Err(Error::new(code::ARTIFACT_MISSING, message));
     }
     Ok(Prepared {

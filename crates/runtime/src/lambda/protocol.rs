@@ -90,7 +90,11 @@ impl Refusal {
                 "{\"errorMessage\":\"Exceeded maximum allowed payload size\",\"errorType\":\"RequestEntityTooLarge\"}\n",
             ),
         };
-        let kind = if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
+        let kind = if body.starts_with('{') {
+            "application/json"
+        } else {
+            "text/plain; charset=utf-8"
+        };
         let close = if closes { "Connection: close\r\n" } else { "" };
         Bytes::from(format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{close}\r\n{body}",
@@ -167,12 +171,30 @@ mod tests {
     fn paths() {
         let api = "/2018-06-01/runtime";
         assert_eq!(call(&format!("GET {api}/invocation/next")), Ok(Call::Next));
-        assert_eq!(call(&format!("POST {api}/invocation/i-1/response")), Ok(Call::Response("i-1".into())));
-        assert_eq!(call(&format!("POST {api}/invocation/i-1/error")), Ok(Call::Error("i-1".into())));
+        assert_eq!(
+            call(&format!("POST {api}/invocation/i-1/response")),
+            Ok(Call::Response("i-1".into()))
+        );
+        assert_eq!(
+            call(&format!("POST {api}/invocation/i-1/error")),
+            Ok(Call::Error("i-1".into()))
+        );
         assert_eq!(call(&format!("POST {api}/init/error")), Ok(Call::InitError));
-        assert_eq!(call(&format!("POST {api}/invocation/next")), Err(Refusal::MethodNotAllowed));
-        for path in ["/", "/2018-06-01", "/2018-06-01/runtime/restore/next", "/2020-01-01/runtime/invocation/next"] {
-            assert_eq!(call(&format!("GET {path}")), Err(Refusal::NotFound), "{path}");
+        assert_eq!(
+            call(&format!("POST {api}/invocation/next")),
+            Err(Refusal::MethodNotAllowed)
+        );
+        for path in [
+            "/",
+            "/2018-06-01",
+            "/2018-06-01/runtime/restore/next",
+            "/2020-01-01/runtime/invocation/next",
+        ] {
+            assert_eq!(
+                call(&format!("GET {path}")),
+                Err(Refusal::NotFound),
+                "{path}"
+            );
         }
     }
 
@@ -194,7 +216,10 @@ mod tests {
     fn assert_framed(response: &[u8]) {
         let text = std::str::from_utf8(response).expect("is text");
         let (head, body) = text.split_once("\r\n\r\n").expect("has a head");
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{text}");
+        assert!(
+            head.contains(&format!("Content-Length: {}", body.len())),
+            "{text}"
+        );
     }
 
     #[test]

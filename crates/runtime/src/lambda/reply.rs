@@ -1,20 +1,24 @@
 //! What callers get for what handlers and instances did: a response, or an error, by the kind of input.
 //!
 //! Whoever sent a plain payload reads failures as AWS's error objects; HTTP and events get coded errors, so that the
-//! gateway answers with a problem and deliveries are retried. Pure.
+//! gateway answers with a problem and deliveries are retried.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use model::{ByteSize, Error, InvocationId, code};
 
 use super::{
+    environment::VERSION,
     instance::Answer,
+    logs::TAIL,
     payload::{failure, http_reply},
     start::{INIT_LIMIT, StartFailure},
 };
 use crate::{
     body::Body,
-    call::{FunctionError, LogTail},
+    call::{FunctionError, LogTail, Meter},
     pool::Spec,
 };
 
@@ -30,8 +34,8 @@ pub(crate) enum Kind {
 pub(crate) enum Ended {
     /// The instance answered, or died.
     Answered(Answer),
-    /// It did not answer in so many seconds.
-    TimedOut(f64),
+    /// It did not answer for so long.
+    TimedOut(Duration),
 }
 
 /// What the reply is made from, beside what became of the run.
@@ -40,6 +44,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) id: InvocationId,
     pub(crate) limit: ByteSize,
+    /// Told of failures that come as a response.
+    pub(crate) meter: &'a Meter,
 }
 
 /// The response or error for a run that ended like this.
@@ -50,27 +56,44 @@ pub(crate) fn reply(ended: Ended, facts: &Facts<'_>) -> Result<Response<Body>, E
         Ended::Answered(Answer::Error(body, kind)) => {
             let object = failure::posted(body, kind.as_deref());
             let context = failure::describe(&object);
-            (object, Error::new(code::FUNCTION_ERROR, format!("the handler of `{name}` raised an error")).context(context))
+            (
+                object,
+                Error::new(
+                    code::FUNCTION_ERROR,
+                    format!("the handler of `{name}` raised an error"),
+                )
+                .context(context),
+            )
         }
         Ended::Answered(Answer::TooLarge) => {
             let message = format!("the reply of `{name}` is larger than {}", facts.limit);
-            (failure::reply_too_large(facts.limit), Error::new(code::BAD_REPLY, message))
+            (
+                failure::reply_too_large(facts.limit),
+                Error::new(code::BAD_REPLY, message),
+            )
         }
         Ended::Answered(Answer::Died(exit)) => {
             let message = format!("an instance of `{name}` ended while it worked");
             let error = Error::new(code::INSTANCE_DIED, message).context(failure::exit_text(exit));
             (failure::exited(facts.id, exit), error)
         }
-        Ended::TimedOut(seconds) => {
+        Ended::TimedOut(after) => {
+            let seconds = after.as_secs_f64();
             let message = format!("`{name}` did not answer within {seconds:.2} seconds");
-            (failure::timed_out(facts.id, seconds), Error::new(code::WORKLOAD_TIMEOUT, message))
+            (
+                failure::timed_out(facts.id, seconds),
+                Error::new(code::WORKLOAD_TIMEOUT, message),
+            )
         }
     };
-    failed(object, error, facts.kind)
+    failed(object, error, facts)
 }
 
 /// The response or error when there was no instance.
-pub(crate) fn not_started(failed_start: &StartFailure, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+pub(crate) fn not_started(
+    failed_start: &StartFailure,
+    facts: &Facts<'_>,
+) -> Result<Response<Body>, Error> {
     let error = start_failure(facts.spec, failed_start);
     let object = match failed_start {
         StartFailure::Refused(_) => return Err(error),
@@ -78,7 +101,7 @@ pub(crate) fn not_started(failed_start: &StartFailure, facts: &Facts<'_>) -> Res
         StartFailure::Exited(exit, _) => failure::exited(facts.id, *exit),
         StartFailure::TimedOut => failure::init_timed_out(facts.id, INIT_LIMIT.as_secs_f64()),
     };
-    failed(object, error, facts.kind)
+    failed(object, error, facts)
 }
 
 /// A failed start as an error.
@@ -88,7 +111,11 @@ pub(crate) fn start_failure(spec: &Spec, failed_start: &StartFailure) -> Error {
         StartFailure::Refused(error) => error.clone(),
         StartFailure::Reported(object) => {
             let what = failure::describe(object);
-            Error::new(code::START_FAILED, format!("the handler of `{name}` cannot be loaded")).context(what)
+            Error::new(
+                code::START_FAILED,
+                format!("the handler of `{name}` cannot be loaded"),
+            )
+            .context(what)
         }
         StartFailure::Exited(exit, tail) => {
             let message = format!("an instance of `{name}` ended before it was ready");
@@ -104,10 +131,11 @@ pub(crate) fn start_failure(spec: &Spec, failed_start: &StartFailure) -> Error {
     }
 }
 
-fn failed(object: Bytes, error: Error, kind: Kind) -> Result<Response<Body>, Error> {
-    match kind {
+fn failed(object: Bytes, error: Error, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+    match facts.kind {
         Kind::Http | Kind::Event => Err(error),
         Kind::Payload => {
+            facts.meter.fail(error);
             let mut response = json(object);
             response.extensions_mut().insert(FunctionError("Unhandled"));
             Ok(response)
@@ -133,10 +161,28 @@ fn json(body: Bytes) -> Response<Body> {
     response
 }
 
-/// Puts the end of the invocation's log on its response.
-pub(crate) fn with_tail(mut response: Response<Body>, tail: Bytes) -> Response<Body> {
-    if !tail.is_empty() {
-        response.extensions_mut().insert(LogTail(tail));
+/// Puts the end of the invocation's log on its response, between the lines that AWS puts around it.
+pub(crate) fn with_tail(
+    response: &mut Response<Body>,
+    log: &[u8],
+    took: Duration,
+    facts: &Facts<'_>,
+) {
+    if facts.kind != Kind::Payload {
+        return;
     }
+    let (id, millis) = (facts.id, took.as_secs_f64() * 1e3);
+    let start = format!("START RequestId: {id} Version: {VERSION}\n");
+    let end = format!(
+        "END RequestId: {id}\nREPORT RequestId: {id}\tDuration: {millis:.2} ms\tBilled Duration: {} ms\t\
+         Memory Size: {} MB\tMax Memory Used: {} MB\t\n",
+        millis.ceil(),
+        facts.spec.workload.memory.0 >> 20,
+        facts.meter.memory() >> 20,
+    );
+    let whole = [start.as_bytes(), log, end.as_bytes()].concat();
+    let from = whole.len().saturating_sub(TAIL);
     response
+        .extensions_mut()
+        .insert(LogTail(Bytes::from(whole).slice(from..)));
 }

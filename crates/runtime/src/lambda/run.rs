@@ -48,7 +48,14 @@ impl Run {
         let head = conn.with_held(protocol::next_head(metadata, payload.len()));
         let outgoing = Outgoing::new(head, payload);
         let clock = clock.clone();
-        Some(Self(Some(Inner { instance, clock, conn, outgoing, answer, kill_at })))
+        Some(Self(Some(Inner {
+            instance,
+            clock,
+            conn,
+            outgoing,
+            answer,
+            kill_at,
+        })))
     }
 
     /// Waits for the answer, until `deadline` or the handler's timeout; `None` when that came first.

@@ -90,7 +90,11 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
 
 type Ready = oneshot::Receiver<Result<(), InitFailure>>;
 
-async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<(Arc<Instance>, Ready), Error> {
+async fn spawn(
+    pool: &Arc<Pool>,
+    prepared: &Prepared,
+    ahead: bool,
+) -> Result<(Arc<Instance>, Ready), Error> {
     let (context, spec) = (&pool.context, &pool.spec);
     let id = context.ids.instance(&context.clock);
     let presence = Arc::new(Presence::new(
@@ -100,7 +104,9 @@ async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<(Ar
         spec.workload.name.clone(),
         spec.version,
     ));
-    let failed = |e: std::io::Error| Error::new(code::START_FAILED, "an instance cannot be prepared").context(e);
+    let failed = |e: std::io::Error| {
+        Error::new(code::START_FAILED, "an instance cannot be prepared").context(e)
+    };
     let scratch = scratch_folder(&context.cache).join(id.to_string());
     std::fs::create_dir_all(&scratch).map_err(failed)?;
     let listener = api::listen().await.map_err(failed)?;
@@ -185,13 +191,19 @@ pub(crate) fn scratch_folder(cache: &std::path::Path) -> PathBuf {
 /// `2026/01/02/[$LATEST]0123…`, as AWS names log streams.
 fn log_stream(now: &str, instance: &str) -> String {
     let date = now.get(..10).unwrap_or_default().replace('-', "/");
-    format!("{date}/[{}]{}", environment::VERSION, instance.replace('-', ""))
+    format!(
+        "{date}/[{}]{}",
+        environment::VERSION,
+        instance.replace('-', "")
+    )
 }
 
 fn refused(error: &launcher::Error) -> Error {
     let message = match error {
         launcher::Error::NotFound(program) => {
-            format!("`{program}` cannot be started: it, or the interpreter of its first line, is not there")
+            format!(
+                "`{program}` cannot be started: it, or the interpreter of its first line, is not there"
+            )
         }
         other => other.to_string(),
     };

@@ -143,7 +143,11 @@ enum Stage {
 
 impl Chunks {
     /// Moves what has come from `input` to `output`; true when the body is complete.
-    pub(crate) fn take(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Result<bool, Malformed> {
+    pub(crate) fn take(
+        &mut self,
+        input: &mut BytesMut,
+        output: &mut BytesMut,
+    ) -> Result<bool, Malformed> {
         loop {
             let moved = match self.stage {
                 Stage::Size => self.size(input)?,
@@ -163,7 +167,11 @@ impl Chunks {
             Ok(httparse::Status::Complete((length, size))) => {
                 input.advance(length);
                 self.left = size;
-                self.stage = if size == 0 { Stage::Trailer } else { Stage::Data };
+                self.stage = if size == 0 {
+                    Stage::Trailer
+                } else {
+                    Stage::Data
+                };
                 Ok(true)
             }
             Ok(httparse::Status::Partial) if input.len() < MAX_CHUNK_LINE => Ok(false),
@@ -172,7 +180,9 @@ impl Chunks {
     }
 
     fn data(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> bool {
-        let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
+        let taken = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(input.len());
         output.put_slice(&input[..taken]);
         input.advance(taken);
         self.left -= taken as u64;
@@ -199,10 +209,12 @@ impl Chunks {
         match httparse::parse_headers(input, &mut headers) {
             Ok(httparse::Status::Complete((length, headers))) => {
                 let named = |h: &&httparse::Header<'_>| {
-                    h.name.eq_ignore_ascii_case("lambda-runtime-function-error-type")
+                    h.name
+                        .eq_ignore_ascii_case("lambda-runtime-function-error-type")
                 };
                 let value = headers.iter().find(named).map(|h| h.value);
-                self.error_type = value.map(|v| String::from_utf8_lossy(v).chars().take(256).collect());
+                self.error_type =
+                    value.map(|v| String::from_utf8_lossy(v).chars().take(256).collect());
                 input.advance(length);
                 self.stage = Stage::Done;
                 Ok(true)
@@ -231,11 +243,16 @@ mod tests {
         );
         let read = take_head(&mut buffer).expect("is good").expect("is whole");
         assert_eq!(read.path, "/2018-06-01/runtime/invocation/1/response");
-        assert_eq!((read.method, read.framing), (Method::Post, Framing::Length(4)));
+        assert_eq!(
+            (read.method, read.framing),
+            (Method::Post, Framing::Length(4))
+        );
         assert_eq!(read.error_type.as_deref(), Some("E"));
         assert!(read.expects_continue && !read.closes);
         assert_eq!(&buffer[..], b"body");
-        let old = head("GET / HTTP/1.0\r\n\r\n").expect("is good").expect("is whole");
+        let old = head("GET / HTTP/1.0\r\n\r\n")
+            .expect("is good")
+            .expect("is whole");
         assert!(old.closes && old.framing == Framing::Length(0));
         assert_eq!(head("GET / HTTP/1.1\r\nHost"), Ok(None));
     }
@@ -244,10 +261,22 @@ mod tests {
     fn malformed_heads_say_so() {
         for (text, problem) in [
             ("\0\0\0", "the head is not HTTP/1.1"),
-            ("POST / HTTP/1.1\r\nContent-Length: +4\r\n\r\n", "the content length is not a number"),
-            ("POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", "the body is framed twice"),
-            ("POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n", "the body is framed twice"),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "the transfer encoding is not `chunked`"),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: +4\r\n\r\n",
+                "the content length is not a number",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "the body is framed twice",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+                "the body is framed twice",
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+                "the transfer encoding is not `chunked`",
+            ),
         ] {
             assert_eq!(head(text), Err(Malformed(problem)), "{text}");
         }
@@ -259,11 +288,14 @@ mod tests {
     fn chunks_come_in_any_pieces() {
         let wire = b"5\r\nhello\r\n1;ext=1\r\n!\r\n0\r\nLambda-Runtime-Function-Error-Type: Late\r\n\r\nrest";
         for step in 1..wire.len() {
-            let (mut chunks, mut input, mut output) = (Chunks::default(), BytesMut::new(), BytesMut::new());
+            let (mut chunks, mut input, mut output) =
+                (Chunks::default(), BytesMut::new(), BytesMut::new());
             let mut done = false;
             for piece in wire.chunks(step) {
                 input.put_slice(piece);
-                done = chunks.take(&mut input, &mut output).expect("is well formed");
+                done = chunks
+                    .take(&mut input, &mut output)
+                    .expect("is well formed");
             }
             assert!(done);
             assert_eq!((&output[..], &input[..]), (&b"hello!"[..], &b"rest"[..]));

@@ -1,5 +1,9 @@
 //! The runtime against real processes: what its users see, from outside.
 
+mod external;
+mod lambda;
 mod launcher;
+mod process;
+mod stage;
 mod support;
 mod wasm;

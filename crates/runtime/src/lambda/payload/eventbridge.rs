@@ -69,7 +69,7 @@ pub fn envelope(event: &Event, now: Time) -> Envelope {
 /// # Errors
 /// [`InvalidEvent`] names the attribute, resources of more than 1024 bytes included.
 pub fn event(envelope: Envelope) -> Result<Event, InvalidEvent> {
-    let mut more = envelope.cloudevent.unwrap_or_default();
+    let more = envelope.cloudevent.unwrap_or_default();
     let mut fields = json!({
         "specversion": "1.0",
         "id": envelope.id,
@@ -138,7 +138,8 @@ fn beyond(event: &Event) -> Map<String, Value> {
 /// EventBridge's times have no fraction, and handlers parse them so.
 fn to_the_second(time: Time) -> String {
     let text = time.rfc3339();
-    text.split_once('.').map_or(text.clone(), |(whole, _)| format!("{whole}Z"))
+    text.split_once('.')
+        .map_or(text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 #[cfg(test)]
@@ -181,12 +182,18 @@ mod tests {
         let more = json!({"subject": "o-1", "partitionkey": "c-7", "data_base64": "AAE="});
         assert_eq!(got.cloudevent.clone().map(Value::Object), Some(more));
         let back = super::event(got).expect("is an event");
-        assert_eq!((back.subject, back.data, back.extensions), (event.subject, event.data, event.extensions));
+        assert_eq!(
+            (back.subject, back.data, back.extensions),
+            (event.subject, event.data, event.extensions)
+        );
     }
 
     #[test]
     fn resources_have_a_limit_that_is_named() {
-        let mut long = envelope(&read(json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t"})), NOON);
+        let mut long = envelope(
+            &read(json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t"})),
+            NOON,
+        );
         long.resources = vec!["arn:".to_owned() + &"x".repeat(1024)];
         let problem = super::event(long).expect_err("too long").to_string();
         assert_eq!(problem, "`resources` is longer than 1024 bytes as JSON");

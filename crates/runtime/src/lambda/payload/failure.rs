@@ -31,7 +31,10 @@ pub fn timed_out(id: InvocationId, seconds: f64) -> Bytes {
 /// The process ended in mid-invocation.
 #[must_use]
 pub fn exited(id: InvocationId, exit: Option<Exit>) -> Bytes {
-    object("Runtime.ExitError", &format!("RequestId: {id} Error: {}", exit_text(exit)))
+    object(
+        "Runtime.ExitError",
+        &format!("RequestId: {id} Error: {}", exit_text(exit)),
+    )
 }
 
 /// The instance did not become ready in time.
@@ -44,7 +47,10 @@ pub fn init_timed_out(id: InvocationId, seconds: f64) -> Bytes {
 /// The handler's reply is larger than `limit`.
 #[must_use]
 pub fn reply_too_large(limit: ByteSize) -> Bytes {
-    let message = format!("Response payload size exceeded maximum allowed payload size ({} bytes).", limit.0);
+    let message = format!(
+        "Response payload size exceeded maximum allowed payload size ({} bytes).",
+        limit.0
+    );
     object("Function.ResponseSizeTooLarge", &message)
 }
 
@@ -54,7 +60,10 @@ pub fn posted(body: Bytes, error_type: Option<&str>) -> Bytes {
     if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
         return body;
     }
-    let text: String = String::from_utf8_lossy(&body).chars().take(LONGEST).collect();
+    let text: String = String::from_utf8_lossy(&body)
+        .chars()
+        .take(LONGEST)
+        .collect();
     object(error_type.unwrap_or("Unhandled"), &text)
 }
 
@@ -63,13 +72,18 @@ pub fn posted(body: Bytes, error_type: Option<&str>) -> Bytes {
 pub fn exit_text(exit: Option<Exit>) -> String {
     match exit {
         Some(Exit { code: Some(0), .. }) => "Runtime exited without providing a reason".to_owned(),
-        Some(Exit { code: Some(code), .. }) => {
+        Some(Exit {
+            code: Some(code), ..
+        }) => {
             format!("Runtime exited with error: exit status {code}")
         }
-        Some(Exit { signal: Some(9), .. }) => {
-            "Runtime exited with error: signal: killed".to_owned()
-        }
-        Some(Exit { signal: Some(signal), .. }) => {
+        Some(Exit {
+            signal: Some(9), ..
+        }) => "Runtime exited with error: signal: killed".to_owned(),
+        Some(Exit {
+            signal: Some(signal),
+            ..
+        }) => {
             format!("Runtime exited with error: signal: {signal}")
         }
         _ => "Runtime exited without providing a reason".to_owned(),
@@ -80,8 +94,20 @@ pub fn exit_text(exit: Option<Exit>) -> String {
 #[must_use]
 pub fn describe(body: &[u8]) -> String {
     let line = match serde_json::from_slice::<ErrorObject>(body) {
-        Ok(ErrorObject { error_type: Some(kind), error_message: Some(message) }) => format!("{kind}: {message}"),
-        Ok(ErrorObject { error_type: Some(one), .. } | ErrorObject { error_message: Some(one), .. }) => one,
+        Ok(ErrorObject {
+            error_type: Some(kind),
+            error_message: Some(message),
+        }) => format!("{kind}: {message}"),
+        Ok(
+            ErrorObject {
+                error_type: Some(one),
+                ..
+            }
+            | ErrorObject {
+                error_message: Some(one),
+                ..
+            },
+        ) => one,
         _ => String::from_utf8_lossy(body).into_owned(),
     };
     line.chars().take(LONGEST).collect()
@@ -98,25 +124,39 @@ mod tests {
 
     #[test]
     fn failures_are_worded_as_aws_words_them() {
-        let id = "00000000-0000-0000-0000-000000000007".parse().expect("is an id");
+        let id = "00000000-0000-0000-0000-000000000007"
+            .parse()
+            .expect("is an id");
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("is text");
         assert_eq!(
             text(timed_out(id, 3.0)),
             r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 00000000-0000-0000-0000-000000000007 Error: Task timed out after 3.00 seconds"}"#
         );
-        let one = Exit { code: Some(1), signal: None };
+        let one = Exit {
+            code: Some(1),
+            signal: None,
+        };
         assert_eq!(
             text(exited(id, Some(one))),
             r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: 00000000-0000-0000-0000-000000000007 Error: Runtime exited with error: exit status 1"}"#
         );
-        let killed = Exit { code: None, signal: Some(9) };
-        assert_eq!(exit_text(Some(killed)), "Runtime exited with error: signal: killed");
+        let killed = Exit {
+            code: None,
+            signal: Some(9),
+        };
+        assert_eq!(
+            exit_text(Some(killed)),
+            "Runtime exited with error: signal: killed"
+        );
     }
 
     #[test]
     fn errors_are_described_in_one_line() {
         for (body, line) in [
-            (r#"{"errorType":"ValueError","errorMessage":"no"}"#, "ValueError: no"),
+            (
+                r#"{"errorType":"ValueError","errorMessage":"no"}"#,
+                "ValueError: no",
+            ),
             (r#"{"errorMessage":"no"}"#, "no"),
             (r#"{"errorType":"X"}"#, "X"),
             ("plain", "plain"),

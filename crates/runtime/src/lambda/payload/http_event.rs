@@ -215,7 +215,9 @@ fn query_parameters(query: &str) -> BTreeMap<String, String> {
 }
 
 fn decode(text: &str) -> String {
-    percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
+    percent_decode(text.as_bytes())
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// Text stays text when its media type says so and it is UTF-8; all else is base64, forms included, as AWS does it.
@@ -234,8 +236,17 @@ fn is_text(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
         return false;
     };
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let whole = ["application/json", "application/javascript", "application/xml"];
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let whole = [
+        "application/json",
+        "application/javascript",
+        "application/xml",
+    ];
     kind.starts_with("text/")
         || whole.contains(&kind.as_str())
         || kind.ends_with("+json")

@@ -97,35 +97,75 @@ fn bodies_are_text_only_when_their_type_says_so() {
         }
         let event = made(request, body.as_bytes(), &FACTS);
         assert_eq!(event["isBase64Encoded"], encoded, "{kind:?}");
-        let expected = if encoded { STANDARD.encode(body) } else { body.to_owned() };
+        let expected = if encoded {
+            STANDARD.encode(body)
+        } else {
+            body.to_owned()
+        };
         assert_eq!(event["body"], expected, "{kind:?}");
     }
-    let gzip = Request::post("/").header("content-type", "text/plain").header("content-encoding", "gzip");
+    let gzip = Request::post("/")
+        .header("content-type", "text/plain")
+        .header("content-encoding", "gzip");
     assert_eq!(made(gzip, b"x", &FACTS)["isBase64Encoded"], true);
     let latin = Request::post("/").header("content-type", "text/plain; charset=latin1");
-    assert_eq!(made(latin, b"caf\xe9", &FACTS)["body"], STANDARD.encode(b"caf\xe9"));
+    assert_eq!(
+        made(latin, b"caf\xe9", &FACTS)["body"],
+        STANDARD.encode(b"caf\xe9")
+    );
 }
 
 #[test]
 fn routes_give_their_key_and_parameters() {
     for (route, path, key, parameters) in [
-        ("/orders/{id}", "/orders/7%2F8", "GET /orders/{id}", json!({"id": "7/8"})),
-        ("/files/*", "/files/a/b%20c", "GET /files/{proxy+}", json!({"proxy": "a/b c"})),
-        ("/a/{x}/b/{y}", "/a/1/b/2", "GET /a/{x}/b/{y}", json!({"x": "1", "y": "2"})),
+        (
+            "/orders/{id}",
+            "/orders/7%2F8",
+            "GET /orders/{id}",
+            json!({"id": "7/8"}),
+        ),
+        (
+            "/files/*",
+            "/files/a/b%20c",
+            "GET /files/{proxy+}",
+            json!({"proxy": "a/b c"}),
+        ),
+        (
+            "/a/{x}/b/{y}",
+            "/a/1/b/2",
+            "GET /a/{x}/b/{y}",
+            json!({"x": "1", "y": "2"}),
+        ),
         ("/exact", "/exact", "GET /exact", Value::Null),
-        ("/orders/{id}", "/rewritten", "GET /orders/{id}", Value::Null),
+        (
+            "/orders/{id}",
+            "/rewritten",
+            "GET /orders/{id}",
+            Value::Null,
+        ),
         ("/orders/{id}", "/orders/", "GET /orders/{id}", Value::Null),
-        ("/orders/{id}", "/orders/1/2", "GET /orders/{id}", Value::Null),
+        (
+            "/orders/{id}",
+            "/orders/1/2",
+            "GET /orders/{id}",
+            Value::Null,
+        ),
         ("/*", "/x", "$default", json!({"proxy": "x"})),
     ] {
-        let facts = Facts { route: Some(route), ..FACTS };
+        let facts = Facts {
+            route: Some(route),
+            ..FACTS
+        };
         let event = made(Request::get(path), b"", &facts);
         assert_eq!(event["routeKey"], key, "{route}");
         assert_eq!(event["requestContext"]["routeKey"], key, "{route}");
         assert_eq!(event["pathParameters"], parameters, "{route} {path}");
     }
     let given = Request::get("/x").extension(PathParameters(vec![("id".into(), "7".into())]));
-    assert_eq!(made(given, b"", &FACTS)["pathParameters"], json!({"id": "7"}));
+    assert_eq!(
+        made(given, b"", &FACTS)["pathParameters"],
+        json!({"id": "7"})
+    );
 }
 
 #[test]

@@ -16,6 +16,9 @@ use serde_json::value::RawValue;
 
 use crate::body::Body;
 
+/// The most header lines of a reply: more than any client takes.
+const MAX_HEADERS: usize = 256;
+
 /// What is wrong with a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
@@ -34,7 +37,7 @@ pub enum BadReply {
     #[error("the header `{0}` has a name or value that HTTP does not allow")]
     Header(String),
     /// More headers than a response can have.
-    #[error("it has too many headers")]
+    #[error("it has more than {MAX_HEADERS} headers")]
     TooManyHeaders,
 }
 
@@ -144,7 +147,9 @@ fn body(full: &Full<'_>) -> Result<Bytes, BadReply> {
         return Ok(Bytes::copy_from_slice(text.as_bytes()));
     }
     let bytes = STANDARD.decode(text.as_bytes());
-    bytes.map(Bytes::from).map_err(|_| wrong("body", "is not base64, though `isBase64Encoded` says so"))
+    bytes
+        .map(Bytes::from)
+        .map_err(|_| wrong("body", "is not base64, though `isBase64Encoded` says so"))
 }
 
 fn multi_value(headers: &mut HeaderMap, full: &Full<'_>) -> Result<(), BadReply> {
@@ -178,10 +183,11 @@ fn list(raw: Option<&RawValue>) -> Result<Vec<String>, BadReply> {
         return Ok(Vec::new());
     };
     let read: Result<Option<_>, _> = serde_json::from_str(raw.get());
-    read.map(Option::unwrap_or_default).map_err(|_| BadReply::Field {
-        field: "cookies",
-        problem: "must be a list of texts",
-    })
+    read.map(Option::unwrap_or_default)
+        .map_err(|_| BadReply::Field {
+            field: "cookies",
+            problem: "must be a list of texts",
+        })
 }
 
 fn scalar<'a>(value: &'a Scalar<'_>) -> Cow<'a, str> {
@@ -213,10 +219,11 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), BadReply>
     if is_framing(&header) {
         return Ok(());
     }
-    headers
-        .try_append(header, value)
-        .map(drop)
-        .map_err(|_| BadReply::TooManyHeaders)
+    if headers.len() >= MAX_HEADERS {
+        return Err(BadReply::TooManyHeaders);
+    }
+    headers.append(header, value);
+    Ok(())
 }
 
 #[cfg(test)]
