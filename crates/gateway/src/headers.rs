@@ -123,7 +123,9 @@ mod tests {
             (name, HeaderValue::from_str(value).expect("is a value"))
         };
         let mut headers = HeaderMap::new();
-        pairs.iter().map(pair).for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in pairs.iter().map(pair) {
+            headers.append(name, value);
+        }
         headers
     }
 

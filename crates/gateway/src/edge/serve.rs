@@ -1,0 +1,294 @@
+//! One request from its head to its answer.
+
+use std::{str::FromStr, sync::Arc};
+
+use http::{Method, Request, Response, Uri, request::Parts, uri::PathAndQuery};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use model::{Class, Error, Invocation, InvocationId, Trigger, code};
+use platform::{Body, Input, calls::STATUS_PATH, dispatch::Permit, events::Origin};
+
+use super::{
+    EdgeFront,
+    before::{Asked, origin_form},
+    exchange::Exchange,
+    table::{Answerer, Serving},
+};
+use crate::{
+    answer::Answer,
+    door, headers, intake, outgoing, refusal,
+    routes::{Found, Path},
+    server::{Front, Link},
+    upgrade,
+};
+
+/// Paths that no route gets.
+const RESERVED: &str = "/_tangelo/";
+
+/// What a request's head leads to.
+enum Way {
+    Serve(Arc<Serving>),
+    Answer(Response<Body>),
+}
+
+impl Front for EdgeFront {
+    async fn answer(self: Arc<Self>, link: Link, mut request: Request<Incoming>) -> Response<Answer> {
+        let client = upgrade::of_client(&mut request);
+        let (mut head, body) = request.into_parts();
+        let method = head.method.clone();
+        let mut exchange = Exchange::begin(&self.platform, &head);
+        let response = match self.serve(&mut exchange, &mut head, body, &link).await {
+            Ok(response) => response,
+            Err(error) => refuse(&error, &mut exchange),
+        };
+        self.finish(exchange, response, &method, client, link).await
+    }
+}
+
+impl EdgeFront {
+    async fn serve(
+        &self,
+        exchange: &mut Exchange,
+        head: &mut Parts,
+        body: Incoming,
+        link: &Link,
+    ) -> Result<Response<Body>, Error> {
+        let authority = exchange.enter(head, &link.peer)?;
+        if head.uri.path().starts_with(RESERVED) {
+            return self.reserved(exchange, head, body).await;
+        }
+        match self.find(authority.name(), exchange, head)? {
+            Way::Answer(response) => Ok(response),
+            Way::Serve(serving) => {
+                exchange.trail.route = Some((serving.app.clone(), Arc::clone(&serving.path)));
+                let idle = self.platform.limits().body_idle;
+                let (body, fault) = intake::take(body, serving.max_body, idle)?;
+                let served = self.run(&serving, exchange, head, body).await;
+                // Whatever the workload made of a body that broke off, the client hears about its own mistake.
+                fault.error(serving.max_body).map_or(served, Err)
+            }
+        }
+    }
+
+    /// The route of `head`, or the answer that it gets without one.
+    fn find(&self, host: &str, exchange: &Exchange, head: &Parts) -> Result<Way, Error> {
+        if head.uri.path() == "*" && head.method == Method::OPTIONS {
+            return Ok(Way::Answer(refusal::no_content()));
+        }
+        if head.method == Method::CONNECT {
+            let message = "this gateway is no proxy: CONNECT goes nowhere";
+            return Err(Error::new(code::METHOD_NOT_ALLOWED, message));
+        }
+        let path = checked(head.uri.path())?;
+        let compiled = self.routes.now(&self.platform);
+        match compiled.table.find(host, &head.method, &path) {
+            Found::Route(serving) => {
+                let other = path.with_separators();
+                if let Some(other) = &other
+                    && let Found::Route(other) = compiled.table.find(host, &head.method, &checked(other)?)
+                    && guards_differ(serving, other)
+                {
+                    return Err(ambiguous());
+                }
+                Ok(Way::Serve(Arc::clone(serving)))
+            }
+            Found::OtherMethods(methods) if head.method == Method::OPTIONS => {
+                Ok(Way::Answer(refusal::allowing(refusal::no_content(), &methods)))
+            }
+            Found::OtherMethods(methods) => {
+                let message = format!("no route takes {} here; see the Allow header", head.method);
+                let error = Error::new(code::METHOD_NOT_ALLOWED, message);
+                Ok(Way::Answer(refusal::allowing(refusal::of(&error, exchange.request_id()), &methods)))
+            }
+            Found::Nothing => {
+                let named = if host.is_empty() { "any host" } else { host };
+                let message = format!("no route for `{}` on `{named}`", head.uri.path());
+                Err(Error::new(code::NO_ROUTE, message))
+            }
+        }
+    }
+
+    /// Asks who must be asked, then the target. A place is taken first: what cannot run costs no more than this.
+    async fn run(
+        &self,
+        serving: &Serving,
+        exchange: &mut Exchange,
+        head: &mut Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Error> {
+        match &serving.target {
+            Answerer::Events => {
+                let principals = match self.ask(serving, exchange, head).await? {
+                    Asked::Pass(principals) => principals,
+                    Asked::Answer(response) => return Ok(response),
+                };
+                let origin = Origin::Outside { app: Some(serving.app.clone()), trace: exchange.trace, principals };
+                Ok(self.platform.events().publish_http(origin, request_of(serving, head, body)?).await)
+            }
+            Answerer::Workload(callee) if serving.route.asynchronous => {
+                let principals = match self.ask(serving, exchange, head).await? {
+                    Asked::Pass(principals) => principals,
+                    Asked::Answer(response) => return Ok(response),
+                };
+                let mut invocation = invocation(serving, exchange, head, callee);
+                invocation.principals = principals;
+                invocation.class = Class::Async;
+                let request = request_of(serving, head, body)?;
+                Ok(self.platform.calls().accept_http(callee, &serving.route, invocation, request).await)
+            }
+            Answerer::Workload(callee) => {
+                let permit =
+                    self.platform.dispatch().admit(callee, Class::Interactive).map_err(|refused| refused.0)?;
+                self.invoke(serving, exchange, head, body, permit).await
+            }
+        }
+    }
+
+    async fn invoke(
+        &self,
+        serving: &Serving,
+        exchange: &mut Exchange,
+        head: &mut Parts,
+        body: Body,
+        permit: Permit,
+    ) -> Result<Response<Body>, Error> {
+        let principals = match self.ask(serving, exchange, head).await? {
+            Asked::Pass(principals) => principals,
+            Asked::Answer(response) => return Ok(response),
+        };
+        let mut invocation = invocation(serving, exchange, head, permit.callee());
+        invocation.principals = principals;
+        let request = request_of(serving, head, body)?;
+        self.platform.dispatch().invoke(permit, invocation, Input::Http(request)).await.response
+    }
+
+    /// `/_tangelo/…`: the status of asynchronous work, and what others serve there.
+    async fn reserved(&self, exchange: &Exchange, head: &Parts, body: Incoming) -> Result<Response<Body>, Error> {
+        let path = checked(head.uri.path())?;
+        if let Some(id) = path.raw().strip_prefix(STATUS_PATH) {
+            if !matches!(head.method, Method::GET | Method::HEAD) {
+                let error = Error::new(code::METHOD_NOT_ALLOWED, "a status is read with GET");
+                let response = refusal::of(&error, exchange.request_id());
+                return Ok(refusal::allowing(response, &[Method::GET, Method::HEAD]));
+            }
+            let id = InvocationId::from_str(id).map_err(|_| {
+                Error::new(code::NO_SUCH_INVOCATION, "the path names no invocation: it ends in an id")
+            })?;
+            return Ok(self.platform.calls().status(id).await);
+        }
+        let Some(door) = door::find(&self.doors, path.raw()) else {
+            let message = format!("`{}` is reserved for Tangelo and serves nothing", path.raw());
+            return Err(Error::new(code::NO_ROUTE, message));
+        };
+        let limits = self.platform.limits();
+        let (body, _) = intake::take(body, limits.request_body, limits.body_idle)?;
+        Ok(door.serve(None, clone_head(head, body)?).await)
+    }
+
+    /// What every answer gets on its way out.
+    async fn finish(
+        &self,
+        mut exchange: Exchange,
+        mut response: Response<Body>,
+        method: &Method,
+        client: Option<OnUpgrade>,
+        link: Link,
+    ) -> Response<Answer> {
+        response.headers_mut().insert(headers::REQUEST_ID, exchange.request_id.clone());
+        if upgrade::is_switching(&response) {
+            match (client, upgrade::of_workload(&mut response)) {
+                (Some(client), Some(workload)) => {
+                    exchange.trail.status = Some(response.status());
+                    upgrade::join(client, workload, Some(exchange.trail), link.alive);
+                    return outgoing::switching(response);
+                }
+                _ => response = refuse(&outgoing::unasked_switch(), &mut exchange),
+            }
+        }
+        exchange.trail.status = Some(response.status());
+        let response = outgoing::finish(response, method, self.platform.limits()).await;
+        response.map(|answer| answer.recorded(exchange.trail))
+    }
+}
+
+fn invocation(
+    serving: &Serving,
+    exchange: &mut Exchange,
+    head: &Parts,
+    callee: &Arc<platform::dispatch::Callee>,
+) -> Invocation {
+    exchange.trail.invocation = Some(exchange.id);
+    Invocation {
+        id: exchange.id,
+        target: Arc::clone(&callee.target),
+        trigger: Trigger::Route(Arc::clone(&serving.path)),
+        class: Class::Interactive,
+        principals: Vec::new(),
+        trace: exchange.trace,
+        deadline: exchange.deadline(serving.timeout),
+        depth: 0,
+        idempotency_key: headers::idempotency_key(&head.headers).map(Arc::from),
+        attempt: 1,
+    }
+}
+
+/// The request as the target gets it: in origin form, rewritten where the route says so. Takes the headers out of `head`.
+fn request_of(serving: &Serving, head: &mut Parts, body: Body) -> Result<Request<Body>, Error> {
+    let uri = match &serving.rewrite {
+        None => origin_form(&head.uri)?,
+        Some(rewrite) => {
+            let path = rewrite.apply(&checked(head.uri.path())?);
+            let path = match head.uri.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            let path = PathAndQuery::try_from(path).map_err(Error::internal)?;
+            Uri::from(path)
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = std::mem::take(&mut head.headers);
+    Ok(request)
+}
+
+fn clone_head(head: &Parts, body: Body) -> Result<Request<Body>, Error> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = origin_form(&head.uri)?;
+    *request.headers_mut() = head.headers.clone();
+    Ok(request)
+}
+
+fn checked(path: &str) -> Result<Path<'_>, Error> {
+    Path::check(path).map_err(|fault| {
+        let message = format!("the path is refused, because servers read it differently: {}", fault.as_str());
+        Error::new(code::BAD_REQUEST, message)
+    })
+}
+
+/// Whether the same workload stands behind both routes, and one asks whom the other does not: then it matters how an
+/// encoded slash is read, and a client could choose who guards its request.
+fn guards_differ(one: &Arc<Serving>, other: &Arc<Serving>) -> bool {
+    let same_target = match (&one.target, &other.target) {
+        (Answerer::Workload(a), Answerer::Workload(b)) => Arc::ptr_eq(a, b),
+        (Answerer::Events, Answerer::Events) => true,
+        _ => false,
+    };
+    same_target && one.route.before != other.route.before
+}
+
+fn ambiguous() -> Error {
+    let message = "the path is refused: with its encoded slashes read as slashes it is another route, which asks \
+                   others before it passes a request on";
+    Error::new(code::BAD_REQUEST, message)
+}
+
+fn refuse(error: &Error, exchange: &mut Exchange) -> Response<Body> {
+    let mut response = refusal::of(error, exchange.request_id());
+    response.headers_mut().insert(headers::REQUEST_ID, exchange.request_id.clone());
+    if response.status().is_server_error() {
+        exchange.trail.error = Some(error.to_string());
+    }
+    response
+}

@@ -1,0 +1,105 @@
+//! The body of a request on its way in: limited in size and silence, and remembering what went wrong with it, so that
+//! the client hears about its own mistake and not about the workload's reaction to it.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use model::{ByteSize, Error, code};
+use platform::{Body, BodyError};
+
+use crate::answer::Silence;
+
+/// What went wrong with a request's body, if anything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fault(Option<Arc<AtomicU8>>);
+
+const TOO_LARGE: u8 = 1;
+const IDLE: u8 = 2;
+
+impl Fault {
+    /// What to tell the client about its body, if that is why there is no answer.
+    pub(crate) fn error(&self, limit: ByteSize) -> Option<Error> {
+        match self.0.as_ref()?.load(Relaxed) {
+            TOO_LARGE => Some(too_large(limit)),
+            IDLE => Some(Error::new(code::REQUEST_TIMEOUT, "the request's body did not come in time")),
+            _ => None,
+        }
+    }
+}
+
+/// The body as workloads get it.
+///
+/// # Errors
+/// `BODY_TOO_LARGE` when its announced length is over `limit`: then nothing of it is read.
+pub(crate) fn take(body: Incoming, limit: ByteSize, idle: Duration) -> Result<(Body, Fault), Error> {
+    if body.is_end_stream() {
+        return Ok((Body::Empty, Fault::default()));
+    }
+    if body.size_hint().lower() > limit.0 {
+        return Err(too_large(limit));
+    }
+    let fault = Arc::new(AtomicU8::new(0));
+    let silence = Silence::at_most(idle);
+    let intake = Intake { inner: body, left: limit.0, limit, silence, fault: Arc::clone(&fault) };
+    Ok((Body::stream(intake), Fault(Some(fault))))
+}
+
+fn too_large(limit: ByteSize) -> Error {
+    Error::new(code::BODY_TOO_LARGE, format!("the request's body is larger than {limit}, which is the limit here"))
+}
+
+struct Intake {
+    inner: Incoming,
+    left: u64,
+    limit: ByteSize,
+    silence: Silence,
+    fault: Arc<AtomicU8>,
+}
+
+impl Intake {
+    fn fail(&self, fault: u8, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.fault.store(fault, Relaxed);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl http_body::Body for Intake {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        let frame = match ready!(this.silence.watch(polled, cx)) {
+            Ok(frame) => frame,
+            Err(error) => return this.fail(IDLE, error),
+        };
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame.map(|f| f.map_err(BodyError::Connection)));
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match this.left.checked_sub(bytes) {
+            Some(left) => this.left = left,
+            None => return this.fail(TOO_LARGE, BodyError::TooLarge(this.limit)),
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
