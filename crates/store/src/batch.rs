@@ -15,7 +15,8 @@ use crate::{
 
 /// A transaction in the making.
 pub(crate) struct Batch<'c> {
-    connection: &'c Connection,
+    /// The connection, inside the transaction.
+    pub(crate) connection: &'c Connection,
     /// The store's clock when the batch began.
     pub(crate) now: Time,
     /// Who writes.

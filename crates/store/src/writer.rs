@@ -47,32 +47,29 @@ impl Writer {
         }
     }
 
-    /// After a failed batch: each urgent command alone, so that one that cannot be written takes no other with it.
-    /// Lazy ones go back to where they came from; nobody else would write them.
+    /// After a failed batch: each command alone and in order, so that one that cannot be written takes no other with
+    /// it. Lazy ones go back to where they came from, since nobody else would write them.
     fn one_by_one(&mut self, items: Vec<Item>, error: &Error) {
         tracing::warn!(%error, commands = items.len(), "a commit failed");
-        let (lazy, urgent): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_lazy);
-        let alone = urgent.len() == 1 && lazy.is_empty();
-        for item in urgent {
-            let replies = if alone {
-                Err(error.clone())
-            } else {
-                self.commit(std::slice::from_ref(&item))
+        let alone = items.len() == 1;
+        let mut put_off = Vec::new();
+        for item in items {
+            let replies = match (item.is_lazy(), put_off.is_empty()) {
+                (true, false) => Err(error.clone()),
+                _ if alone => Err(error.clone()),
+                _ => self.commit(std::slice::from_ref(&item)),
             };
             match replies {
                 Ok(replies) => answer(vec![item], replies),
+                Err(_) if item.is_lazy() => put_off.push(item),
                 Err(error) => tell(item.answer, Err(error)),
             }
         }
-        if lazy.is_empty() {
-            return;
+        // Closing on a disk that refuses: cursors stay where they were, and work is done again.
+        if !put_off.is_empty() && !self.queue.is_closed() {
+            self.queue.give_back(put_off);
+            std::thread::sleep(Duration::from_millis(50));
         }
-        if self.queue.is_closed() {
-            // Closing on a disk that refuses: cursors stay where they were, work is done again.
-            return;
-        }
-        self.queue.give_back(lazy);
-        std::thread::sleep(Duration::from_millis(50));
     }
 
     fn commit(&mut self, items: &[Item]) -> Result<Vec<Result<Reply>>> {

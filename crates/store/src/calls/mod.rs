@@ -22,7 +22,7 @@ use crate::{
     shards::{Owned, Shard, Shards},
 };
 
-/// What is invoked and how: everything but the body of the input.
+/// What is invoked and how: everything but the input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// Whom to call.
@@ -31,9 +31,6 @@ pub struct Spec {
     pub trigger: Trigger,
     /// On whose behalf, in which trace.
     pub cause: Cause,
-    /// How the input is built again from its body: method, path, headers, or the kind of payload. Its meaning is the
-    /// caller's.
-    pub input: serde_json::Value,
     /// When to try again, and when to stop.
     pub retry: RetryPolicy,
     /// Where the result is to be POSTed.
@@ -48,7 +45,7 @@ pub struct NewCall {
     pub id: InvocationId,
     /// What and how.
     pub spec: Spec,
-    /// The body of its input.
+    /// Its input; what it means is the caller's.
     pub body: Vec<u8>,
 }
 
@@ -57,9 +54,9 @@ pub struct NewCall {
 pub struct CallResult {
     /// HTTP status, 200 where there is none.
     pub status: u16,
-    /// Headers that whoever asks for the result gets.
+    /// What else belongs to it (headers); its meaning is the caller's.
     #[serde(default)]
-    pub headers: Vec<(String, String)>,
+    pub head: serde_json::Value,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Fault>,
@@ -120,7 +117,7 @@ pub struct Call {
     pub finished_at: Option<Time>,
     /// What became of it.
     pub result: Option<CallResult>,
-    /// The body of its input.
+    /// Its input.
     pub body: Payload,
     /// The body of its result.
     pub result_body: Option<Payload>,
@@ -133,8 +130,6 @@ pub struct Waiting {
     pub due: Time,
     /// Its id.
     pub id: InvocationId,
-    /// Which part of the work it is.
-    pub shard: Shard,
 }
 
 /// Which invocations to list.

@@ -1,7 +1,7 @@
 //! Reading invocations: what waits, one by its id, lists for people.
 
 use bytes::Bytes;
-use model::{InvocationId, Time};
+use model::{InvocationId, Target, Time};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
@@ -18,21 +18,37 @@ const COLUMNS: &str =
     body, blob, result, result_body, result_blob";
 
 impl Calls {
-    /// What waits, by when it is due, at most `limit`; what runs is not among it.
+    /// The targets that something waits for.
     ///
     /// # Errors
     /// Those of reading.
-    pub async fn waiting(&self, limit: u32) -> Result<Vec<Waiting>> {
+    pub async fn targets(&self) -> Result<Vec<Target>> {
+        self.kernel
+            .read(|connection| {
+                let mut statement = connection
+                    .prepare_cached("SELECT DISTINCT target FROM call WHERE state = 0")?;
+                let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+                rows.map(|bytes| format::decode(&bytes?, "target"))
+                    .collect()
+            })
+            .await
+    }
+
+    /// What waits for a target, by when it is due, at most `limit`; what runs is among it.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn waiting(&self, target: &Target, limit: u32) -> Result<Vec<Waiting>> {
+        let target = format::encode(target);
         self.kernel
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT due, id, shard FROM call WHERE state = 0 ORDER BY due LIMIT ?1",
+                    "SELECT due, id FROM call WHERE state = 0 AND target = ?1 ORDER BY due LIMIT ?2",
                 )?;
-                let rows = statement.query_map([limit], |row| {
+                let rows = statement.query_map((target, limit), |row| {
                     Ok(Waiting {
                         due: Time(row.get(0)?),
                         id: id(row, 1)?,
-                        shard: Shard(row.get(2)?),
                     })
                 })?;
                 Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -30,7 +30,7 @@ impl Calls {
     pub async fn accept(&self, call: NewCall) -> Result<Option<Waiting>> {
         let target = call.spec.target.clone();
         let id = call.id;
-        let shard = Shard::of(&[target.namespace.as_str(), &id.to_string()]);
+        let shard = shard(id);
         let spec = format::encode(&call.spec);
         let size = spec.len() + call.body.len().min(1 << 20) + 256;
         let accept = Accept {
@@ -44,7 +44,7 @@ impl Calls {
         let pending = self.kernel.submit(command, Urgency::Intake, size)?;
         match pending.done().await? {
             command::Reply::Calls(Reply::Accepted(due, new)) => {
-                Ok(new.then_some(Waiting { due, id, shard }))
+                Ok(new.then_some(Waiting { due, id }))
             }
             _ => Err(UNEXPECTED),
         }
@@ -75,6 +75,14 @@ impl Calls {
         let command = Command::Retry(owned, id, due, attempts, history);
         self.kernel
             .submit(command::Command::Calls(command), Urgency::Settle, size)
+    }
+
+    /// The right to write for an invocation.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] when this node has none.
+    pub fn owner(&self, id: InvocationId) -> Result<Owned> {
+        self.shards.owner(shard(id))
     }
 
     /// It ended; `body` is its result's. The consequences are committed with it.
@@ -124,6 +132,11 @@ impl Calls {
     }
 }
 
+/// The shard of an invocation.
+pub(super) fn shard(id: InvocationId) -> Shard {
+    Shard::of(&[&id.to_string()])
+}
+
 fn bytes(id: InvocationId) -> [u8; 16] {
     id.0.into_bytes()
 }
@@ -132,8 +145,8 @@ pub(super) fn accept(batch: &Batch<'_>, accept: &Accept) -> Result<Reply> {
     let (body, blob) = accept.body.columns();
     let target = &accept.target;
     let inserted = batch.execute(
-        "INSERT INTO call (id, namespace, app, workload, shard, accepted_at, due, spec, history, body, blob)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO call (id, namespace, app, workload, shard, accepted_at, due, spec, history, body, blob, target)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
         (
             bytes(accept.id),
             target.namespace.as_str(),
@@ -145,6 +158,7 @@ pub(super) fn accept(batch: &Batch<'_>, accept: &Accept) -> Result<Reply> {
             format::encode::<[Attempt; 0]>(&[]),
             body,
             blob,
+            format::encode(target),
         ),
     )?;
     if let (1, Some(blob)) = (inserted, accept.body.blob()) {

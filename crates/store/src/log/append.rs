@@ -15,13 +15,33 @@ use crate::{
     queue::Urgency,
 };
 
-/// An event to publish, checked already.
+/// An event to publish, checked and encoded.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// The event.
     pub event: Arc<Event>,
     /// What causes it.
     pub cause: Arc<Cause>,
+    encoded: Vec<u8>,
+}
+
+impl NewEvent {
+    /// Encodes an event.
+    #[must_use]
+    pub fn new(event: Arc<Event>, cause: Arc<Cause>) -> Self {
+        let encoded = format::encode(&*event);
+        Self {
+            event,
+            cause,
+            encoded,
+        }
+    }
+
+    /// Encoded bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.encoded.len() as u64
+    }
 }
 
 /// Where an event is.
@@ -40,7 +60,8 @@ pub struct Append {
 }
 
 struct Encoded {
-    new: NewEvent,
+    event: Arc<Event>,
+    cause_of: Arc<Cause>,
     cause: Vec<u8>,
     body: Payload,
     key: Vec<u8>,
@@ -69,15 +90,15 @@ impl Log {
         let mut encoded = Vec::with_capacity(events.len());
         let mut size = 0;
         for new in events {
-            let body = self.blobs.payload(format::encode(&*new.event)).await?;
             let cause = format::encode(&*new.cause);
-            size += cause.len() + body.len().min(1 << 20) as usize + 256;
-            let key = dedup_key(&new.event.source, &new.event.id);
+            // Also what goes to a blob is held in memory until it was handed on.
+            size += cause.len() + new.encoded.len() + 256;
             encoded.push(Encoded {
-                new,
+                key: dedup_key(&new.event.source, &new.event.id),
+                event: new.event,
+                cause_of: new.cause,
                 cause,
-                body,
-                key,
+                body: self.blobs.payload(new.encoded).await?,
             });
         }
         let append = Command::Append(Append {
@@ -144,8 +165,8 @@ impl Append {
             position,
             at: batch.now,
             size,
-            event: Arc::clone(&event.new.event),
-            cause: Arc::clone(&event.new.cause),
+            event: Arc::clone(&event.event),
+            cause: Arc::clone(&event.cause_of),
         };
         let committed = Committed::Event(self.namespace.clone(), Arc::new(logged));
         batch.log.effects.push(committed);

@@ -112,9 +112,10 @@ impl Log {
     /// What ran when the server died becomes a retry that is due now and has used an attempt.
     ///
     /// # Errors
-    /// Those of the writer.
-    pub async fn recover(&self, owned: Owned, id: SubscriptionId) -> Result<()> {
-        self.run(Command::Recover(owned, id)).await.map(|_| ())
+    /// As [`Log::retry`].
+    pub fn recover(&self, owned: Owned, id: SubscriptionId) -> Result<Pending> {
+        let command = command::Command::Log(Command::Recover(owned, id));
+        self.kernel.submit(command, Urgency::Settle, 64)
     }
 
     /// What waits of a subscription, by when it is due, at most `limit`.

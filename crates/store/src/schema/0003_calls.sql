@@ -5,6 +5,7 @@ CREATE TABLE call (
   namespace TEXT NOT NULL,
   app TEXT NOT NULL,
   workload TEXT NOT NULL,
+  target BLOB NOT NULL,
   shard INTEGER NOT NULL,
   state INTEGER NOT NULL DEFAULT 0,
   accepted_at INTEGER NOT NULL,
@@ -20,7 +21,7 @@ CREATE TABLE call (
   result_body BLOB,
   result_blob BLOB
 ) STRICT;
-CREATE INDEX call_due ON call (due) WHERE state = 0;
+CREATE INDEX call_due ON call (target, due) WHERE state = 0;
 CREATE INDEX call_running ON call (seq) WHERE state = 0 AND running = 1;
 CREATE INDEX call_finished ON call (finished_at) WHERE state > 0;
 CREATE INDEX call_of ON call (namespace, app, workload, seq);

@@ -25,7 +25,6 @@ fn call(number: u128, bytes: usize) -> NewCall {
             },
             trigger: Trigger::Direct,
             cause: cause(),
-            input: json!({"method": "POST"}),
             retry: RetryPolicy::default(),
             callback: Some("http://127.0.0.1:1/done".to_owned()),
         },
@@ -44,8 +43,11 @@ async fn accepted_once_tried_again_and_ended_once() {
             .expect("accepts")
             .expect("is new");
         assert_eq!(b.accept(first.clone()).await.expect("accepts"), None);
-        let owned = nodes.a.shards().owner(waiting.shard).expect("a owns all");
-        assert_eq!(b.waiting(10).await.expect("reads"), [waiting]);
+        let owned = a.owner(waiting.id).expect("a owns all");
+        assert_eq!(
+            b.waiting(&first.spec.target, 10).await.expect("reads"),
+            [waiting]
+        );
 
         let due = nodes.clock.now() + Duration::from_secs(5);
         let history = vec![Attempt {
@@ -62,11 +64,13 @@ async fn accepted_once_tried_again_and_ended_once() {
             (due, 1, State::Waiting)
         );
         assert_eq!((&stored.spec, &stored.history), (&first.spec, &history));
+        let targets = b.targets().await.expect("reads");
+        assert_eq!(targets.as_slice(), std::slice::from_ref(&first.spec.target));
         assert_eq!(b.body(stored.body).await.expect("reads"), first.body);
 
         let result = CallResult {
             status: 200,
-            headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
+            head: json!({"content-type": "text/plain"}),
             error: None,
         };
         let event = Consequence {
@@ -99,7 +103,12 @@ async fn accepted_once_tried_again_and_ended_once() {
         );
         let body = stored.result_body.expect("has one");
         assert_eq!(b.body(body).await.expect("reads"), "fine");
-        assert!(b.waiting(10).await.expect("reads").is_empty());
+        assert!(
+            b.waiting(&first.spec.target, 10)
+                .await
+                .expect("reads")
+                .is_empty()
+        );
 
         let work = nodes.b.outbox().next("publish", 10).await.expect("reads");
         assert_eq!(work.len(), 1);
@@ -137,7 +146,7 @@ async fn what_ran_waits_again_an_attempt_poorer() {
             .expect("accepts")
             .expect("is new");
         calls.accept(call(2, 1)).await.expect("accepts");
-        let owned = nodes.a.shards().owner(waiting.shard).expect("a owns all");
+        let owned = calls.owner(waiting.id).expect("a owns all");
         calls.note_running(owned, waiting.id, 1).expect("is open");
         nodes.a.flush().await.expect("commits");
         calls.recover().await.expect("recovers");
@@ -162,10 +171,10 @@ async fn lists_are_newest_first_and_old_ends_are_purged() {
                 .expect("accepts")
                 .expect("is new");
             if number <= 3 {
-                let owned = nodes.a.shards().owner(waiting.shard).expect("a owns all");
+                let owned = calls.owner(waiting.id).expect("a owns all");
                 let result = CallResult {
                     status: 502,
-                    headers: vec![],
+                    head: json!({}),
                     error: Some(Fault::new(code::FUNCTION_ERROR, "no")),
                 };
                 let id = waiting.id;

@@ -93,10 +93,7 @@ pub(crate) fn event(id: impl ToString, bytes: usize) -> NewEvent {
         extensions: std::collections::BTreeMap::default(),
         data: EventData::Json(json!({"text": "x".repeat(bytes)})),
     };
-    NewEvent {
-        event: Arc::new(event),
-        cause: Arc::new(cause()),
-    }
+    NewEvent::new(Arc::new(event), Arc::new(cause()))
 }
 
 pub(crate) fn key(text: &str) -> SubscriptionKey {

@@ -230,8 +230,13 @@ async fn what_ran_when_the_server_died_has_used_an_attempt() {
         log.note(owned, note, Urgency::Soon).expect("is open");
         nodes.a.flush().await.expect("commits");
 
-        log.recover(owned, id).await.expect("recovers");
-        log.recover(owned, id).await.expect("twice is as once");
+        log.recover(owned, id)
+            .expect("is open")
+            .done()
+            .await
+            .expect("recovers");
+        let again = log.recover(owned, id).expect("is open");
+        again.done().await.expect("twice is as once");
         let attempts = async |position: u64| {
             let item = nodes.b.log().retry_item(id, Position(position)).await;
             let row = item.expect("reads").expect("waits").row;
