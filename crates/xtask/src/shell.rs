@@ -15,6 +15,17 @@ pub(crate) fn command(program: impl AsRef<OsStr>, arguments: &[&str], folder: &P
         .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::null());
+    // `cargo run` says which package runs. For cargo's tools that means that cargo did not start them, and for
+    // build scripts that something changed.
+    for (name, _) in std::env::vars_os() {
+        let of_run = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if name
+            .to_str()
+            .is_some_and(|name| of_run.iter().any(|start| name.starts_with(start)))
+        {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

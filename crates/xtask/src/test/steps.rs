@@ -86,7 +86,7 @@ fn tools(workspace: &Workspace) -> anyhow::Result<Verdict> {
 }
 
 fn unused(workspace: &Workspace) -> anyhow::Result<Verdict> {
-    tool_step(workspace, &tools::MACHETE, &[])
+    tool_step(workspace, &tools::MACHETE, &["--skip-target-dir"])
 }
 
 fn licences(workspace: &Workspace) -> anyhow::Result<Verdict> {
