@@ -102,7 +102,7 @@ struct Workload {
     /// Event types that it may publish; a trailing `*` stands for any rest.
     publishes: Option<Vec<String>>,
     /// Hosts outside that it may reach: `api.example.com`, `*.example.com`, `10.0.0.5:5432`. Ports 80 and 443 unless given.
-    egress: Option<Vec<String>>,
+    egress: Option<Vec<Egress>>,
     /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
     state: Option<Vec<State>>,
     /// The events that it reacts to.
@@ -125,6 +125,27 @@ enum Tier {
 enum State {
     /// A folder of its own that outlives instances.
     Folder,
+}
+
+/// A host outside.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Egress {
+    /// `host` or `host:port`.
+    Text(String),
+    /// The same in two words.
+    Map(EgressHost),
+}
+
+/// A host and a port.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EgressHost {
+    /// `api.example.com`, `*.example.com` or an address; private and link-local ones must be written out.
+    host: String,
+    /// Only this port; 80 and 443 unless given.
+    #[schemars(range(min = 1, max = 65_535))]
+    port: Option<u16>,
 }
 
 /// How code runs.
@@ -437,6 +458,7 @@ mod tests {
         check("Gateway", app::GATEWAY_KEYS);
         check("Workload", workload::KEYS);
         check("Scale", workload::SCALE_KEYS);
+        check("EgressHost", workload::EGRESS_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Lambda", run::LAMBDA_KEYS);
         check("Process", run::PROCESS_KEYS);

@@ -34,6 +34,8 @@ pub(crate) const KEYS: &[&str] = &[
 ];
 /// Keys of `scale`.
 pub(crate) const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle"];
+/// Keys of an entry of `egress`.
+pub(crate) const EGRESS_KEYS: &[&str] = &["host", "port"];
 /// What `state` may list.
 pub(crate) const STATES: &[&str] = &["folder"];
 
@@ -330,10 +332,10 @@ fn read_rights(
         workload.publishes = read_types(reader, node);
     }
     if let Some(node) = fields.get("egress") {
-        let hosts = reader.strings(node, "hosts");
+        let hosts = reader.list(node, "hosts");
         workload.egress = hosts
-            .into_iter()
-            .filter_map(|host| read_egress(reader, host.at, &host.value))
+            .iter()
+            .filter_map(|host| read_egress(reader, host))
             .collect();
     }
     if let Some(node) = fields.get("state") {
@@ -430,15 +432,40 @@ fn read_types(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
     read
 }
 
-fn read_egress(reader: &mut Reader<'_>, at: Bytes, text: &str) -> Option<Egress> {
-    let bare = text.trim_start_matches("*.");
-    let split = split_port(bare).filter(|(host, _)| {
-        is_host(host)
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::Ipv6Addr>()
-                .is_ok()
-    });
+/// `host`, `host:port`, or `{host, port}`.
+fn read_egress(reader: &mut Reader<'_>, node: &Node) -> Option<Egress> {
+    if !matches!(node.value, Value::Map(_)) {
+        let text = reader.string(node, "a host")?;
+        return split_egress(reader, node.at, &text);
+    }
+    let fields = reader.fields(node, node.at, EGRESS_KEYS)?;
+    let host = fields.required(reader, "host", "host: api.example.com")?;
+    let text = reader.string(host, "a host")?;
+    let egress = split_egress(reader, host.at, &text)?;
+    let port = fields
+        .get("port")
+        .and_then(|node| reader.number(node, 1..=65_535));
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    if port.is_some() && egress.port.is_some() {
+        reader.error(host.at, "the port is given twice");
+    }
+    Some(Egress {
+        port: port.or(egress.port),
+        ..egress
+    })
+}
+
+fn split_egress(reader: &mut Reader<'_>, at: Bytes, text: &str) -> Option<Egress> {
+    let bare = text.strip_prefix("*.").unwrap_or(text);
+    let address = |host: &str| {
+        host.trim_matches(['[', ']'])
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok()
+    };
+    let split = match address(bare) {
+        true => Some((bare, None)),
+        false => split_port(bare).filter(|(host, _)| is_host(host) || address(host)),
+    };
     let Some((host, port)) = split else {
         reader
             .error(at, format!("`{}` is not a host", shown(text)))
@@ -446,8 +473,9 @@ fn read_egress(reader: &mut Reader<'_>, at: Bytes, text: &str) -> Option<Egress>
         return None;
     };
     let star = if bare.len() < text.len() { "*." } else { "" };
+    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
     Some(Egress {
-        host: format!("{star}{}", host.to_ascii_lowercase()),
+        host: format!("{star}{host}"),
         port,
     })
 }

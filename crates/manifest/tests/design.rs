@@ -191,6 +191,28 @@ fn subscriptions_take_shorthand_and_names() {
 }
 
 #[test]
+fn hosts_outside_are_texts_or_maps() {
+    let it = one(
+        "{as: function, run: {wasm: {component: a.wasm}}, egress: [api.example.com, '*.Example.com:8443', \
+         {host: 10.0.0.5, port: 5432}, '[::1]:80', '::1', localhost]}",
+    );
+    let hosts: Vec<_> = it
+        .egress
+        .iter()
+        .map(|egress| (egress.host.as_str(), egress.port))
+        .collect();
+    let expected = [
+        ("api.example.com", None),
+        ("*.example.com", Some(8443)),
+        ("10.0.0.5", Some(5432)),
+        ("::1", Some(80)),
+        ("::1", None),
+        ("localhost", None),
+    ];
+    assert_eq!(hosts, expected);
+}
+
+#[test]
 fn every_way_to_build() {
     let text = "
 app: builds
@@ -277,4 +299,19 @@ fn the_design_manifest_says_what_is_not_run_yet() {
 #[test]
 fn the_schema_is_as_published() {
     insta::assert_json_snapshot!(manifest::schema());
+}
+
+#[test]
+fn the_reference_s_examples_are_manifests() {
+    let reference = include_str!("../../../docs/manifest.md");
+    let blocks: Vec<_> = reference
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        let shown = render(&parsed(block).diagnostics, block, "docs/manifest.md");
+        assert_eq!(shown, "");
+    }
 }
