@@ -1,1 +1,36 @@
-//! TBD
+//! Traces, logs, metrics and the usage ledger; OTLP in and out.
+//!
+//! Recording never waits: spans and lines go into bounded rings, counters into per-core tables, and a thread of
+//! its own does the rest. A trace is kept or dropped whole when its local root ends. What was lost to a bound is
+//! counted, and the counts are in [`Stats`].
+
+mod assembler;
+mod codec;
+mod error;
+mod files;
+mod follow;
+mod histogram;
+mod ledger;
+mod log;
+mod metrics;
+mod options;
+pub mod otlp;
+mod query;
+mod recorder;
+pub mod render;
+mod ring;
+mod sampler;
+mod search;
+mod span;
+mod telemetry;
+mod usage;
+
+pub use error::Error;
+pub use follow::{Follow, Followed};
+pub use log::{LogRecord, LogStream};
+pub use options::{Options, OtlpEncoding, OtlpExport, Sampling};
+pub use query::{LogQuery, Trace, TraceQuery, TraceSummary};
+pub use recorder::Stats;
+pub use span::{AttrValue, Attributes, Span, SpanKind};
+pub use telemetry::Telemetry;
+pub use usage::{ColdStarts, UsageFilter, UsageKey, UsageRow};

@@ -271,7 +271,8 @@ impl File {
     /// # Errors
     /// [`FileError::Sqlite`] when the file is damaged.
     pub fn parts(&self, since: Time, before: Time, limit: usize) -> Result<Vec<Part>, FileError> {
-        let sql = "SELECT * FROM part WHERE start >= ?1 AND start < ?2 ORDER BY start DESC LIMIT ?3";
+        let sql =
+            "SELECT * FROM part WHERE start >= ?1 AND start < ?2 ORDER BY start DESC LIMIT ?3";
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map(params![int(since), int(before), count(limit)], part)?;
@@ -296,7 +297,8 @@ impl File {
     /// # Errors
     /// [`FileError::Sqlite`] when the file is damaged.
     pub fn spans_of(&self, trace: TraceId) -> Result<Vec<StoredBlock>, FileError> {
-        let sql = "SELECT id, bytes FROM part JOIN block ON id = block WHERE trace = ?1 ORDER BY id";
+        let sql =
+            "SELECT id, bytes FROM part JOIN block ON id = block WHERE trace = ?1 ORDER BY id";
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([trace.0.to_be_bytes()], stored)?;
@@ -309,9 +311,8 @@ impl File {
     /// # Errors
     /// [`FileError::Sqlite`] when the file is damaged.
     pub fn logs(&self, select: &LogSelect) -> Result<Vec<StoredBlock>, FileError> {
-        let mut sql = String::from(
-            "SELECT id, bytes FROM block WHERE logs = 1 AND last >= ?1 AND id < ?2",
-        );
+        let mut sql =
+            String::from("SELECT id, bytes FROM block WHERE logs = 1 AND last >= ?1 AND id < ?2");
         for key in &select.keys {
             let key = key.cast_signed();
             sql.push_str(&format!(
@@ -353,7 +354,12 @@ fn append(connection: &mut Connection, blocks: &[Block]) -> rusqlite::Result<()>
         let logs = matches!(block.index, BlockIndex::Logs(_));
         transaction
             .prepare_cached("INSERT INTO block(logs, first, last, bytes) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![logs, int(block.first), int(block.last), block.bytes])?;
+            .execute(params![
+                logs,
+                int(block.first),
+                int(block.last),
+                block.bytes
+            ])?;
         let id = transaction.last_insert_rowid();
         match &block.index {
             BlockIndex::Spans(parts) => parts
@@ -468,7 +474,8 @@ mod tests {
         let path = dir.path().join("telemetry-1.db");
         let mut file = File::append_to(&path).expect("opens");
         let parts = vec![part_at(1, 10), part_at(2, 20)];
-        file.append(&[spans(parts.clone()), spans(vec![part_at(1, 30)])]).expect("appends");
+        file.append(&[spans(parts.clone()), spans(vec![part_at(1, 30)])])
+            .expect("appends");
         let reader = File::read(&path).expect("opens beside the writer");
         assert_eq!(reader.parts_of(TraceId(2)).expect("reads"), parts[1..]);
         assert_eq!(reader.spans_of(TraceId(1)).expect("reads").len(), 2);
@@ -492,11 +499,24 @@ mod tests {
             bytes: vec![],
             index: BlockIndex::Logs(keys.to_vec()),
         };
-        let blocks = [block(1, &[1, 2]), block(2, &[2, 2]), block(3, &[1, u64::MAX, 2])];
+        let blocks = [
+            block(1, &[1, 2]),
+            block(2, &[2, 2]),
+            block(3, &[1, u64::MAX, 2]),
+        ];
         file.append(&blocks).expect("appends");
         let ids = |keys: &[u64], since: u64, before, limit| -> Vec<i64> {
-            let select = LogSelect { keys: keys.to_vec(), since: Time(since), before, limit };
-            file.logs(&select).expect("reads").iter().map(|b| b.id).collect()
+            let select = LogSelect {
+                keys: keys.to_vec(),
+                since: Time(since),
+                before,
+                limit,
+            };
+            file.logs(&select)
+                .expect("reads")
+                .iter()
+                .map(|b| b.id)
+                .collect()
         };
         assert_eq!(ids(&[], 0, None, 9), [3, 2, 1]);
         assert_eq!(ids(&[1, 2], 0, None, 9), [3, 1]);
@@ -513,8 +533,16 @@ mod tests {
         assert!(matches!(File::read(&text), Err(FileError::Sqlite { .. })));
         let other = dir.path().join("other.db");
         let connection = Connection::open(&other).expect("opens");
-        connection.execute_batch("CREATE TABLE theirs(x)").expect("runs");
-        assert!(matches!(File::append_to(&other), Err(FileError::Foreign { .. })));
-        assert!(matches!(File::read(&dir.path().join("none.db")), Err(FileError::Sqlite { .. })));
+        connection
+            .execute_batch("CREATE TABLE theirs(x)")
+            .expect("runs");
+        assert!(matches!(
+            File::append_to(&other),
+            Err(FileError::Foreign { .. })
+        ));
+        assert!(matches!(
+            File::read(&dir.path().join("none.db")),
+            Err(FileError::Sqlite { .. })
+        ));
     }
 }

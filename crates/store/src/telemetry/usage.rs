@@ -12,7 +12,7 @@ use std::{
 };
 
 use model::{Name, Time};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Statement, params};
 
 use crate::{
     batch::Batch,
@@ -59,6 +59,12 @@ pub struct UsageRow {
     pub latency: Vec<u8>,
 }
 
+const PUT: &str = "INSERT OR REPLACE INTO usage VALUES
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+
+const PURGE: &str = "DELETE FROM usage WHERE (hour, app, workload, tier, trigger, boot) IN
+    (SELECT hour, app, workload, tier, trigger, boot FROM usage WHERE hour < ?1 LIMIT ?2)";
+
 /// What changes the ledger.
 pub enum Command {
     /// Writes sums over what the same boot said before.
@@ -74,9 +80,14 @@ pub struct Usage(Arc<Kernel>);
 impl Command {
     pub(crate) fn apply(&self, batch: &mut Batch<'_>) -> Result<Reply> {
         match self {
-            Self::Put(rows) => put(batch, rows).map(|()| Reply::Done),
-            Self::Purge(before, limit) => Ok(Reply::Count(purge(batch, *before, *limit)? as u64)),
+            Self::Put(rows) => put(&mut *batch.prepare(PUT)?, rows)?,
+            Self::Purge(before, limit) => {
+                let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
+                let removed = batch.execute(PURGE, params![int(before.0), limit])?;
+                return Ok(Reply::Count(removed as u64));
+            }
         }
+        Ok(Reply::Done)
     }
 }
 
@@ -90,7 +101,10 @@ impl Usage {
     /// # Errors
     /// [`crate::Error::Busy`] or [`crate::Error::Closed`]; nothing was done.
     pub fn put(&self, rows: Vec<UsageRow>) -> Result<Pending> {
-        let size = rows.iter().map(|row| size_of::<UsageRow>() + row.latency.len()).sum();
+        let size = rows
+            .iter()
+            .map(|row| size_of::<UsageRow>() + row.latency.len())
+            .sum();
         let command = command::Command::Usage(Command::Put(rows));
         self.0.submit(command, Urgency::Settle, size)
     }
@@ -108,7 +122,9 @@ impl Usage {
     /// # Errors
     /// What the read fails with.
     pub fn rows_blocking(&self, since: Time, app: Option<&str>) -> Result<Vec<UsageRow>> {
-        self.0.readers.run_blocking(|connection| Ok(rows(connection, since, app)?))
+        self.0
+            .readers
+            .run_blocking(|connection| Ok(rows(connection, since, app)?))
     }
 
     /// Removes at most `limit` rows of hours before `before`; says how many it removed.
@@ -139,11 +155,8 @@ fn wait_for<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Writes `rows` over what the same boot said before.
-fn put(connection: &Connection, rows: &[UsageRow]) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO usage VALUES
-        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
-    let mut statement = connection.prepare_cached(sql)?;
+/// Writes `rows` with [`PUT`].
+fn put(statement: &mut Statement<'_>, rows: &[UsageRow]) -> rusqlite::Result<()> {
     for row in rows {
         let [wait, load, spawn, init] = row.cold_us.map(int);
         statement.execute(params![
@@ -180,15 +193,6 @@ fn rows(
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![int(since.0), app], row)?;
     rows.collect()
-}
-
-fn purge(connection: &Connection, before: Time, limit: usize) -> rusqlite::Result<usize> {
-    let sql = "DELETE FROM usage WHERE (hour, app, workload, tier, trigger, boot) IN
-        (SELECT hour, app, workload, tier, trigger, boot FROM usage WHERE hour < ?1 LIMIT ?2)";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(sql)?
-        .execute(params![int(before.0), limit])
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
@@ -255,17 +259,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_boot_replaces_its_own_sums_and_no_others() {
-        let connection = Connection::open_in_memory().expect("opens");
-        connection.execute_batch(include_str!("../schema/0005_usage.sql")).expect("makes tables");
-        put(&connection, &[usage(100, 1, 5), usage(100, 2, 6)]).expect("writes");
-        put(&connection, &[usage(100, 2, 9), usage(200, 2, 1)]).expect("writes");
-        let all = rows(&connection, Time(0), Some("shop")).expect("reads");
-        assert_eq!(all, [usage(100, 1, 5), usage(100, 2, 9), usage(200, 2, 1)]);
-        assert_eq!(rows(&connection, Time(101), None).expect("reads").len(), 1);
-        assert_eq!(rows(&connection, Time(0), Some("other")).expect("reads"), []);
-        assert_eq!(purge(&connection, Time(200), 1).expect("purges"), 1);
-        assert_eq!(purge(&connection, Time(200), 9).expect("purges"), 1);
+    #[tokio::test]
+    async fn a_boot_replaces_its_own_sums_and_no_others() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let clock = model::Clock::virtual_at(Time(1));
+        let store = crate::Store::open(crate::Options::new(dir.path(), clock)).expect("opens");
+        let ledger = store.usage();
+        let put = async |rows: &[UsageRow]| {
+            let pending = ledger.put(rows.to_vec()).expect("is taken");
+            pending.done().await.expect("is written");
+        };
+        put(&[usage(100, 1, 5), usage(100, 2, 6)]).await;
+        put(&[usage(100, 2, 9), usage(200, 2, 1)]).await;
+        let rows = |since, app| ledger.rows_blocking(Time(since), app).expect("reads");
+        let all = [usage(100, 1, 5), usage(100, 2, 9), usage(200, 2, 1)];
+        assert_eq!(rows(0, Some("shop")), all);
+        assert_eq!(rows(101, None).len(), 1);
+        assert!(rows(0, Some("other")).is_empty());
+        assert_eq!(ledger.purge(Time(200), 1).await.expect("purges"), 1);
+        assert_eq!(ledger.purge(Time(200), 9).await.expect("purges"), 1);
+        assert_eq!(rows(0, None), all[2..]);
+        let alone = std::thread::spawn({
+            let ledger = ledger.clone();
+            move || ledger.put_blocking(vec![usage(300, 2, 2)])
+        });
+        let written = tokio::task::spawn_blocking(|| alone.join())
+            .await
+            .expect("joins");
+        written.expect("does not panic").expect("is written");
+        assert_eq!(rows(300, None).len(), 1);
+        store.close().await.expect("closes");
     }
 }
