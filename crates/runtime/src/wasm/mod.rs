@@ -181,7 +181,7 @@ impl Pool {
                 .unwrap_or_else(|| Err(self.too_late()))?,
         };
         let place = self.place(&invocation, &code, &mut cold).await?;
-        let run = Run::new(self, code, invocation, meter);
+        let run = Run::new(self, code, invocation, meter, &input);
         let start = request::start(&run, input, cold)?;
         let mut running = Running::new(&run, start, place);
         let head = poll_fn(|cx| running.poll_head(cx)).await?;

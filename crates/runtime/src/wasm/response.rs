@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, header::CONTENT_LENGTH};
+use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
 use model::Error;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -32,11 +32,21 @@ pub(super) fn response(head: Head, running: Running) -> Result<Response<Body>, E
             "answered with an informational status, which is no answer",
         ));
     }
+    let announced = parts.headers.get(CONTENT_LENGTH);
+    let announced: Option<u64> = announced.and_then(|v| v.to_str().ok()?.parse().ok());
+    // What these announce is the length that another answer would have (RFC 9110 §8.6).
+    let bodiless = run.is_head || parts.status == StatusCode::NOT_MODIFIED;
     let body = if running.is_over() {
-        settled(body, &run)?
+        let body = settled(body, &run)?;
+        let sent = http_body::Body::size_hint(&body).exact();
+        if !bodiless && announced.zip(sent).is_some_and(|(a, b)| a != b) {
+            return Err(fault::unsendable(
+                &run,
+                "announced a length that its body does not have",
+            ));
+        }
+        body
     } else {
-        let announced = parts.headers.get(CONTENT_LENGTH);
-        let announced = announced.and_then(|v| v.to_str().ok()?.parse().ok());
         Body::stream(GuestBody {
             body,
             left: announced,

@@ -34,7 +34,10 @@ use super::{
     guest::Guest,
     output::Output,
 };
-use crate::{call::Meter, host::BoxFuture};
+use crate::{
+    call::{Input, Meter},
+    host::BoxFuture,
+};
 
 /// A response as the guest set it.
 pub(super) type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
@@ -46,6 +49,8 @@ pub(super) struct Run {
     pub(super) invocation: Arc<Invocation>,
     pub(super) meter: Arc<Meter>,
     pub(super) output: Mutex<Output>,
+    /// The request was a HEAD: its answer has no body.
+    pub(super) is_head: bool,
     /// Growing was refused: what fails afterwards most likely fails because of that.
     pub(super) memory_denied: AtomicBool,
     /// The body of the request failed: what the guest makes of that is not its own failure.
@@ -63,6 +68,7 @@ impl Run {
         code: Arc<Code>,
         invocation: Arc<Invocation>,
         meter: &Arc<Meter>,
+        input: &Input,
     ) -> Arc<Self> {
         Arc::new(Self {
             pool: Arc::clone(pool),
@@ -70,6 +76,7 @@ impl Run {
             invocation,
             meter: Arc::clone(meter),
             output: Mutex::new(Output::new(pool.ctx.clock.monotonic())),
+            is_head: matches!(input, Input::Http(r) if r.method() == http::Method::HEAD),
             memory_denied: AtomicBool::new(false),
             request_failed: OnceLock::new(),
             head: Mutex::new(None),

@@ -144,6 +144,7 @@ async fn what_is_no_response_says_why() {
     .await;
     check("/exit?0", code::NO_RESPONSE, "without setting a response").await;
     check("/exit?1", code::GUEST_TRAPPED, "exited with status 1").await;
+    check("/promise", code::NO_RESPONSE, "announced a length").await;
     check("/abandon", code::NO_RESPONSE, "abandoned the body").await;
     check("/informational", code::NO_RESPONSE, "informational status").await;
 }

@@ -121,3 +121,21 @@ async fn a_refused_connection_is_an_error_of_the_guest() {
         .await;
     assert_eq!(seen, "ErrorCode::ConnectionRefused");
 }
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_no_https_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        stream.write_all(answer).await.expect("is read");
+        // The other side says that it gives up, and closes.
+        while stream.read_buf(&mut Vec::new()).await.is_ok_and(|n| n > 0) {}
+    });
+    let platform = allowing(&[("localhost", Some(port))]);
+    let seen = platform
+        .text(&format!("/fetch?https://localhost:{port}/"))
+        .await;
+    assert_eq!(seen, "ErrorCode::TlsProtocolError");
+}

@@ -42,6 +42,7 @@ impl Guest for Behaviours {
             "/refuse" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(None))),
             "/exit" => std::process::exit(number as i32),
             "/abandon" => streams::abandon(out),
+            "/promise" => streams::promise(out),
             "/afterwards" => streams::afterwards(out, number),
             "/print" => print(out),
             "/flood" => flood(out, number),

@@ -83,6 +83,13 @@ pub fn abandon(out: ResponseOutparam) {
     drop(body);
 }
 
+/// Announces more than it sends, by not sending a body at all.
+pub fn promise(out: ResponseOutparam) {
+    let fields = Fields::new();
+    fields.append("content-length", b"5").expect("a header");
+    ResponseOutparam::set(out, Ok(OutgoingResponse::new(fields)));
+}
+
 /// Works on after the last byte of the length that it announced.
 pub fn afterwards(out: ResponseOutparam, millis: u64) {
     let body = begin(out, &[("content-length", "5")]);
