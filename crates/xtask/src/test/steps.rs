@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use super::{Step, Verdict};
 use crate::{
-    demo, house, shell,
+    demo, house, server, shell,
     soak::{self, Name},
     tools::{self, CargoTool, Found},
     workspace::{Workspace, cargo},
@@ -45,9 +45,15 @@ pub(super) static ALL: &[Step] = &[
     ),
     step("docs", "the documentation's warnings", 90, docs),
     step("build", "everything that tests need", 390, build),
+    step(
+        "examples",
+        "the shop is built as its users build it",
+        360,
+        examples,
+    ),
     step("tests", "all tests", 1200, all_tests),
     step("doctests", "examples in the documentation", 120, doctests),
-    step("demo", "the demonstration keeps its promises", 480, demo),
+    step("demo", "the demonstration keeps its promises", 120, demo),
     step(
         "soaks",
         "killed under load, nothing acknowledged is lost",
@@ -162,6 +168,16 @@ fn all_tests(workspace: &Workspace) -> anyhow::Result<Verdict> {
             failed,
         }),
     }
+}
+
+fn examples(workspace: &Workspace) -> anyhow::Result<Verdict> {
+    let binary = server::build(workspace, false)?;
+    shell::run(&mut shell::command(
+        binary,
+        &["build", "examples/shop"],
+        &workspace.root,
+    ))?;
+    Ok(Verdict::Passed(1))
 }
 
 fn doctests(workspace: &Workspace) -> anyhow::Result<Verdict> {
