@@ -129,7 +129,9 @@ impl Instance {
             }
             Stage::Silent(worked_on) => {
                 self.logs.end();
-                worked_on.map(|id| self.presence.end(id));
+                if let Some(id) = worked_on {
+                    self.presence.end(id);
+                }
                 if let Some(pool) = self.pool.upgrade() {
                     pool.offer(Arc::clone(self), None);
                 }

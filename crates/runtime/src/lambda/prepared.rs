@@ -53,7 +53,10 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
         args: vec![bootstrap.to_string_lossy().into_owned()],
         handler: handler.clone(),
         task_root,
-        runtime_dir: bootstrap.parent().unwrap_or(Path::new("/")).to_owned(),
+        runtime_dir: bootstrap
+            .parent()
+            .unwrap_or_else(|| Path::new("/"))
+            .to_owned(),
         execution_env: Some(interpreter.execution_env)
             .filter(|_| *runtime != LambdaRuntime::Provided),
         path,

@@ -86,7 +86,7 @@ impl Inner {
         }
     }
 
-    async fn to_its_end(mut self) {
+    async fn finish(mut self) {
         if self.answer(self.kill_at).await.is_none() {
             self.instance.logs.note("timed out: killed".to_owned());
             self.instance.kill();
@@ -98,7 +98,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         let Some(inner) = self.0.take() else { return };
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(inner.to_its_end())),
+            Ok(runtime) => drop(runtime.spawn(inner.finish())),
             Err(_) => inner.instance.kill(),
         }
     }

@@ -139,7 +139,7 @@ fn beyond(event: &Event) -> Map<String, Value> {
 fn to_the_second(time: Time) -> String {
     let text = time.rfc3339();
     text.split_once('.')
-        .map_or(text.clone(), |(whole, _)| format!("{whole}Z"))
+        .map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn read(reply: &Value) -> Result<(u16, Vec<(String, String)>, Vec<u8>), BadReply> {
+/// Status, headers and body.
+type Read = (u16, Vec<(String, String)>, Vec<u8>);
+
+fn read(reply: &Value) -> Result<Read, BadReply> {
     read_bytes(reply.to_string())
 }
 
-fn read_bytes(reply: String) -> Result<(u16, Vec<(String, String)>, Vec<u8>), BadReply> {
+fn read_bytes(reply: String) -> Result<Read, BadReply> {
     let (parts, body) = response(&Bytes::from(reply))?.into_parts();
     let pairs = parts.headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -1,4 +1,8 @@
 //! Lambda handlers, as real processes: under the shipped bootstraps, and under AWS's own clients.
 
+mod instances;
+mod node;
+mod payloads;
 mod platform;
+mod protocol;
 mod python;
