@@ -56,7 +56,10 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
         headers.insert(XRAY, ascii(invocation.trace.xray(span)));
     }
     headers.insert(REQUEST_ID, ascii(invocation.id.to_string()));
-    let left = invocation.deadline.saturating_duration_since(now).as_millis();
+    let left = invocation
+        .deadline
+        .saturating_duration_since(now)
+        .as_millis();
     headers.insert(DEADLINE, ascii(left.to_string()));
     if let Some(key) = &invocation.idempotency_key
         && !headers.contains_key(IDEMPOTENCY_KEY)
@@ -202,7 +205,10 @@ mod tests {
         let now = Clock::system().monotonic();
         let event = Arc::new(Event::from_json(event).expect("is an event"));
         let request = request(Input::Event(event), &invocation(now), now);
-        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/"));
+        assert_eq!(
+            (request.method(), request.uri().path()),
+            (&Method::POST, "/")
+        );
         let (head, body) = request.into_parts();
         let body = match body {
             Body::Full(Some(bytes)) => bytes,
@@ -237,9 +243,7 @@ mod tests {
 
     #[test]
     fn data_of_other_media_types_is_sent_as_it_is() {
-        let event = |kind: &str, data: serde_json::Value| {
-            json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "datacontenttype": kind, "data": data})
-        };
+        let event = |kind: &str, data: serde_json::Value| json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "datacontenttype": kind, "data": data});
         assert_eq!(sent(event("text/plain", json!("hi"))).1, "hi");
         assert_eq!(sent(event("application/x+json", json!("hi"))).1, "\"hi\"");
         let binary = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data_base64": "AAE="});
@@ -251,7 +255,9 @@ mod tests {
         let now = Clock::system().monotonic();
         let mut client = Request::new(Body::Empty);
         for name in [IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT, DEADLINE] {
-            client.headers_mut().insert(name, HeaderValue::from_static("theirs"));
+            client
+                .headers_mut()
+                .insert(name, HeaderValue::from_static("theirs"));
         }
         let request = request(Input::Http(client), &invocation(now), now);
         assert_eq!(request.headers()[IDEMPOTENCY_KEY], "theirs");
