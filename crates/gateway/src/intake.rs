@@ -16,8 +16,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use model::{ByteSize, Error, code};
 use platform::{Body, BodyError};
+use tokio::time::{Instant, Sleep, sleep};
 
-use crate::answer::Silence;
 
 /// What went wrong with a request's body, if anything.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,37 @@ pub(crate) fn take(body: Incoming, limit: ByteSize, idle: Duration) -> Result<(B
 
 fn too_large(limit: ByteSize) -> Error {
     Error::new(code::BODY_TOO_LARGE, format!("the request's body is larger than {limit}, which is the limit here"))
+}
+
+/// How long nothing may come; the timer exists only once nothing came.
+struct Silence {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    /// At most `limit` without a frame.
+    const fn at_most(limit: Duration) -> Self {
+        Self { limit, timer: None }
+    }
+
+    /// Passes `polled` on, or says that the silence is over its limit.
+    fn watch<T>(&mut self, polled: Poll<T>, cx: &mut Context<'_>) -> Poll<Result<T, BodyError>> {
+        if let Poll::Ready(value) = polled {
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().reset(Instant::now() + self.limit);
+            }
+            return Poll::Ready(Ok(value));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(quiet(self.limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(BodyError::Idle))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a timeout around real I/O, which no virtual clock should skip")]
+fn quiet(limit: Duration) -> Sleep {
+    sleep(limit)
 }
 
 struct Intake {

@@ -1,11 +1,8 @@
 //! The last steps of an answer, the same at the edge and on the mesh.
 
-use http::{
-    HeaderValue, Method, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
-};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header::CONTENT_LENGTH};
 use http_body::Body as _;
-use model::{ByteSize, Error, Limits, code};
+use model::{ByteSize, Error, code};
 use platform::Body;
 
 use crate::{answer::Answer, headers};
@@ -14,13 +11,12 @@ use crate::{answer::Answer, headers};
 const HEAD_BODY: ByteSize = ByteSize::mib(1);
 
 /// Makes `response` an answer to a request with `method`.
-pub(crate) async fn finish(mut response: Response<Body>, method: &Method, limits: &Limits) -> Response<Answer> {
+pub(crate) async fn finish(mut response: Response<Body>, method: &Method) -> Response<Answer> {
     leave(&mut response, false);
     if *method == Method::HEAD {
         response = without_body(response).await;
     }
-    let endless = is_event_stream(&response);
-    response.map(|body| if endless { Answer::new(body) } else { Answer::new(body).silent_at_most(limits.body_idle) })
+    response.map(Answer::new)
 }
 
 /// The head of an answer that switches protocols.
@@ -38,13 +34,6 @@ fn leave(response: &mut Response<Body>, switching: bool) {
     headers::leave(response.headers_mut(), switching);
     // What the workload's connection spoke says nothing about the client's.
     *response.version_mut() = Version::HTTP_11;
-}
-
-/// Streams of events may be silent for as long as they like.
-fn is_event_stream(response: &Response<Body>) -> bool {
-    const KIND: &[u8] = b"text/event-stream";
-    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.and_then(|kind| kind.get(..KIND.len())).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
 }
 
 /// The answer to HEAD: the length that GET would have had, no body (RFC 9110 §9.3.2). The body is read rather than

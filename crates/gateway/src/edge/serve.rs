@@ -205,7 +205,7 @@ impl EdgeFront {
             }
         }
         exchange.trail.status = Some(response.status());
-        let response = outgoing::finish(response, method, self.platform.limits()).await;
+        let response = outgoing::finish(response, method).await;
         response.map(|answer| answer.recorded(exchange.trail))
     }
 }

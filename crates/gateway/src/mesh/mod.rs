@@ -88,7 +88,7 @@ impl Front for MeshFront {
                 _ => response = refusal::of(&outgoing::unasked_switch(), None),
             }
         }
-        outgoing::finish(response, &method, self.platform.limits()).await
+        outgoing::finish(response, &method).await
     }
 }
 

@@ -87,7 +87,7 @@ impl<F: Front> Worker<F> {
     }
 }
 
-async fn accept_all<F: Front>(socket: std::net::TcpListener, mut context: Context<F>, alive: Alive) {
+async fn accept_all<F: Front>(socket: std::net::TcpListener, context: Context<F>, alive: Alive) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {

@@ -1,0 +1,124 @@
+//! A platform in a temporary folder with edge and mesh on free ports, everything real.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use gateway::{Edge, Listener, MeshDoor, edge, mesh};
+use model::{ByteSize, Clock, Ids, Limits};
+use platform::{Kept, Options, Platform, Running, deploy::Request};
+use runtime::launcher::Launcher;
+
+/// A running platform with its doors.
+pub(crate) struct House {
+    pub(crate) edge: Edge,
+    pub(crate) mesh: MeshDoor,
+    pub(crate) clock: Clock,
+    running: Running,
+    _folder: tempfile::TempDir,
+}
+
+/// What a test wants to be different.
+pub(crate) struct Wishes {
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) connections: fn(&mut gateway::ConnectionLimits),
+    pub(crate) trusted: Vec<gateway::forwarded::Network>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { clock: Clock::system(), limits: Limits::default(), connections: |_| {}, trusted: Vec::new() }
+    }
+}
+
+impl House {
+    /// A house that serves `manifest`.
+    pub(crate) async fn open(manifest: &str) -> Self {
+        Self::with(manifest, Wishes::default()).await
+    }
+
+    /// A house that serves `manifest` as `wishes` say.
+    pub(crate) async fn with(manifest: &str, wishes: Wishes) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("is an address");
+        let (front, inside) = (listen(any, 2), listen(any, 1));
+        let options = options(folder.path(), &wishes, inside.address());
+        let running = Platform::open(options).await.expect("the platform opens");
+        let mut limits = edge::connection_limits(&wishes.limits);
+        (wishes.connections)(&mut limits);
+        let edge_options =
+            edge::Options { listeners: vec![front], limits, trusted: wishes.trusted, doors: Vec::new() };
+        let mesh_options = mesh::Options { listeners: vec![inside], limits, doors: Vec::new() };
+        let platform = running.platform.clone();
+        let house = Self {
+            edge: Edge::start(edge_options, platform.clone()).expect("the edge starts"),
+            mesh: MeshDoor::start(mesh_options, platform).expect("the mesh starts"),
+            clock: wishes.clock,
+            running,
+            _folder: folder,
+        };
+        house.deploy(manifest).await;
+        house
+    }
+
+    /// Makes `manifest` live.
+    pub(crate) async fn deploy(&self, manifest: &str) {
+        let request = Request { manifest: manifest.to_owned(), files: Default::default(), expect: None };
+        self.platform().deployer().deploy(request).await.expect("the manifest is good");
+    }
+
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.running.platform
+    }
+
+    /// Where clients find it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.edge.addresses()[0]
+    }
+}
+
+fn listen(address: SocketAddr, workers: usize) -> Listener {
+    Listener::bind(address, workers).expect("a free port")
+}
+
+fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
+    let record = folder.join("instances");
+    Options {
+        data: folder.join("data"),
+        cache: folder.join("cache"),
+        clock: wishes.clock.clone(),
+        ids: Ids::system(),
+        limits: wishes.limits,
+        secrets: access::Secrets::default(),
+        launcher: Launcher::start(&launcher(), &record).expect("the launcher starts"),
+        telemetry: Kept {
+            sampling: telemetry::Sampling::default(),
+            retention: Duration::from_secs(3600),
+            max_bytes: ByteSize::mib(64),
+            otlp: None,
+        },
+        mesh,
+        aws: mesh,
+    }
+}
+
+/// The launcher's program, built once: it belongs to another package, for which cargo gives no path.
+fn launcher() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let built = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--package", "tangelo-runtime", "--bin", "tangelo-launcher"])
+                .status();
+            assert!(built.expect("cargo runs").success());
+            let test = std::env::current_exe().expect("a test has a path");
+            let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
+            folder.join("tangelo-launcher")
+        })
+        .clone()
+}

@@ -1,0 +1,14 @@
+//! The gateway as its clients see it: raw sockets in front, a real platform behind, and an upstream of the test's own
+//! as an `external` workload.
+
+mod before;
+mod conversation;
+mod house;
+mod http2;
+mod limits;
+mod mesh;
+mod requests;
+mod routes;
+mod streams;
+mod upstream;
+mod work;
