@@ -15,7 +15,9 @@ pub struct KeyPair {
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyPair").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("KeyPair")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -32,8 +34,13 @@ impl<T> InstanceKeys<T> {
     /// Makes a pair of two random numbers stand for `who`.
     #[must_use]
     pub fn mint(&self, id: u128, secret: u128, who: Arc<T>) -> KeyPair {
-        let pair = KeyPair { id: format!("ASIA{}", base32(id)), secret: format!("{secret:032x}") };
-        self.0.write().insert(pair.id.clone(), (pair.secret.clone(), who));
+        let pair = KeyPair {
+            id: format!("ASIA{}", base32(id)),
+            secret: format!("{secret:032x}"),
+        };
+        self.0
+            .write()
+            .insert(pair.id.clone(), (pair.secret.clone(), who));
         pair
     }
 
@@ -52,7 +59,9 @@ impl<T> InstanceKeys<T> {
 /// Sixteen characters of RFC 4648 base32 from the low 80 bits.
 fn base32(bits: u128) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    (0..16).map(|i| char::from(ALPHABET[(bits >> (5 * i)) as usize & 31])).collect()
+    (0..16)
+        .map(|i| char::from(ALPHABET[(bits >> (5 * i)) as usize & 31]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -64,7 +73,10 @@ mod tests {
         let keys = InstanceKeys::default();
         let pair = keys.mint(7, 8, Arc::new("orders"));
         assert_eq!((pair.id.len(), pair.id.starts_with("ASIA")), (20, true));
-        assert_eq!(keys.find(&pair.id).map(|(secret, who)| (secret, *who)), Some((pair.secret.clone(), "orders")));
+        assert_eq!(
+            keys.find(&pair.id).map(|(secret, who)| (secret, *who)),
+            Some((pair.secret.clone(), "orders"))
+        );
         assert!(!format!("{pair:?}").contains(&pair.secret));
         keys.revoke(|who| *who == "orders");
         assert!(keys.find(&pair.id).is_none());

@@ -2,7 +2,9 @@
 
 pub mod instance_keys;
 pub mod mesh_tokens;
+pub mod redact;
 pub mod secrets;
+pub mod sigv4;
 
 pub use instance_keys::{InstanceKeys, KeyPair};
 pub use mesh_tokens::MeshTokens;

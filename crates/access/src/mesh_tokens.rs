@@ -13,7 +13,9 @@ pub struct MeshTokens<T> {
 
 impl<T> Default for MeshTokens<T> {
     fn default() -> Self {
-        Self { known: RwLock::default() }
+        Self {
+            known: RwLock::default(),
+        }
     }
 }
 
@@ -53,7 +55,10 @@ mod tests {
         let (a, b) = (tokens.mint(1, Arc::new("a")), tokens.mint(2, Arc::new("b")));
         assert_eq!(tokens.find(&a).as_deref(), Some(&"a"));
         tokens.revoke(|who| *who == "a");
-        assert_eq!((tokens.find(&a), tokens.find(&b).as_deref()), (None, Some(&"b")));
+        assert_eq!(
+            (tokens.find(&a), tokens.find(&b).as_deref()),
+            (None, Some(&"b"))
+        );
         assert_eq!(tokens.find("no token"), None);
     }
 }
