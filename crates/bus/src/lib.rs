@@ -1,1 +1,32 @@
-//! TBD
+//! What to deliver next, and what became of it. Knows the log, subscriptions, retries, dead letters and asynchronous
+//! invocations; knows no runtime and calls nobody: a loop above asks what is ready, invokes, and says how it ended.
+//!
+//! Invariants: what `publish` or `accept` acknowledged is fsynced; it is delivered at least once, with the same
+//! idempotency key on every attempt, until it is done or a dead letter; memory is bounded, the rest is in the log.
+
+mod bus;
+pub mod calls;
+mod dead_letters;
+mod delivery;
+mod error;
+mod fill;
+mod follow;
+mod matching;
+mod open;
+mod publish;
+mod range;
+mod settle;
+mod state;
+mod stats;
+mod take;
+
+pub use bus::Bus;
+pub use calls::{
+    CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, CallStatus, Calls, NewCall,
+};
+pub use dead_letters::{DeadLetter, DeadLetterFilter};
+pub use delivery::{Delivery, Settled};
+pub use error::Error;
+pub use publish::Published;
+pub use stats::SubscriptionStats;
+pub use store::log::Attempt;

@@ -1,0 +1,109 @@
+//! The handle of the bus, and what its parts share.
+
+use std::sync::Arc;
+
+use model::{AppName, Clock, Ids, Limits, Namespace, Subscription, SubscriptionKey, Time};
+use parking_lot::Mutex;
+use store::{Store, log::Retention};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use crate::{Error, calls, matching, state::State};
+
+/// The bus. Cheap to clone; when the last clone goes, its tasks end.
+#[derive(Clone)]
+pub struct Bus(pub(crate) Arc<Inner>);
+
+/// What the handles hold.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) calls: calls::Calls,
+    _tasks: JoinSet<()>,
+}
+
+/// What handles and tasks share.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) log: store::log::Log,
+    pub(crate) shards: store::shards::Shards,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) limits: Limits,
+    pub(crate) state: Mutex<State>,
+    /// There may be something to deliver, or an earlier time to wake up at.
+    pub(crate) work: Notify,
+    /// There is something for the tasks: to read, to forget, to settle.
+    pub(crate) chores: Notify,
+    /// How many switches of subscriptions were applied.
+    pub(crate) switches: watch::Sender<u64>,
+    pub(crate) switching: tokio::sync::Mutex<()>,
+    /// Until then, what is taken is noted durably first: the last boot ended badly, perhaps because of one of these.
+    pub(crate) careful_until: Time,
+}
+
+impl Bus {
+    pub(crate) fn new(shared: Arc<Shared>, calls: calls::Calls, tasks: JoinSet<()>) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            calls,
+            _tasks: tasks,
+        }))
+    }
+
+    /// Says which subscriptions `app` has from now on. A subscription with the same key and filter goes on where it is;
+    /// one that is missing gets nothing that is published from now on, and still what was published before; a new one,
+    /// also one that comes back or has another filter, gets what is published from now on. Saying the same again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::BadFilter`] before anything changed; those of the store.
+    pub async fn set_subscriptions(
+        &self,
+        namespace: &Namespace,
+        app: &AppName,
+        subscriptions: Vec<(SubscriptionKey, Subscription)>,
+    ) -> Result<(), Error> {
+        for (key, subscription) in &subscriptions {
+            matching::compile(key, &subscription.filter)?;
+        }
+        let shared = &self.0.shared;
+        let _one_at_a_time = shared.switching.lock().await;
+        let mut switches = shared.switches.subscribe();
+        let before = *switches.borrow_and_update();
+        let wanted = subscriptions.into_iter().collect();
+        shared.log.switch(namespace, app, wanted).await?;
+        let applied = switches.wait_for(|applied| *applied > before).await;
+        applied.map(|_| ()).map_err(|_| store::Error::Closed.into())
+    }
+
+    /// Removes a chunk of what is beyond retention: events, results of calls, blobs. Call it every few seconds.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn retain(&self) -> Result<(), Error> {
+        let shared = &self.0.shared;
+        for (namespace, _) in shared.log.extents().await? {
+            shared.log.retain(&namespace, Retention::default()).await?;
+        }
+        shared.store.calls().purge(calls::KEPT).await?;
+        shared.store.blobs().sweep().await?;
+        Ok(())
+    }
+
+    /// Durable asynchronous invocations.
+    #[must_use]
+    pub fn calls(&self) -> calls::Calls {
+        self.0.calls.clone()
+    }
+}
+
+impl Shared {
+    /// Wakes who waits for work when `wanted`.
+    pub(crate) fn wake(&self, wanted: bool) {
+        if wanted {
+            self.work.notify_waiters();
+        }
+    }
+}

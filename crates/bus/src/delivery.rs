@@ -1,0 +1,191 @@
+//! An event on its way to one subscription, and how its attempt ended.
+
+use std::sync::{Arc, Weak};
+
+use model::{Cause, Error as Fault, Event, Namespace, Position, SubscriptionKey, Time};
+use sha2::{Digest, Sha256};
+use store::log::{Attempt, Logged, RetryRow, SubscriptionId};
+
+use crate::bus::Shared;
+
+/// The longest idempotency key that is left readable, in bytes.
+const READABLE: usize = 200;
+
+/// One attempt to make. It must be settled; one that is dropped instead counts as failed.
+pub struct Delivery {
+    /// Where its event was published.
+    pub namespace: Namespace,
+    /// Whose it is.
+    pub key: SubscriptionKey,
+    /// The event.
+    pub event: Arc<Event>,
+    /// Its place in the log.
+    pub position: Position,
+    /// What caused it; the trace to continue.
+    pub cause: Arc<Cause>,
+    /// 1 for the first try.
+    pub attempt: u32,
+    /// When the event was published.
+    pub published_at: Time,
+    /// When it was tried first: now, on the first attempt.
+    pub first_attempt_at: Time,
+    /// The same on every attempt, also after a redrive: `app/workload/name:source:id`, or its hash where that is long
+    /// or no header would carry it.
+    pub idempotency_key: Arc<str>,
+    pub(crate) range: SubscriptionId,
+    /// From when its age counts.
+    pub(crate) born: Time,
+    pub(crate) history: Vec<Attempt>,
+    /// Whether it has a row among the retries.
+    pub(crate) has_row: bool,
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) settled: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Settled {
+    /// It is delivered.
+    Done,
+    /// It failed: to be tried again as the retry policy says, or a dead letter when that says no more.
+    Retry(Fault),
+    /// It failed in a way that no further attempt can mend: a dead letter at once.
+    Dead(Fault),
+}
+
+/// What is left of a delivery that was dropped; also what settling needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Abandoned {
+    pub(crate) key: SubscriptionKey,
+    pub(crate) range: SubscriptionId,
+    pub(crate) position: Position,
+    pub(crate) attempt: u32,
+    pub(crate) born: Time,
+    pub(crate) first_attempt_at: Time,
+    pub(crate) history: Vec<Attempt>,
+    pub(crate) has_row: bool,
+}
+
+impl Delivery {
+    /// The first attempt at an event.
+    pub(crate) fn first(
+        shared: &Arc<Shared>,
+        range: &crate::range::Range,
+        logged: &Logged,
+        now: Time,
+    ) -> Self {
+        Self {
+            namespace: range.namespace.clone(),
+            key: range.key.clone(),
+            event: Arc::clone(&logged.event),
+            position: logged.position,
+            cause: Arc::clone(&logged.cause),
+            attempt: 1,
+            published_at: logged.at,
+            first_attempt_at: now,
+            idempotency_key: idempotency_key(&range.key, &logged.event),
+            range: range.id,
+            born: logged.at,
+            history: Vec::new(),
+            has_row: false,
+            shared: Arc::downgrade(shared),
+            settled: false,
+        }
+    }
+
+    /// A further attempt.
+    pub(crate) fn again(
+        shared: &Arc<Shared>,
+        namespace: Namespace,
+        key: SubscriptionKey,
+        row: RetryRow,
+        logged: &Logged,
+    ) -> Self {
+        Self {
+            namespace,
+            event: Arc::clone(&logged.event),
+            position: row.position,
+            cause: Arc::clone(&logged.cause),
+            attempt: row.attempts + 1,
+            published_at: logged.at,
+            first_attempt_at: row.first_at,
+            idempotency_key: idempotency_key(&key, &logged.event),
+            key,
+            range: row.subscription,
+            born: row.born,
+            history: row.history,
+            has_row: true,
+            shared: Arc::downgrade(shared),
+            settled: false,
+        }
+    }
+
+    /// What settling needs to know.
+    pub(crate) fn facts(&self) -> Abandoned {
+        Abandoned {
+            key: self.key.clone(),
+            range: self.range,
+            position: self.position,
+            attempt: self.attempt,
+            born: self.born,
+            first_attempt_at: self.first_attempt_at,
+            history: self.history.clone(),
+            has_row: self.has_row,
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            shared.state.lock().abandoned.push(self.facts());
+            shared.chores.notify_one();
+        }
+    }
+}
+
+/// The key under which repeated deliveries of an event are recognised.
+fn idempotency_key(key: &SubscriptionKey, event: &Event) -> Arc<str> {
+    let text = format!("{key}:{}:{}", event.source, event.id);
+    let readable = text.len() <= READABLE && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if readable {
+        return text.into();
+    }
+    format!(
+        "{key}:sha256:{}",
+        hex::encode(Sha256::digest(text.as_bytes()))
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::event::EventData;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_readable_where_a_header_carries_them() {
+        let key: SubscriptionKey = "shop/confirm/paid".parse().expect("is a key");
+        let event = |source: &str, id: &str| Event {
+            id: id.to_owned(),
+            source: source.to_owned(),
+            kind: "t".to_owned(),
+            subject: None,
+            time: None,
+            content_type: None,
+            schema: None,
+            extensions: std::collections::BTreeMap::default(),
+            data: EventData::None,
+        };
+        let plain = idempotency_key(&key, &event("/orders", "o-1"));
+        assert_eq!(&*plain, "shop/confirm/paid:/orders:o-1");
+        let spaced = idempotency_key(&key, &event("/ordérs", "o 1"));
+        assert!(spaced.starts_with("shop/confirm/paid:sha256:"), "{spaced}");
+        let long = idempotency_key(&key, &event("/orders", &"1".repeat(300)));
+        assert!(long.len() < READABLE && long != spaced, "{long}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Publishing: checked, encoded once, appended; nothing else happens at publish time.
+
+use std::sync::Arc;
+
+use model::{Cause, Error as Fault, Event, Namespace, Position, code};
+use serde::Serialize;
+use store::log::{Appended, NewEvent};
+
+use crate::Bus;
+
+/// Bytes of events in one command of the store; a larger publish is several.
+const CHUNK: u64 = 4 << 20;
+
+/// The receipt of an event: it is fsynced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// The event's own id.
+    pub id: String,
+    /// Its place in the log; the first one's when it is a duplicate.
+    pub position: Position,
+    /// Whether an event with its source and id was published within the last ten minutes: this one was not stored.
+    pub duplicate: bool,
+}
+
+impl Bus {
+    /// Appends events to the log of a namespace, in this order; one result for each. A bad one is refused and costs
+    /// the others nothing.
+    pub async fn publish(
+        &self,
+        namespace: &Namespace,
+        events: Vec<(Event, Cause)>,
+    ) -> Vec<Result<Published, Fault>> {
+        let limit = self.0.shared.limits.publish_batch;
+        if events.len() > limit {
+            let message = format!("{} events at once; {limit} are the most", events.len());
+            let refused = Fault::new(code::BAD_EVENT, message);
+            return vec![Err(refused); events.len()];
+        }
+        let mut chunk = Chunk::default();
+        let mut receipts = Vec::with_capacity(events.len());
+        for (event, cause) in events {
+            let checked = self.check(event, cause);
+            let size = checked.as_ref().map_or(0, NewEvent::size);
+            if chunk.size + size > CHUNK {
+                self.append(namespace, std::mem::take(&mut chunk), &mut receipts)
+                    .await;
+            }
+            chunk.size += size;
+            chunk.events.push(checked);
+        }
+        self.append(namespace, chunk, &mut receipts).await;
+        receipts
+    }
+
+    fn check(&self, event: Event, cause: Cause) -> Result<NewEvent, Fault> {
+        event
+            .check()
+            .map_err(|invalid| Fault::new(code::BAD_EVENT, invalid.to_string()))?;
+        let new = NewEvent::new(Arc::new(event), Arc::new(cause));
+        let limit = self.0.shared.limits.event;
+        if new.size() > limit.0 {
+            let message = format!("the event has {} bytes; {limit} is the most", new.size());
+            return Err(Fault::new(code::PAYLOAD_TOO_LARGE, message));
+        }
+        Ok(new)
+    }
+
+    async fn append(
+        &self,
+        namespace: &Namespace,
+        chunk: Chunk,
+        receipts: &mut Vec<Result<Published, Fault>>,
+    ) {
+        let good: Vec<NewEvent> = chunk
+            .events
+            .iter()
+            .filter_map(|e| e.as_ref().ok())
+            .cloned()
+            .collect();
+        let appended = match good.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.0.shared.log.append(namespace, good).await,
+        };
+        let mut appended = match appended {
+            Ok(appended) => Ok(appended.into_iter()),
+            Err(error) => Err(Fault::from(error)),
+        };
+        for event in chunk.events {
+            receipts.push(event.and_then(|event| match &mut appended {
+                Ok(places) => receipt(&event, places.next()),
+                Err(error) => Err(error.clone()),
+            }));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Chunk {
+    events: Vec<Result<NewEvent, Fault>>,
+    size: u64,
+}
+
+fn receipt(event: &NewEvent, place: Option<Appended>) -> Result<Published, Fault> {
+    let place =
+        place.ok_or_else(|| Fault::internal("the store answered for fewer events than it got"))?;
+    Ok(Published {
+        id: event.event.id.clone(),
+        position: place.position,
+        duplicate: place.duplicate,
+    })
+}

@@ -1,0 +1,303 @@
+//! How deliveries end: the cursor moves, a retry is parked, or a dead letter is written. A position leaves what runs
+//! only when its own row is committed, so that a crash between repeats work and never loses it.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{Error as Fault, RetryPolicy, Time};
+use store::{
+    Pending, Urgency,
+    log::{Attempt, GivenUp, HISTORY, RetryRow, Waiting},
+    shards::Owned,
+};
+
+use crate::{Bus, Delivery, Error, Settled, bus::Shared, delivery::Abandoned};
+
+/// How long to wait when the store takes no more for now.
+const BUSY: Duration = Duration::from_millis(20);
+/// How long to wait when the disk refuses.
+const REFUSED: Duration = Duration::from_secs(1);
+
+impl Bus {
+    /// Says how a delivery ended; durable when this returns.
+    ///
+    /// # Errors
+    /// Those of the store, when it is closed or the subscription belongs to another node now: the delivery will be made
+    /// again.
+    pub async fn settle(&self, mut delivery: Delivery, settled: Settled) -> Result<(), Error> {
+        delivery.settled = true;
+        self.0.shared.settle(&delivery.facts(), settled).await
+    }
+}
+
+impl Shared {
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        facts: &Abandoned,
+        settled: Settled,
+    ) -> Result<(), Error> {
+        let result = match settled {
+            Settled::Done if facts.has_row => self.done_again(facts).await,
+            Settled::Done => self.done_first(facts).await,
+            Settled::Retry(error) => self.failed(facts, error).await,
+            Settled::Dead(error) => self.give_up(facts, error, facts.history.clone()).await,
+        };
+        if let Err(Error::Store(store::Error::NotOwner(_))) = result {
+            // Another node has it now, with all that was known here.
+            self.state.lock().remove(facts.range);
+        }
+        self.after(facts);
+        result
+    }
+
+    /// The state after something ended: others may have their turn.
+    fn after(&self, facts: &Abandoned) {
+        let mut state = self.state.lock();
+        let chores = state.look_after(facts.range);
+        let wake = state.touch(&facts.key, self.clock.now());
+        drop(state);
+        if chores {
+            self.chores.notify_one();
+        }
+        self.wake(wake);
+    }
+
+    async fn done_first(&self, facts: &Abandoned) -> Result<(), Error> {
+        loop {
+            match self.submit_cursor(facts) {
+                Ok(pending) => return Ok(pending.done().await.map(|_| ())?),
+                Err(store::Error::Busy) => self.clock.sleep(BUSY).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Under the lock, so that cursors reach the store in the order in which they were true.
+    fn submit_cursor(&self, facts: &Abandoned) -> Result<Pending, store::Error> {
+        let mut state = self.state.lock();
+        let Some(range) = state.ranges.get_mut(&facts.range) else {
+            return Err(store::Error::NotFound("subscription"));
+        };
+        range.ended(facts.position);
+        let owned = self.shards.owner(range.shard)?;
+        let namespace = range.namespace.clone();
+        let scanned = state.scanned(&namespace);
+        let range = state.ranges.get_mut(&facts.range);
+        let range = range.ok_or(store::Error::NotFound("subscription"))?;
+        let cursor = range.cursor(scanned);
+        let idle = cursor.idle;
+        let pending = self.log.settle(owned, cursor)?;
+        range.noted_idle = idle;
+        Ok(pending)
+    }
+
+    async fn done_again(&self, facts: &Abandoned) -> Result<(), Error> {
+        let owned = self.owner(facts)?;
+        let id = facts.range;
+        self.insist(|| self.log.retry_done(owned, id, facts.position))
+            .await?;
+        if let Some(range) = self.state.lock().ranges.get_mut(&id) {
+            range.ended(facts.position);
+        }
+        Ok(())
+    }
+
+    async fn failed(&self, facts: &Abandoned, error: Fault) -> Result<(), Error> {
+        let policy = self
+            .state
+            .lock()
+            .ranges
+            .get(&facts.range)
+            .map(|range| range.retry);
+        let policy = policy.ok_or(store::Error::NotFound("subscription"))?;
+        let now = self.clock.now();
+        let history = longer(&facts.history, now, &error);
+        let random = u16::try_from(self.ids.random() & 0xffff).expect("16 bits");
+        match next_attempt(policy, facts, now, random, &error) {
+            None => self.give_up(facts, error, history).await,
+            Some(due) => self.retry(facts, due, history).await,
+        }
+    }
+
+    async fn retry(
+        &self,
+        facts: &Abandoned,
+        due: Time,
+        history: Vec<Attempt>,
+    ) -> Result<(), Error> {
+        let owned = self.owner(facts)?;
+        let row = RetryRow {
+            subscription: facts.range,
+            position: facts.position,
+            due,
+            attempts: facts.attempt,
+            born: facts.born,
+            first_at: facts.first_attempt_at,
+            history,
+        };
+        self.insist(|| self.log.retry(owned, row.clone())).await?;
+        let mut state = self.state.lock();
+        if let Some(range) = state.ranges.get_mut(&facts.range) {
+            let position = facts.position;
+            range.waits(Waiting { due, position });
+        }
+        self.note_unless_it_had_a_row(&mut state, facts);
+        Ok(())
+    }
+
+    async fn give_up(
+        &self,
+        facts: &Abandoned,
+        reason: Fault,
+        history: Vec<Attempt>,
+    ) -> Result<(), Error> {
+        let owned = self.owner(facts)?;
+        let letter = GivenUp {
+            subscription: facts.range,
+            position: facts.position,
+            first_at: facts.first_attempt_at,
+            attempts: facts.attempt,
+            reason,
+            history,
+        };
+        self.insist(|| self.log.give_up(owned, letter.clone()))
+            .await?;
+        let mut state = self.state.lock();
+        if let Some(range) = state.ranges.get_mut(&facts.range) {
+            range.ended(facts.position);
+        }
+        if let Some(consumer) = state.consumers.get_mut(&facts.key) {
+            consumer.dead += 1;
+        }
+        self.note_unless_it_had_a_row(&mut state, facts);
+        Ok(())
+    }
+
+    fn note_unless_it_had_a_row(&self, state: &mut crate::state::State, facts: &Abandoned) {
+        if !facts.has_row {
+            state.note(&self.log, &self.shards, facts.range, Urgency::Ride);
+        }
+    }
+
+    fn owner(&self, facts: &Abandoned) -> Result<Owned, store::Error> {
+        let shard = self
+            .state
+            .lock()
+            .ranges
+            .get(&facts.range)
+            .map(|range| range.shard);
+        self.shards
+            .owner(shard.ok_or(store::Error::NotFound("subscription"))?)
+    }
+
+    /// Writes what must be written before memory may move on: a full queue or a refusing disk is waited out.
+    async fn insist(
+        &self,
+        submit: impl Fn() -> Result<Pending, store::Error>,
+    ) -> Result<(), Error> {
+        loop {
+            let written = match submit() {
+                Ok(pending) => pending.done().await,
+                Err(error) => Err(error),
+            };
+            match written {
+                Ok(_) => return Ok(()),
+                Err(store::Error::Busy) => self.clock.sleep(BUSY).await,
+                Err(error @ (store::Error::Sql(_) | store::Error::Io { .. })) => {
+                    tracing::error!(%error, "the end of a delivery cannot be written; trying again");
+                    self.clock.sleep(REFUSED).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A history with one more attempt, cut to its limit.
+pub(crate) fn longer(history: &[Attempt], at: Time, error: &Fault) -> Vec<Attempt> {
+    let mut history = history.to_vec();
+    let mut error = error.clone();
+    truncate(&mut error.message);
+    error.context.as_mut().map(truncate);
+    history.push(Attempt { at, error });
+    if history.len() > HISTORY {
+        history.remove(0);
+    }
+    history
+}
+
+/// Long messages would make every row of a history long.
+fn truncate(text: &mut String) {
+    const LONGEST: usize = 1024;
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+}
+
+/// When to try again; `None`: no more.
+fn next_attempt(
+    policy: RetryPolicy,
+    facts: &Abandoned,
+    now: Time,
+    random: u16,
+    error: &Fault,
+) -> Option<Time> {
+    next_due(policy, facts.attempt, facts.born, now, random, error)
+}
+
+/// When attempt number `attempt` that failed is followed by another: after the policy's wait, or what the error asks
+/// for if that is longer; never after the policy's attempts or age.
+pub(crate) fn next_due(
+    policy: RetryPolicy,
+    attempt: u32,
+    born: Time,
+    now: Time,
+    random: u16,
+    error: &Fault,
+) -> Option<Time> {
+    let asked = error
+        .retry_after
+        .unwrap_or_default()
+        .min(policy.max_backoff);
+    let due = now + policy.wait(attempt, random).max(asked);
+    (attempt < policy.attempts && due.since(born) <= policy.max_age).then_some(due)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::code;
+
+    use super::*;
+
+    #[test]
+    fn attempts_and_age_end_retries_and_errors_may_ask_for_longer_waits() {
+        let policy = RetryPolicy {
+            attempts: 3,
+            max_age: Duration::from_secs(100),
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+        };
+        let (born, plain) = (Time(0), Fault::new(code::FUNCTION_ERROR, "no"));
+        let at = Time::from_millis(10_000);
+        let due =
+            |attempt, now, error: &Fault| next_due(policy, attempt, born, now, u16::MAX, error);
+        assert_eq!(due(1, at, &plain), Some(Time::from_millis(11_000)));
+        assert_eq!(due(2, at, &plain), Some(Time::from_millis(12_000)));
+        assert_eq!(due(3, at, &plain), None, "that was the last");
+        assert_eq!(due(1, Time::from_millis(99_500), &plain), None, "too old");
+        let asks = plain.retry_after(Duration::from_secs(30));
+        assert_eq!(due(1, at, &asks), Some(Time::from_millis(40_000)));
+    }
+
+    #[test]
+    fn histories_stay_short() {
+        let fault = Fault::new(code::FUNCTION_ERROR, "é".repeat(5000));
+        let mut history = Vec::new();
+        for at in 0..50 {
+            history = longer(&history, Time(at), &fault);
+        }
+        assert_eq!((history.len(), history[0].at), (HISTORY, Time(30)));
+        assert!(history[0].error.message.len() < 1100);
+    }
+}

@@ -1,0 +1,67 @@
+//! How far behind each subscription is, and what it waits for.
+
+use model::{SubscriptionKey, Time};
+use serde::Serialize;
+
+use crate::{Bus, range::Range, state::State};
+
+/// One subscription, as an operator wants to see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SubscriptionStats {
+    /// Which: `app/workload/name`.
+    #[serde(serialize_with = "crate::dead_letters::as_text")]
+    pub subscription: SubscriptionKey,
+    /// Events that wait for their first attempt. For one that is behind, what the log holds beyond its window is
+    /// counted whether it matches or not.
+    pub backlog: u64,
+    /// Deliveries under way.
+    pub in_flight: u64,
+    /// Deliveries that failed and wait.
+    pub retrying: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest event of the backlog was published, as far as it is in memory.
+    pub oldest: Option<Time>,
+    /// Why nothing is delivered for now.
+    pub waiting_on: Option<String>,
+}
+
+impl Bus {
+    /// Every subscription that lives or has work left, by key.
+    #[must_use]
+    pub fn stats(&self) -> Vec<SubscriptionStats> {
+        let state = self.0.shared.state.lock();
+        let consumers = state.consumers.iter();
+        let shown =
+            consumers.filter(|(_, consumer)| !consumer.ranges.is_empty() || consumer.dead > 0);
+        shown.map(|(key, _)| stats(&state, key)).collect()
+    }
+}
+
+fn stats(state: &State, key: &SubscriptionKey) -> SubscriptionStats {
+    let consumer = &state.consumers[key];
+    let ranges: Vec<&Range> = consumer
+        .ranges
+        .iter()
+        .filter_map(|id| state.ranges.get(id))
+        .collect();
+    let sum = |count: fn(&Range) -> usize| ranges.iter().map(|range| count(range) as u64).sum();
+    let unread = |range: &&Range| {
+        let scanned = state.scanned(&range.namespace);
+        let last = range.last(scanned);
+        range
+            .behind
+            .map_or(0, |behind| last.0.saturating_sub(behind.0))
+    };
+    let unread: u64 = ranges.iter().map(unread).sum();
+    let ready: u64 = sum(Range::ready);
+    SubscriptionStats {
+        subscription: key.clone(),
+        backlog: ready + unread,
+        in_flight: sum(Range::in_flight),
+        retrying: sum(Range::retrying),
+        dead: consumer.dead,
+        oldest: ranges.iter().filter_map(|range| range.oldest()).min(),
+        waiting_on: consumer.parked.as_ref().map(|parked| parked.why.clone()),
+    }
+}

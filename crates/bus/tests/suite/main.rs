@@ -1,0 +1,11 @@
+//! The bus as its loop uses it: deliveries and calls end to end, over restarts, against a naive model, and with the
+//! process killed at random moments.
+
+#![allow(clippy::large_futures, reason = "tests hold buses by value")]
+
+mod calls;
+mod crash;
+mod deliveries;
+mod fixture;
+mod model_check;
+mod restarts;
