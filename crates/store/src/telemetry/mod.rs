@@ -4,6 +4,7 @@
 //! when a file is full and what a block means is decided in the crate `telemetry`.
 
 pub mod file;
+mod rows;
 pub mod usage;
 
 pub use file::{Block, BlockIndex, File, FileError, LogSelect, Part, Rank, StoredBlock};
