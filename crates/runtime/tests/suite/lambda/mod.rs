@@ -1,5 +1,6 @@
 //! Lambda handlers, as real processes: under the shipped bootstraps, and under AWS's own clients.
 
+mod clients;
 mod instances;
 mod node;
 mod payloads;

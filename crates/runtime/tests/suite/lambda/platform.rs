@@ -170,6 +170,7 @@ impl Lambda {
             workload,
             version: VersionId([7; 32]),
             folder: root.join("artifact"),
+            hosts: Vec::new(),
             state_folder: None,
         };
         let pool = Arc::new(Pool::new(&context, spec));
