@@ -27,7 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         version = version.or_else(|| version_in(&text));
         writeln!(code, "    ({file:?}, {text:?}),")?;
     }
-    let version = version.ok_or_else(|| format!("no `package wasi:http@…` in {}", folder.display()))?;
+    let version =
+        version.ok_or_else(|| format!("no `package wasi:http@…` in {}", folder.display()))?;
     writeln!(code, "];\npub(crate) const VERSION: &str = {version:?};")?;
     fs::write(out.join("wit.rs"), code)?;
     Ok(())
@@ -44,13 +45,17 @@ fn crate_folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
         return Err(format!("cargo metadata failed; set TANGELO_WIT instead: {told}").into());
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().ok_or("cargo metadata lists packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .ok_or("cargo metadata lists packages")?;
     let manifest = packages
         .iter()
         .filter(|package| package["name"] == name)
         .find_map(|package| package["manifest_path"].as_str())
         .ok_or_else(|| format!("{name} is not among the dependencies"))?;
-    let folder = Path::new(manifest).parent().ok_or("a manifest is in a folder")?;
+    let folder = Path::new(manifest)
+        .parent()
+        .ok_or("a manifest is in a folder")?;
     Ok(folder.to_owned())
 }
 
@@ -70,6 +75,8 @@ fn list(root: &Path, folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
 }
 
 fn version_in(text: &str) -> Option<String> {
-    let rest = text.lines().find_map(|line| line.strip_prefix("package wasi:http@"))?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.strip_prefix("package wasi:http@"))?;
     Some(rest.trim_end_matches(';').trim().to_owned())
 }

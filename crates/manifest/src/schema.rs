@@ -198,7 +198,7 @@ enum Runtime {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Process {
-    /// Program and arguments. Words that begin with `./` are files of the app, relative to the manifest.
+    /// Program and arguments. Words that begin with `./`, or that name a file beside the manifest, are part of the app.
     #[schemars(length(min = 1))]
     command: Vec<EnvValue>,
     /// More files and folders that it needs, relative to the manifest.

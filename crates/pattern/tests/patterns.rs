@@ -147,15 +147,10 @@ proptest! {
     }
 }
 
-/// Where the recorded cases are: not part of this repository.
+/// The recorded cases: not part of this repository.
 fn material() -> Option<Value> {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "tests find material outside the repository through it"
-    )]
-    let root = std::env::var("TANGELO_MATERIAL")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
-    let text = std::fs::read_to_string(format!("{root}/conformance/event-patterns.json")).ok()?;
+    let file = testkit::material()?.join("conformance/event-patterns.json");
+    let text = std::fs::read_to_string(file).ok()?;
     Some(serde_json::from_str(&text).expect("the material is JSON"))
 }
 

@@ -6,7 +6,12 @@ use manifest::{Diagnostic, Parsed, Severity};
 use model::code;
 
 /// A diagnostic for each file that a workload runs and that is not there; what a builder makes may be missing.
-pub(crate) fn missing(folder: &Path, parsed: &Parsed, text: &str, file_name: &str) -> Vec<Diagnostic> {
+pub(crate) fn missing(
+    folder: &Path,
+    parsed: &Parsed,
+    text: &str,
+    file_name: &str,
+) -> Vec<Diagnostic> {
     parsed
         .artifacts
         .iter()
@@ -17,7 +22,9 @@ pub(crate) fn missing(folder: &Path, parsed: &Parsed, text: &str, file_name: &st
             code: code::ARTIFACT_MISSING,
             message: format!("`{}` is not there", artifact.path),
             expected: None,
-            help: Some("paths are relative to the manifest; `build:` says how it is made".to_owned()),
+            help: Some(
+                "paths are relative to the manifest; `build:` says how it is made".to_owned(),
+            ),
             span: artifact.span(text),
         })
         .collect()

@@ -22,7 +22,8 @@ pub(crate) fn run(
 ) -> Result<Vec<String>> {
     let output = std::path::absolute(folder.join(output(workload, build)))?;
     if let Some(parent) = output.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
     }
     match build {
         Build::Rust { package } => rust(&folder.join(package), folder, &output, progress),
@@ -32,18 +33,31 @@ pub(crate) fn run(
     }
 }
 
-fn rust(package: &Path, folder: &Path, output: &Path, progress: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
+fn rust(
+    package: &Path,
+    folder: &Path,
+    output: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<String>> {
     if !package.join("Cargo.toml").exists() {
         let message = format!("there is no Cargo.toml in {}", package.display());
         return Err(Error::new(code::ARTIFACT_MISSING, message).into());
     }
     let mut built = cargo(package);
     if let Err(error) = &built
-        && error.to_string().contains(&format!("rustup target add {TARGET}"))
+        && error
+            .to_string()
+            .contains(&format!("rustup target add {TARGET}"))
     {
-        progress(&format!("adding the target {TARGET} to the Rust toolchain (once)"));
-        command::run(Command::new("rustup").args(["target", "add", TARGET]).current_dir(package))
-            .map_err(|error| Error::new(code::BUILD_TOOL_MISSING, error.to_string()))?;
+        progress(&format!(
+            "adding the target {TARGET} to the Rust toolchain (once)"
+        ));
+        command::run(
+            Command::new("rustup")
+                .args(["target", "add", TARGET])
+                .current_dir(package),
+        )
+        .map_err(|error| Error::new(code::BUILD_TOOL_MISSING, error.to_string()))?;
         built = cargo(package);
     }
     let component = component_of(&built?, package)?;
@@ -53,9 +67,22 @@ fn rust(package: &Path, folder: &Path, output: &Path, progress: &mut dyn FnMut(&
 
 fn cargo(package: &Path) -> Result<Vec<u8>> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--message-format=json-render-diagnostics", "--target", TARGET]);
-    // What cargo sets for the programs it runs would reach a cargo below `cargo run`.
-    cargo.env_remove("CARGO_MANIFEST_DIR").current_dir(package);
+    cargo.args([
+        "build",
+        "--release",
+        "--message-format=json-render-diagnostics",
+        "--target",
+        TARGET,
+    ]);
+    // What `cargo run` tells the program that it runs means something else to a cargo below it.
+    let of_run = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if of_run.iter().any(|start| name.starts_with(start)) {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo.current_dir(package);
     command::run_for_output(&mut cargo)
 }
 
@@ -72,7 +99,11 @@ fn component_of(messages: &[u8], package: &Path) -> Result<PathBuf> {
         })
         .filter_map(|message| {
             let files = message["filenames"].as_array()?.clone();
-            files.iter().filter_map(Value::as_str).find(|file| file.ends_with(".wasm")).map(PathBuf::from)
+            files
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|file| file.ends_with(".wasm"))
+                .map(PathBuf::from)
         })
         .last();
     made.ok_or_else(|| {
@@ -90,11 +121,21 @@ fn dependencies(component: &Path, package: &Path, folder: &Path) -> Vec<String> 
         return Vec::new();
     };
     let (package, folder) = (absolute(package), absolute(folder));
-    let sources = info.lines().flat_map(|line| line.split_once(": ").map_or("", |(_, sources)| sources).split(' '));
+    let sources = info.lines().flat_map(|line| {
+        line.split_once(": ")
+            .map_or("", |(_, sources)| sources)
+            .split(' ')
+    });
     sources
         .map(Path::new)
         .filter(|source| source.is_absolute() && !source.starts_with(&package))
-        .map(|source| source.strip_prefix(&folder).unwrap_or(source).display().to_string())
+        .map(|source| {
+            source
+                .strip_prefix(&folder)
+                .unwrap_or(source)
+                .display()
+                .to_string()
+        })
         .collect()
 }
 
@@ -102,12 +143,20 @@ fn absolute(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn js(folder: &Path, source: &str, output: &Path, progress: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
+fn js(
+    folder: &Path,
+    source: &str,
+    output: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<String>> {
     let tool = tools::componentize_js(progress)?;
     let wit = wit::folder_for_js(&tools::cache()?)?;
     let beside = beside(output);
     let mut componentize = Command::new(tool);
-    componentize.arg(source).args(["--world-name", "wasi:http/proxy", "--wit"]).arg(wit);
+    componentize
+        .arg(source)
+        .args(["--world-name", "wasi:http/proxy", "--wit"])
+        .arg(wit);
     command::run(componentize.arg("--out").arg(&beside).current_dir(folder))?;
     std::fs::rename(&beside, output)?;
     Ok(Vec::new())
@@ -124,15 +173,27 @@ fn python(
     let wit = wit::folder(&tools::cache()?)?;
     let beside = beside(output);
     let mut componentize = Command::new(tool);
-    componentize.arg("--quiet").arg("--wit-path").arg(wit).arg("--world").arg(wit::world());
+    componentize
+        .arg("--quiet")
+        .arg("--wit-path")
+        .arg(wit)
+        .arg("--world")
+        .arg(wit::world());
     componentize.args(["componentize", "--python-path", source, module]);
-    command::run(componentize.arg("--output").arg(&beside).current_dir(folder))?;
+    command::run(
+        componentize
+            .arg("--output")
+            .arg(&beside)
+            .current_dir(folder),
+    )?;
     std::fs::rename(&beside, output)?;
     Ok(Vec::new())
 }
 
 fn custom(folder: &Path, words: &[String]) -> Result<Vec<String>> {
-    let (program, arguments) = words.split_first().context("a manifest's command is never empty")?;
+    let (program, arguments) = words
+        .split_first()
+        .context("a manifest's command is never empty")?;
     let program = match program.strip_prefix("./") {
         Some(file) => std::path::absolute(folder.join(file))?,
         None => PathBuf::from(program),

@@ -21,8 +21,13 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// `TG0102` with its output when it cannot be started or does not end with status 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let mut child = command.spawn().map_err(|error| cannot_start(command, &error))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command
+        .spawn()
+        .map_err(|error| cannot_start(command, &error))?;
     // The parent's ends of the pipe, so that reading ends when the child does.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let output = tail(reader)?;
@@ -48,7 +53,10 @@ pub(crate) fn run_for_output(command: &mut Command) -> Result<Vec<u8>> {
 
 fn cannot_start(command: &Command, error: &std::io::Error) -> Error {
     let program = command.get_program().to_string_lossy();
-    Error::new(code::BUILD_FAILED, format!("`{program}` cannot be started: {error}"))
+    Error::new(
+        code::BUILD_FAILED,
+        format!("`{program}` cannot be started: {error}"),
+    )
 }
 
 fn failed(command: &Command, status: &str, output: &str) -> Error {
@@ -60,7 +68,10 @@ fn failed(command: &Command, status: &str, output: &str) -> Error {
         "" => "it said nothing",
         output => output,
     };
-    Error::new(code::BUILD_FAILED, format!("`{}` failed ({status}):\n{output}", words.join(" ")))
+    Error::new(
+        code::BUILD_FAILED,
+        format!("`{}` failed ({status}):\n{output}", words.join(" ")),
+    )
 }
 
 /// The last lines of what a program says, without escape sequences.
@@ -69,7 +80,12 @@ fn tail(from: impl Read) -> std::io::Result<String> {
     let (mut lines, mut size) = (VecDeque::new(), 0);
     loop {
         let mut line = Vec::new();
-        if from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+        if from
+            .by_ref()
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             break;
         }
         let line = anstream::adapter::strip_str(&String::from_utf8_lossy(&line)).to_string();
@@ -84,7 +100,10 @@ fn tail(from: impl Read) -> std::io::Result<String> {
 }
 
 /// What `work` makes and how long it took: builds run where no virtual clock is.
-#[allow(clippy::disallowed_methods, reason = "shown to a user, decides nothing")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "shown to a user, decides nothing"
+)]
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begun = std::time::Instant::now();
     let made = work();

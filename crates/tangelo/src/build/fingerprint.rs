@@ -14,27 +14,50 @@ use sha2::{Digest, Sha256};
 use super::{imports, output, tools, wit};
 
 /// Folders that hold what was made or fetched, not what was written.
-const MADE: &[&str] = &[".git", ".tangelo", ".venv", "__pycache__", "node_modules", "target"];
+const MADE: &[&str] = &[
+    ".git",
+    ".tangelo",
+    ".venv",
+    "__pycache__",
+    "node_modules",
+    "target",
+];
 /// Most files that are looked at for one workload.
 const MAX_FILES: usize = 50_000;
 
 /// The fingerprint of a workload's inputs, those in `found` included.
-pub(crate) fn of(folder: &Path, workload: &Workload, build: &Build, found: &[String]) -> io::Result<String> {
+pub(crate) fn of(
+    folder: &Path,
+    workload: &Workload,
+    build: &Build,
+    found: &[String],
+) -> io::Result<String> {
     let made = folder.join(output(workload, build));
     let mut files = BTreeSet::new();
-    for input in inputs(folder, build).into_iter().chain(found.iter().map(|file| folder.join(file))) {
+    for input in inputs(folder, build)
+        .into_iter()
+        .chain(found.iter().map(|file| folder.join(file)))
+    {
         walk(&input, &made, &mut files)?;
     }
     let mut hash = Sha256::new();
     let spec = serde_json::to_string(build).map_err(io::Error::other)?;
-    hash.update(format!("{spec}\n{}\n{}\n{}\n", output(workload, build), tools::VERSIONS, wit::VERSION));
+    hash.update(format!(
+        "{spec}\n{}\n{}\n{}\n",
+        output(workload, build),
+        tools::VERSIONS,
+        wit::VERSION
+    ));
     for file in files {
         hash.update(line(folder, &file));
     }
-    Ok(hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes all");
-        text
-    }))
+    Ok(hash
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes all");
+            text
+        }))
 }
 
 /// What the manifest names, and what is always read with it.
@@ -76,8 +99,14 @@ fn walk(path: &Path, made: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<(
 /// A file that is gone counts as such.
 fn line(folder: &Path, path: &Path) -> String {
     let seen = path.metadata().ok().map(|seen| {
-        let changed = seen.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let changed = seen
+            .modified()
+            .ok()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         (seen.len(), changed.map(|at| at.as_nanos()))
     });
-    format!("{}\0{seen:?}\n", path.strip_prefix(folder).unwrap_or(path).display())
+    format!(
+        "{}\0{seen:?}\n",
+        path.strip_prefix(folder).unwrap_or(path).display()
+    )
 }

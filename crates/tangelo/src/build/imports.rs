@@ -27,7 +27,11 @@ pub(crate) fn of(source: &Path) -> BTreeSet<PathBuf> {
             continue;
         };
         let folder = file.parent().unwrap_or(Path::new("."));
-        waiting.extend(relative(&text).map(|path| folder.join(path)).filter(|path| path.is_file()));
+        waiting.extend(
+            relative(&text)
+                .map(|path| folder.join(path))
+                .filter(|path| path.is_file()),
+        );
     }
     files
 }

@@ -35,7 +35,12 @@ pub(crate) struct Built {
 ///
 /// # Errors
 /// `TG0102` with the builder's output when one fails, `TG0105` when a builder's tool is missing and cannot be installed.
-pub(crate) fn run(folder: &Path, app: &App, only_changed: bool, progress: &mut dyn FnMut(&str)) -> Result<Built> {
+pub(crate) fn run(
+    folder: &Path,
+    app: &App,
+    only_changed: bool,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Built> {
     let mut built = Built::default();
     for workload in app.workloads.values() {
         let Some(build) = &workload.build else {
@@ -45,12 +50,13 @@ pub(crate) fn run(folder: &Path, app: &App, only_changed: bool, progress: &mut d
         let output = output(workload, build);
         let fingerprint = |record: Option<&Record>| {
             let found = record.map_or(&[][..], |record| &record.found);
-            fingerprint::of(folder, workload, build, found).with_context(|| {
-                format!("cannot look at the inputs of `{}`", workload.name)
-            })
+            fingerprint::of(folder, workload, build, found)
+                .with_context(|| format!("cannot look at the inputs of `{}`", workload.name))
         };
         let record = Record::read(&path);
-        let fresh = record.as_ref().filter(|_| only_changed && folder.join(output).exists());
+        let fresh = record
+            .as_ref()
+            .filter(|_| only_changed && folder.join(output).exists());
         if let Some(record) = fresh
             && record.fingerprint == fingerprint(Some(record))?
         {
@@ -60,7 +66,10 @@ pub(crate) fn run(folder: &Path, app: &App, only_changed: bool, progress: &mut d
         // Taken before the build, so that what changes while it runs is seen by the next one.
         let before = fingerprint(record.as_ref())?;
         let found = build_one(folder, workload, build, progress)?;
-        let mut made = Record { fingerprint: before, found };
+        let mut made = Record {
+            fingerprint: before,
+            found,
+        };
         if made.found != record.map_or_else(Vec::new, |record| record.found) {
             made.fingerprint = fingerprint(Some(&made))?;
         }
@@ -91,7 +100,10 @@ fn build_one(
     let (ran, took) = command::timed(|| builders::run(folder, workload, build, progress));
     let found = ran.with_context(|| format!("building `{name}` failed"))?;
     if !folder.join(output(workload, build)).exists() {
-        let message = format!("the build of `{name}` ended well, but did not make {}", output(workload, build));
+        let message = format!(
+            "the build of `{name}` ended well, but did not make {}",
+            output(workload, build)
+        );
         return Err(Error::new(code::BUILD_FAILED, message).into());
     }
     progress(&format!("built {name} in {}", shown(took)));

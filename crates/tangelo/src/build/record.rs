@@ -18,7 +18,9 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn path(folder: &Path, workload: &WorkloadName) -> PathBuf {
-        folder.join(".tangelo/build").join(format!("{workload}.json"))
+        folder
+            .join(".tangelo/build")
+            .join(format!("{workload}.json"))
     }
 
     /// The record at `path`; one that cannot be read is none, and the workload is built again.
@@ -28,7 +30,8 @@ impl Record {
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let folder = path.parent().context("a record is in a folder")?;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         let text = serde_json::to_vec(self)?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }

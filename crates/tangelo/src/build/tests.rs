@@ -12,10 +12,13 @@ fn app(build: &str) -> App {
         "app: it\nworkloads:\n  w: {{as: service, run: {{process: {{command: [./out/w]}}}}, build: {build}}}\n"
     );
     let parsed = manifest::parse(&text, "tangelo.yaml", &Limits::default());
-    parsed.app.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
+    parsed
+        .app
+        .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
 }
 
-const COPY: &str = "{command: [sh, -c, 'cat src/* > out/w; echo x >> runs'], inputs: [src], output: out/w}";
+const COPY: &str =
+    "{command: [sh, -c, 'cat src/* > out/w; echo x >> runs'], inputs: [src], output: out/w}";
 
 fn sources(folder: &Path) {
     fs::create_dir_all(folder.join("src/target")).expect("a folder");
@@ -23,7 +26,10 @@ fn sources(folder: &Path) {
 }
 
 fn runs(folder: &Path) -> usize {
-    fs::read_to_string(folder.join("runs")).unwrap_or_default().lines().count()
+    fs::read_to_string(folder.join("runs"))
+        .unwrap_or_default()
+        .lines()
+        .count()
 }
 
 #[test]
@@ -32,7 +38,11 @@ fn builds_again_only_when_inputs_changed() {
     let (folder, app) = (folder.path(), app(COPY));
     sources(folder);
     let mut told = Vec::new();
-    let mut build = |only_changed| run(folder, &app, only_changed, &mut |line| told.push(line.to_owned()));
+    let mut build = |only_changed| {
+        run(folder, &app, only_changed, &mut |line| {
+            told.push(line.to_owned())
+        })
+    };
     assert_eq!(build(true).expect("builds").built.len(), 1);
     assert_eq!(build(true).expect("builds").unchanged.len(), 1);
     fs::write(folder.join("src/target/made"), "not an input").expect("written");
@@ -56,7 +66,13 @@ fn a_changed_command_builds_again() {
     let mut quiet = |_: &str| {};
     run(folder.path(), &app(COPY), true, &mut quiet).expect("builds");
     let other = app(&COPY.replace("cat", "head -c 1"));
-    assert_eq!(run(folder.path(), &other, true, &mut quiet).expect("builds").built.len(), 1);
+    assert_eq!(
+        run(folder.path(), &other, true, &mut quiet)
+            .expect("builds")
+            .built
+            .len(),
+        1
+    );
 }
 
 #[track_caller]
@@ -64,7 +80,10 @@ fn fails(build: &str, expected: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     sources(folder.path());
     let error = run(folder.path(), &app(build), true, &mut |_| {}).expect_err("fails");
-    let coded = error.chain().find_map(|cause| cause.downcast_ref::<Error>()).expect("a coded error");
+    let coded = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>())
+        .expect("a coded error");
     assert_eq!(coded.code, code::BUILD_FAILED);
     assert!(coded.message.contains(expected), "{coded}");
     assert!(!Record::path(folder.path(), &model::Name::literal("w")).exists());
@@ -72,10 +91,22 @@ fn fails(build: &str, expected: &str) {
 
 #[test]
 fn failures_show_what_was_said() {
-    fails("{command: [sh, -c, 'echo out; echo wrong >&2; exit 3'], inputs: [src], output: out/w}", "out\nwrong");
-    fails("{command: [sh, -c, 'exit 3'], inputs: [src], output: out/w}", "it said nothing");
-    fails("{command: ['true'], inputs: [src], output: out/w}", "did not make out/w");
-    fails("{command: [no-such-program-here], inputs: [src], output: out/w}", "cannot be started");
+    fails(
+        "{command: [sh, -c, 'echo out; echo wrong >&2; exit 3'], inputs: [src], output: out/w}",
+        "out\nwrong",
+    );
+    fails(
+        "{command: [sh, -c, 'exit 3'], inputs: [src], output: out/w}",
+        "it said nothing",
+    );
+    fails(
+        "{command: ['true'], inputs: [src], output: out/w}",
+        "did not make out/w",
+    );
+    fails(
+        "{command: [no-such-program-here], inputs: [src], output: out/w}",
+        "cannot be started",
+    );
 }
 
 #[test]
@@ -85,7 +116,11 @@ fn only_the_end_of_much_output_is_kept() {
     let chatty = app("{command: [sh, -c, 'seq 1 100000; exit 1'], inputs: [src], output: out/w}");
     let error = run(folder.path(), &chatty, true, &mut |_| {}).expect_err("fails");
     let text = format!("{error:#}");
-    assert!(text.contains("99999\n100000"), "{}", &text[text.len() - 100..]);
+    assert!(
+        text.contains("99999\n100000"),
+        "{}",
+        &text[text.len() - 100..]
+    );
     assert!(text.len() < 70_000, "{}", text.len());
 }
 
@@ -94,8 +129,16 @@ fn imports_of_a_module_are_inputs() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     fs::create_dir(folder.join("part")).expect("a folder");
-    fs::write(folder.join("main.js"), "import { a } from './part/a.js';\nimport x from 'elsewhere';").expect("written");
-    fs::write(folder.join("part/a.js"), "export { a } from \"../b.js\"; import './gone.js'").expect("written");
+    fs::write(
+        folder.join("main.js"),
+        "import { a } from './part/a.js';\nimport x from 'elsewhere';",
+    )
+    .expect("written");
+    fs::write(
+        folder.join("part/a.js"),
+        "export { a } from \"../b.js\"; import './gone.js'",
+    )
+    .expect("written");
     fs::write(folder.join("b.js"), "import './main.js'").expect("written");
     let files = imports::of(&folder.join("main.js"));
     assert_eq!(files.len(), 3);
@@ -107,7 +150,10 @@ fn files_that_are_not_there_are_told() {
     let text = "app: it\nworkloads:\n  w: {as: service, run: {process: {command: [./gone]}}}\n";
     let parsed = manifest::parse(text, "tangelo.yaml", &Limits::default());
     let told = missing(folder.path(), &parsed, text, "tangelo.yaml");
-    assert_eq!((told.len(), told[0].span.line, told[0].code), (1, 3, code::ARTIFACT_MISSING));
+    assert_eq!(
+        (told.len(), told[0].span.line, told[0].code),
+        (1, 3, code::ARTIFACT_MISSING)
+    );
     fs::write(folder.path().join("gone"), "").expect("written");
     assert_eq!(missing(folder.path(), &parsed, text, "tangelo.yaml"), []);
 }
@@ -115,7 +161,10 @@ fn files_that_are_not_there_are_told() {
 #[test]
 fn the_server_s_wit_is_written_for_every_builder() {
     let cache = tempfile::tempdir().expect("a folder");
-    let (own, js) = (wit::folder(cache.path()).expect("written"), wit::folder_for_js(cache.path()).expect("written"));
+    let (own, js) = (
+        wit::folder(cache.path()).expect("written"),
+        wit::folder_for_js(cache.path()).expect("written"),
+    );
     let http = |folder: &Path| fs::read_to_string(folder.join("deps/http.wit")).expect("there");
     assert!(http(&own).contains(&format!("package wasi:http@{};", wit::VERSION)));
     assert!(http(&js).contains("package wasi:http@0.2.10;"));

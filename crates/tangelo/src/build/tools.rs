@@ -21,7 +21,11 @@ const PYTHON_PACKAGE: &str = "componentize-py==0.25.1";
 
 /// Where tools and WIT are kept: `TANGELO_CACHE`, else `tangelo` in the user's cache folder.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = folder("TANGELO_CACHE")
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("tangelo")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/tangelo")))
@@ -35,8 +39,16 @@ pub(crate) fn cache() -> Result<PathBuf> {
 pub(crate) fn componentize_js(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let folder = installed(JS, progress, |folder| {
         let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error", "--prefix"]);
-        command::run(npm.arg(folder).arg(JS_PACKAGE)).map_err(|error| missing("npm", "Node.js", &error))
+        npm.args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--no-save",
+            "--loglevel=error",
+            "--prefix",
+        ]);
+        command::run(npm.arg(folder).arg(JS_PACKAGE))
+            .map_err(|error| missing("npm", "Node.js", &error))
     })?;
     Ok(folder.join("node_modules/.bin/componentize-js"))
 }
@@ -48,14 +60,20 @@ pub(crate) fn componentize_py(progress: &mut dyn FnMut(&str)) -> Result<PathBuf>
         command::run(venv.args(["-m", "venv"]).arg(folder))
             .map_err(|error| missing("python3 -m venv", "Python 3 with venv", &error))?;
         let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", PYTHON_PACKAGE]);
+        pip.args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            PYTHON_PACKAGE,
+        ]);
         command::run(&mut pip).map_err(|error| missing("pip", "access to PyPI", &error))
     })?;
     Ok(folder.join("bin/componentize-py"))
 }
 
 fn missing(tool: &str, needs: &str, error: &anyhow::Error) -> anyhow::Error {
-    let message = format!("this builder needs {needs}, but `{tool}` could not install what it uses: {error}");
+    let message =
+        format!("this builder needs {needs}, but `{tool}` could not install what it uses: {error}");
     Error::new(code::BUILD_TOOL_MISSING, message).into()
 }
 
@@ -76,7 +94,10 @@ fn installed(
     if whole.exists() && folder.exists() {
         return Ok(folder);
     }
-    progress(&format!("installing {tool} into {} (once)", cache.display()));
+    progress(&format!(
+        "installing {tool} into {} (once)",
+        cache.display()
+    ));
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

@@ -17,13 +17,17 @@ pub(crate) fn world() -> String {
 
 /// A folder with the WIT in the server's version.
 pub(crate) fn folder(cache: &Path) -> io::Result<PathBuf> {
-    write(&cache.join(format!("wit-{VERSION}")), |text| text.to_owned())
+    write(&cache.join(format!("wit-{VERSION}")), |text| {
+        text.to_owned()
+    })
 }
 
 /// A folder with the WIT as [`OF_JS`], which a server with a later 0.2 serves as well. What later versions added to
 /// other interfaces is renamed with them: the proxy world does not reach it.
 pub(crate) fn folder_for_js(cache: &Path) -> io::Result<PathBuf> {
-    write(&cache.join(format!("wit-{VERSION}-as-{OF_JS}")), |text| text.replace(VERSION, OF_JS))
+    write(&cache.join(format!("wit-{VERSION}-as-{OF_JS}")), |text| {
+        text.replace(VERSION, OF_JS)
+    })
 }
 
 /// Written beside and moved into place, so that a folder that is there is whole.

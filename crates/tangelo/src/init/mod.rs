@@ -57,12 +57,17 @@ fn write(folder: &Path, template: Template, name: Option<&str>) -> Result<Vec<Pa
         .map(|(path, _)| path.display().to_string())
         .collect();
     if !there.is_empty() {
-        bail!("{} has {} already; nothing was written", folder.display(), there.join(", "));
+        bail!(
+            "{} has {} already; nothing was written",
+            folder.display(),
+            there.join(", ")
+        );
     }
     for (path, text) in &files {
         let path = folder.join(path);
         let parent = path.parent().context("a file is in a folder")?;
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
@@ -82,7 +87,9 @@ fn files(template: Template, app: &Name) -> Result<Vec<(PathBuf, String)>> {
 /// A name out of the folder's, with what a name cannot hold left out.
 fn name_of(folder: &Path) -> Result<Name> {
     let folder = std::path::absolute(folder)?;
-    let folder_name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let folder_name = folder
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
     let mut name = String::new();
     for c in folder_name.chars() {
         match c {
@@ -106,14 +113,23 @@ mod tests {
     fn every_template_is_an_app_without_complaints() {
         for template in Template::ALL {
             let folder = tempfile::tempdir().expect("a folder");
-            let written = write(folder.path(), *template, Some("greeter")).expect("an empty folder");
-            assert!(written.iter().all(|path| folder.path().join(path).is_file()));
-            let text = std::fs::read_to_string(folder.path().join("tangelo.yaml")).expect("written");
+            let written =
+                write(folder.path(), *template, Some("greeter")).expect("an empty folder");
+            assert!(
+                written
+                    .iter()
+                    .all(|path| folder.path().join(path).is_file())
+            );
+            let text =
+                std::fs::read_to_string(folder.path().join("tangelo.yaml")).expect("written");
             assert!(text.starts_with("# yaml-language-server: $schema=./tangelo.schema.json"));
             let parsed = manifest::parse(&text, "tangelo.yaml", &Limits::default());
             assert_eq!(parsed.diagnostics, [], "{template:?}");
             assert_eq!(parsed.app.expect("no errors").name.as_str(), "greeter");
-            let missing = parsed.artifacts.iter().filter(|file| !file.built && !folder.path().join(&file.path).exists());
+            let missing = parsed
+                .artifacts
+                .iter()
+                .filter(|file| !file.built && !folder.path().join(&file.path).exists());
             assert_eq!(missing.count(), 0, "{template:?}");
         }
     }
@@ -123,15 +139,31 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("hello.js"), "mine").expect("written");
         let error = write(folder.path(), Template::Js, None).expect_err("a file is there");
-        assert!(error.to_string().contains("hello.js already; nothing was written"), "{error}");
-        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+        assert!(
+            error
+                .to_string()
+                .contains("hello.js already; nothing was written"),
+            "{error}"
+        );
+        let left: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .collect();
         assert_eq!(left.len(), 1);
     }
 
     #[test]
     fn apps_are_named_as_their_folder() {
-        for (folder, name) in [("/tmp/My Shop (2)", "my-shop-2"), ("/tmp/42", "app"), ("/", "app"), ("/tmp/shop-", "shop")] {
-            assert_eq!(name_of(Path::new(folder)).expect("a path").as_str(), name, "{folder}");
+        for (folder, name) in [
+            ("/tmp/My Shop (2)", "my-shop-2"),
+            ("/tmp/42", "app"),
+            ("/", "app"),
+            ("/tmp/shop-", "shop"),
+        ] {
+            assert_eq!(
+                name_of(Path::new(folder)).expect("a path").as_str(),
+                name,
+                "{folder}"
+            );
         }
     }
 }

@@ -36,7 +36,8 @@ const RUST: Files = files![
     "hello/src/main.rs" from "rust/hello/src/main.rs.in",
 ];
 const JS: Files = files!["tangelo.yaml" from "js/tangelo.yaml", "hello.js" from "js/hello.js"];
-const PYTHON: Files = files!["tangelo.yaml" from "python/tangelo.yaml", "hello/app.py" from "python/hello/app.py"];
+const PYTHON: Files =
+    files!["tangelo.yaml" from "python/tangelo.yaml", "hello/app.py" from "python/hello/app.py"];
 const PYTHON_HANDLER: Files = files![
     "tangelo.yaml" from "python-handler/tangelo.yaml",
     "hello/hello.py" from "python-handler/hello/hello.py",
@@ -45,13 +46,20 @@ const NODE_HANDLER: Files = files![
     "tangelo.yaml" from "node-handler/tangelo.yaml",
     "hello/index.mjs" from "node-handler/hello/index.mjs",
 ];
-const PROCESS: Files = files!["tangelo.yaml" from "process/tangelo.yaml", "server.py" from "process/server.py"];
+const PROCESS: Files =
+    files!["tangelo.yaml" from "process/tangelo.yaml", "server.py" from "process/server.py"];
 
 impl Template {
     /// Every template.
     #[cfg(test)]
-    pub(crate) const ALL: &[Self] =
-        &[Self::Rust, Self::Js, Self::Python, Self::PythonHandler, Self::NodeHandler, Self::Process];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Rust,
+        Self::Js,
+        Self::Python,
+        Self::PythonHandler,
+        Self::NodeHandler,
+        Self::Process,
+    ];
 
     /// Its files: paths in the app's folder, and texts in which `{{app}}` stands for the app's name.
     pub(crate) const fn files(self) -> Files {
