@@ -12,7 +12,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::{log::LogRecord, query::LogQuery};
 
 /// Lines that a slow reader may be behind before it loses some.
-pub(crate) const BEHIND: usize = 4096;
+pub(crate) const BEHIND: usize = 1024;
 
 /// What a follower gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
