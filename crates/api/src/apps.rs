@@ -47,7 +47,7 @@ pub(crate) async fn remove(State(platform): State<Platform>, Path(app): Path<Str
 
 pub(crate) async fn revisions(State(platform): State<Platform>, Path(app): Path<String>) -> Result<Json<Value>, Fault> {
     let app = name(&app)?;
-    let live = platform.apps().find(&app).ok().map(|a| a.revision);
+    let live = platform.apps().find(app.as_str()).ok().map(|a| a.revision);
     let rows = platform.deployer().revisions(&app).await?;
     let rows: Vec<_> = rows
         .iter()

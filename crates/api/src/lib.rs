@@ -69,7 +69,7 @@ async fn healthz() -> Json<Value> {
 /// # Errors
 /// When the socket cannot be made: its path may be too long (about 100 bytes).
 #[cfg(unix)]
-pub fn serve_socket(path: &Path, platform: Platform, stop: watch::Receiver<bool>) -> std::io::Result<impl Future<Output = ()>> {
+pub fn serve_socket(path: &Path, platform: Platform, stop: watch::Receiver<bool>) -> std::io::Result<impl Future<Output = ()> + use<>> {
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::remove_file(path);
     let listener = tokio::net::UnixListener::bind(path)?;

@@ -107,7 +107,7 @@ pub(crate) async fn logs(State(platform): State<Platform>, Query(ask): Query<Log
 fn lines(follow: Follow) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, std::convert::Infallible>> {
     futures_util::stream::unfold(follow, |mut follow| async move {
         let bytes = match follow.next().await? {
-            Followed::Line(record) => line(&record),
+            Followed::Record(record) => line(&record),
             Followed::Skipped(n) => format!("{}\n", json!({ "skipped": n })).into_bytes(),
         };
         Some((Ok(Frame::data(bytes.into())), follow))

@@ -1,1 +1,63 @@
-//! TBD
+//! The AWS door: AWS wire protocols, translated to platform calls. Nothing of AWS lives anywhere else but in the
+//! payloads of Lambda handlers (`runtime::lambda`).
+//!
+//! What is not there says so in AWS's own error shape, naming the operation. Nothing is silently ignored.
+
+mod fault;
+mod identity;
+mod lambda;
+mod serve;
+
+use bytes::Bytes;
+use fault::Fault;
+use http::{Method, Request, Response};
+use identity::Identity;
+use platform::{Body, Platform};
+pub use serve::serve;
+
+/// The account that everything belongs to, as emulators have it.
+pub(crate) const ACCOUNT: &str = "000000000000";
+/// The region unless a client says another.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// Answers one request of an AWS SDK.
+pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Body> {
+    let request_id = platform.ids().uuid(platform.clock()).to_string();
+    if request.method() == Method::GET && is_health(request.uri().path()) {
+        return health();
+    }
+    let style = fault::Style::of(&request);
+    let result = answer(platform, request).await;
+    let mut response = result.unwrap_or_else(|fault| fault.response(style));
+    if let Ok(id) = request_id.parse() {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+async fn answer(platform: &Platform, request: Request<Body>) -> Result<Response<Body>, Fault> {
+    let (head, body) = request.into_parts();
+    // A signature covers the body, so all of it is read before anything is decided.
+    let limit = platform.limits().sync_payload;
+    let body = body.collect(limit).await.map_err(|error| fault::body(&error, limit))?;
+    let identity = identity::identify(platform, &head, &body)?;
+    route(platform, identity, Request::from_parts(head, body)).await
+}
+
+async fn route(platform: &Platform, identity: Identity, request: Request<Bytes>) -> Result<Response<Body>, Fault> {
+    let path = request.uri().path();
+    match path.strip_prefix("/2015-03-31/functions") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => lambda::route(platform, identity, request).await,
+        _ => Err(Fault::unsupported(&fault::operation(&request))),
+    }
+}
+
+fn is_health(path: &str) -> bool {
+    matches!(path, "/_localstack/health" | "/_tangelo/health" | "/health")
+}
+
+/// What tools that wait for a local cloud look at.
+fn health() -> Response<Body> {
+    let services = serde_json::json!({"services": {"lambda": "running"}, "edition": "tangelo", "version": env!("CARGO_PKG_VERSION")});
+    fault::json_response(http::StatusCode::OK, &services)
+}

@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use model::{InstanceId, Workload};
+use model::{InstanceId, Run, Workload};
 use runtime::{Body, Caller, Host, LogLine, Presence, host::BoxFuture};
 use telemetry::Telemetry;
 
-use crate::{mesh::Mesh, versions::Versions};
+use crate::{
+    mesh::Mesh,
+    versions::{Known, Versions},
+};
 
 /// Where workloads reach the platform: bound before the platform opens, so that the first instance knows them.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +38,10 @@ pub struct PlatformHost {
 impl Host for PlatformHost {
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)> {
         let Ok(known) = self.versions.get(presence.version) else { return Vec::new() };
-        let doors = &self.doors;
-        let token = self.tokens.mint(self.ids.random(), Arc::clone(presence));
-        let base = format!("http://{}/~{token}", doors.mesh);
-        let mut env = mesh_variables(&base, &known.workload);
-        env.extend(self.aws_variables(doors, presence));
-        if !known.hosts.is_empty() {
-            env.extend(proxy_variables(doors, &token));
-        }
+        let mut env = match known.workload.run {
+            Run::Wasm { .. } => guest_variables(&known.workload),
+            _ => self.process_variables(presence, &known),
+        };
         env.extend(known.workload.secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_owned()))));
         env
     }
@@ -79,6 +78,18 @@ impl Host for PlatformHost {
 }
 
 impl PlatformHost {
+    /// What a process needs to reach the platform over sockets.
+    fn process_variables(&self, presence: &Arc<Presence>, known: &Known) -> Vec<(String, String)> {
+        let token = self.tokens.mint(self.ids.random(), Arc::clone(presence));
+        let base = format!("http://{}/~{token}", self.doors.mesh);
+        let mut env = mesh_variables(&base, &known.workload);
+        env.extend(self.aws_variables(&self.doors, presence));
+        if !known.hosts.is_empty() {
+            env.extend(proxy_variables(&self.doors, &token));
+        }
+        env
+    }
+
     fn aws_variables(&self, doors: &Doors, presence: &Arc<Presence>) -> Vec<(String, String)> {
         let pair = self.keys.mint(self.ids.random(), self.ids.random(), Arc::clone(presence));
         vec![
@@ -91,6 +102,13 @@ impl PlatformHost {
     }
 }
 
+/// The same names for a Wasm guest, which reaches them in-process and without a token.
+fn guest_variables(workload: &Workload) -> Vec<(String, String)> {
+    let mut env = vec![("TANGELO_EVENTS_URL".to_owned(), "http://events.internal/".to_owned())];
+    env.extend(workload.calls.iter().map(|call| (url_variable(call), format!("http://{}.internal", call.replacen('/', "~", 1)))));
+    env
+}
+
 /// `ORDERS_URL` for every declared call, and the sibling paths.
 fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
     let mut env = vec![
@@ -100,11 +118,14 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
         ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned()),
         ("OTEL_SERVICE_NAME".to_owned(), workload.name.to_string()),
     ];
-    for call in &workload.calls {
-        let name = call.rsplit('/').next().unwrap_or(call).to_ascii_uppercase().replace('-', "_");
-        env.push((format!("{name}_URL"), format!("{base}/w/{}", call.replacen('/', "~", 1))));
-    }
+    env.extend(workload.calls.iter().map(|call| (url_variable(call), format!("{base}/w/{}", call.replacen('/', "~", 1)))));
     env
+}
+
+/// `ORDERS_URL` for `orders` and for `shop/orders`.
+fn url_variable(call: &str) -> String {
+    let name = call.rsplit('/').next().unwrap_or(call);
+    format!("{}_URL", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// For names fixed in old code: clients that honour a proxy reach them unmodified. The mesh and the AWS door stay direct.

@@ -19,7 +19,7 @@ use crate::{
     call::{Input, Meter, Ran},
     http_input,
     pool::{Context, PoolStats, Spec},
-    upstream::{Origin, Terms, Upstream},
+    upstream::{Guard, Origin, Terms, Upstream},
 };
 
 /// The connections to one `external` workload.
@@ -31,8 +31,19 @@ pub struct Pool {
     failures: AtomicU64,
 }
 
+/// An exchange that belongs to no workload: nobody counts it.
+struct Unwatched;
+
+impl Guard for Unwatched {
+    fn broken(&self) {}
+}
+
 /// A request under way.
 struct Underway(Arc<Pool>);
+
+impl Guard for Underway {
+    fn broken(&self) {}
+}
 
 impl Drop for Underway {
     fn drop(&mut self) {
@@ -137,7 +148,7 @@ pub async fn send(
         meter: Arc::default(),
     };
     let sent = Upstream::new(origin, clock.clone())
-        .send(request, terms, ())
+        .send(request, terms, Unwatched)
         .await;
     sent.map_err(|failed| failed.error)
 }

@@ -30,6 +30,8 @@ pub struct Spec {
     pub version: VersionId,
     /// The unpacked artifact; the paths in `workload.run` are relative to it. Read-only by convention.
     pub folder: PathBuf,
+    /// Host names fixed in old code that its app answers for.
+    pub hosts: Vec<String>,
     /// A folder of the workload's own that outlives instances and versions, when its manifest asks for one.
     pub state_folder: Option<PathBuf>,
 }

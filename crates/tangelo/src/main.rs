@@ -1,2 +1,33 @@
-//! The tangelo binary.
-fn main() {}
+//! The `tangelo` binary: the command line, and the wiring of a server. What the platform does lives in the crates below.
+
+mod build;
+mod client;
+mod commands;
+mod config;
+mod init;
+mod serve;
+mod show;
+mod upload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Before anything starts a thread: this copy of the program is the launcher (docs/ARCHITECTURE.md).
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == runtime::launcher::ARGUMENT) {
+        runtime::launcher::main();
+    }
+    let cli = commands::Cli::parse();
+    show::start_logging(cli.verbose);
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            show::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

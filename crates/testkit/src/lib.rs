@@ -1,1 +1,44 @@
-//! TBD
+//! A real server in a temporary folder on port 0, and clients for it. For tests only.
+//!
+//! Tests talk to the platform as its users do: over HTTP and by the command line. Nothing is mocked, and the server is
+//! the binary that ships, so that a test can kill it with -9 and start it again on the same folder.
+
+mod client;
+mod server;
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+pub use client::{Answer, Client};
+pub use server::{Addresses, Server};
+
+/// How long a test waits for something to become true before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks `look` again and again until it gives something, and fails the test with `what` after half a minute.
+///
+/// # Panics
+/// When it does not become true.
+#[allow(clippy::disallowed_methods, reason = "a test waits for another process in real time")]
+pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let begun = tokio::time::Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The folder of documents and recorded cases outside of the repository, when it is there: `TANGELO_MATERIAL`,
+/// else `../shared` beside the workspace. The one place that reads it.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the one place that reads TANGELO_MATERIAL")]
+pub fn material() -> Option<PathBuf> {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let folder = std::env::var("TANGELO_MATERIAL").map_or_else(|_| beside(), PathBuf::from);
+    folder.is_dir().then_some(folder)
+}

@@ -268,6 +268,7 @@ impl Deployer {
             workload: workload.clone(),
             version,
             folder,
+            hosts: app.hosts.keys().cloned().collect(),
             state_folder,
         }));
         pools.insert(version, Arc::downgrade(&pool));

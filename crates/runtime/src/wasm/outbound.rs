@@ -131,7 +131,9 @@ async fn send(run: &Arc<Run>, request: Request<WasiBody>, options: RequestOption
         first_byte: options.first_byte_timeout.unwrap_or(left).min(left),
     };
     let pause = options.between_bytes_timeout;
-    let (response, driver) = if destination.host.ends_with(INSIDE) {
+    let is_inside =
+        destination.host.ends_with(INSIDE) || run.pool.spec.hosts.contains(&destination.host);
+    let (response, driver) = if is_inside {
         inside(run, request, patience).await?
     } else {
         outside(run, request, &destination, patience).await?

@@ -1,0 +1,98 @@
+//! `tangelo deploy`: check, build, upload what the server lacks, switch.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use model::{App, BlobHash, Limits};
+use platform::deploy::{Deployed, Request};
+use serde::Deserialize;
+
+use super::Cli;
+use crate::{build, client::Client, show, upload};
+
+/// Build an app and make it live
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The folder of tangelo.yaml, or the file itself
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Deploy what is there without building
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// An app as it lies in a folder.
+pub(crate) struct Source {
+    pub(crate) folder: PathBuf,
+    pub(crate) text: String,
+    pub(crate) app: App,
+}
+
+impl Source {
+    /// Reads and checks the manifest at `path`; prints its warnings on stderr.
+    ///
+    /// # Errors
+    /// With the rendered mistakes.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("tangelo.yaml") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = file.display().to_string();
+        let parsed = manifest::parse(&text, &name, &Limits::default());
+        let rendered = manifest::render(&parsed.diagnostics, &text, &name);
+        let Some(app) = parsed.app else { bail!("{} has mistakes [TG0101]\n{rendered}", file.display()) };
+        if !rendered.is_empty() {
+            anstream::eprintln!("{rendered}");
+        }
+        let folder = file.parent().map_or_else(PathBuf::new, Path::to_owned);
+        Ok(Self { folder: if folder.as_os_str().is_empty() { ".".into() } else { folder }, text, app })
+    }
+}
+
+pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<ExitCode> {
+    let source = Source::read(&ask.path)?;
+    if !ask.no_build {
+        build::run(&source.folder, &source.app, true, &mut |line| anstream::eprintln!("{line}"))?;
+    }
+    let deployed = push(client, &source).await?;
+    if cli.json {
+        show::json(&deployed)?;
+    } else {
+        print(&deployed);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Uploads and switches.
+pub(crate) async fn push(client: &Client, source: &Source) -> Result<Deployed> {
+    let artifacts = upload::collect(&source.folder, &source.app)?;
+    let hashes: Vec<BlobHash> = artifacts.sources.keys().copied().collect();
+    let wanted: Wanted = client.post("/v1/blobs/missing", &serde_json::json!({ "hashes": hashes })).await?;
+    for hash in wanted.missing {
+        let path = artifacts.sources.get(&hash).context("the server asks for a file that was not offered")?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        client.put(&format!("/v1/blobs/{hash}"), bytes.into()).await.with_context(|| format!("uploading {}", path.display()))?;
+    }
+    let request = Request { manifest: source.text.clone(), files: artifacts.files, expect: None };
+    client.post("/v1/deploy", &request).await
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    missing: Vec<BlobHash>,
+}
+
+/// One line of what a deploy changed.
+pub(crate) fn print(deployed: &Deployed) {
+    let names = |list: &[model::WorkloadName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    anstream::println!("{} is live at revision {}", deployed.app, deployed.revision);
+    if !deployed.changed.is_empty() {
+        anstream::println!("  changed: {}", names(&deployed.changed));
+    }
+    if !deployed.removed.is_empty() {
+        anstream::println!("  removed: {}", names(&deployed.removed));
+    }
+}

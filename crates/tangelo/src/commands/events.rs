@@ -1,0 +1,64 @@
+//! `tangelo publish` and `subscriptions`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use super::Cli;
+use crate::{client::Client, show};
+
+/// Publish an event
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The event's type, such as order.created
+    #[arg(value_name = "TYPE")]
+    kind: String,
+    /// The event's data as JSON
+    #[arg(short, long, default_value = "{}", value_name = "JSON")]
+    data: String,
+    /// Who says so
+    #[arg(long, default_value = "tangelo-cli")]
+    source: String,
+    /// What it happened to
+    #[arg(long)]
+    subject: Option<String>,
+    /// The event's id; repeating one within ten minutes publishes nothing new
+    #[arg(long)]
+    id: Option<String>,
+}
+
+pub(crate) async fn publish(cli: &Cli, client: &Client, ask: &Publish) -> Result<ExitCode> {
+    let data: Value = serde_json::from_str(&ask.data).context("--data is not JSON")?;
+    let event = json!({
+        "specversion": "1.0", "type": ask.kind, "source": ask.source, "subject": ask.subject, "id": ask.id, "data": data,
+    });
+    let body = Bytes::from(serde_json::to_vec(&json!([event]))?);
+    let response = client.send_as(http::Method::POST, "/v1/events", "application/cloudevents-batch+json", body).await?;
+    let answer: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
+    if cli.json {
+        show::json(&answer)?;
+    } else {
+        let event = &answer["events"][0];
+        let note = if event["duplicate"] == true { " (it was there already)" } else { "" };
+        anstream::println!("{} is in the log at position {}{note}", event["id"].as_str().unwrap_or_default(), event["position"]);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn subscriptions(cli: &Cli, client: &Client) -> Result<ExitCode> {
+    let answer: Value = client.get("/v1/subscriptions").await?;
+    if cli.json {
+        show::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let columns = ["subscription", "backlog", "in_flight", "retrying", "dead", "waiting_on"];
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned).replace("null", "-");
+    let rows = answer["subscriptions"].as_array().into_iter().flatten();
+    let rows = rows.map(|row| columns.iter().map(|column| text(&row[*column])).collect());
+    show::table(&columns.map(|c| c.trim_end()), rows.collect(), "no subscriptions");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,120 @@
+//! The command line: one file per command, each a thin client of the control API.
+
+mod app;
+mod dead_letters;
+mod deploy;
+mod doctor;
+mod events;
+mod invoke;
+mod local;
+mod logs;
+mod ps;
+mod traces;
+mod up;
+mod usage;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{client::Client, config, serve};
+
+/// A hybrid serverless platform in one binary: functions and services behind one gateway, on one durable event bus.
+///
+/// Settings come from flags, then environment variables (TANGELO_…), then tangelo.toml in the data folder, then defaults.
+#[derive(Debug, Parser)]
+#[command(name = "tangelo", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// The data folder of the server
+    #[arg(long, global = true, env = "TANGELO_DATA", default_value = ".tangelo", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more about what happens, on stderr (TANGELO_LOG sets a finer filter)
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new app from a template
+    Init(local::Init),
+    /// Check a manifest and say everything that is wrong with it
+    Check(local::Check),
+    /// Print the JSON Schema of tangelo.yaml, for editors
+    Schema,
+    /// Build what the manifest says how to build, where inputs changed
+    Build(local::Build),
+    /// Serve, build, deploy and watch an app: the loop of development
+    Up(up::Up),
+    /// Run the server
+    Serve(serve::Serve),
+    /// Build an app and make it live
+    Deploy(deploy::Deploy),
+    /// List the revisions of an app
+    Revisions(app::Named),
+    /// Make an earlier revision live again
+    Rollback(app::Rollback),
+    /// Take an app out of service; what it stored stays
+    Remove(app::Named),
+    /// Show what runs: workloads with their instances
+    Ps(ps::Ps),
+    /// Invoke a workload
+    Invoke(invoke::Invoke),
+    /// Publish an event
+    Publish(events::Publish),
+    /// List subscriptions, and why they wait
+    Subscriptions,
+    /// Show what workloads wrote
+    Logs(logs::Logs),
+    /// Show traces, or one as a tree
+    Traces(traces::Traces),
+    /// Look at deliveries that were given up, and try them again
+    DeadLetters(dead_letters::DeadLetters),
+    /// Show what each workload consumed
+    Usage(usage::Usage),
+    /// Say what this machine lacks, and what would not work without it
+    Doctor,
+    /// Print each setting and where it came from
+    Config(config::Flags),
+}
+
+/// Runs what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Serve(serve) => return serve::run(&cli, serve),
+        Command::Up(up) => return up::run(&cli, up),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_client(&cli))
+}
+
+async fn run_client(cli: &Cli) -> Result<ExitCode> {
+    let client = Client::new(&cli.data);
+    match &cli.command {
+        Command::Init(ask) => local::init(ask),
+        Command::Check(ask) => local::check(cli, ask),
+        Command::Schema => local::schema(),
+        Command::Build(ask) => local::build(ask),
+        Command::Deploy(ask) => deploy::run(cli, &client, ask).await,
+        Command::Revisions(ask) => app::revisions(cli, &client, ask).await,
+        Command::Rollback(ask) => app::rollback(cli, &client, ask).await,
+        Command::Remove(ask) => app::remove(cli, &client, ask).await,
+        Command::Ps(ask) => ps::run(cli, &client, ask).await,
+        Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
+        Command::Publish(ask) => events::publish(cli, &client, ask).await,
+        Command::Subscriptions => events::subscriptions(cli, &client).await,
+        Command::Logs(ask) => logs::run(cli, &client, ask).await,
+        Command::Traces(ask) => traces::run(cli, &client, ask).await,
+        Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
+        Command::Usage(ask) => usage::run(cli, &client, ask).await,
+        Command::Doctor => doctor::run(cli),
+        Command::Config(flags) => doctor::config(cli, flags),
+        Command::Serve(_) | Command::Up(_) => unreachable!("handled by `run`, which owns their runtimes"),
+    }
+}

@@ -1,0 +1,116 @@
+//! `tangelo up`: the loop of development. Serves, deploys the app of a folder, and deploys again whatever is saved.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Result;
+use clap::Args;
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::{
+    Cli,
+    deploy::{self, Source},
+};
+use crate::{
+    build,
+    client::Client,
+    config::{Config, Flags},
+    serve::{self, Server},
+};
+
+/// Serve, build, deploy and watch an app
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The folder of tangelo.yaml, or the file itself
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Editors write a file in several steps; what comes within this time is one change.
+const SETTLE: Duration = Duration::from_millis(20);
+
+pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
+    let config = Config::read(&cli.data, &ask.flags)?;
+    // A broken manifest is told before anything is started.
+    let source = Source::read(&ask.path)?;
+    let launcher = serve::start_launcher(&config.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
+    runtime.block_on(async {
+        let server = Server::start(config, launcher).await?;
+        server.announce(cli.json)?;
+        let client = Client::new(&cli.data);
+        let (changes, watcher) = watch(&source.folder)?;
+        deploy_and_say(cli, &client, &ask.path).await;
+        tokio::select! {
+            () = follow(cli, &client, &ask.path, changes) => {}
+            () = serve::interrupted() => {}
+        }
+        drop(watcher);
+        anstream::eprintln!("stopping");
+        server.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn follow(cli: &Cli, client: &Client, path: &Path, mut changes: mpsc::UnboundedReceiver<()>) {
+    while changes.recv().await.is_some() {
+        settle(&mut changes).await;
+        deploy_and_say(cli, client, path).await;
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "waits for an editor, which lives in real time")]
+async fn settle(changes: &mut mpsc::UnboundedReceiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+}
+
+/// Builds and deploys; a mistake is printed and the old revision serves on.
+async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path) {
+    let begun = model::Clock::system().monotonic();
+    match build_and_push(client, path).await {
+        Ok(deployed) if cli.json => {
+            let _ = crate::show::json(&deployed);
+        }
+        Ok(deployed) if deployed.changed.is_empty() && deployed.removed.is_empty() => {}
+        Ok(deployed) => {
+            deploy::print(&deployed);
+            let took = model::Clock::system().monotonic() - begun;
+            anstream::eprintln!("  live after {}", model::units::display_duration(took));
+        }
+        Err(error) => {
+            crate::show::error(&error);
+            anstream::eprintln!("  the revision before this serves on");
+        }
+    }
+}
+
+async fn build_and_push(client: &Client, path: &Path) -> Result<platform::deploy::Deployed> {
+    let source = Source::read(path)?;
+    let folder = source.folder.clone();
+    let app = source.app.clone();
+    tokio::task::spawn_blocking(move || build::run(&folder, &app, true, &mut |line| anstream::eprintln!("{line}"))).await??;
+    deploy::push(client, &source).await
+}
+
+/// Watches everything below `folder` but what tools write there.
+fn watch(folder: &Path) -> Result<(mpsc::UnboundedReceiver<()>, notify::RecommendedWatcher)> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_source(path))) {
+            let _ = sender.send(());
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok((receiver, watcher))
+}
+
+fn is_source(path: &Path) -> bool {
+    let tools = ["target", ".tangelo", "node_modules", ".git", "__pycache__"];
+    !path.components().any(|part| tools.iter().any(|tool| part.as_os_str() == *tool))
+}

@@ -1,0 +1,52 @@
+//! `tangelo usage`: what each workload consumed, since the ledger began.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use super::Cli;
+use crate::{
+    client::{Client, query},
+    show,
+};
+
+/// Show what each workload consumed
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// Only of this app
+    #[arg(long)]
+    app: Option<String>,
+}
+
+pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Usage) -> Result<ExitCode> {
+    let answer: Value = client.get(&format!("/v1/usage{}", query(&[("app", ask.app.clone())]))).await?;
+    if cli.json {
+        show::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let header = ["app", "workload", "as", "requests", "errors", "p50", "p99", "cold starts", "cpu"];
+    let rows = answer["usage"].as_array().into_iter().flatten().map(row);
+    show::table(&header, rows.collect(), "nothing was invoked yet");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(row: &Value) -> Vec<String> {
+    let text = |name: &str| row[name].as_str().map_or_else(|| row[name].to_string(), str::to_owned);
+    let span = |name: &str| {
+        let micros = row[name].as_u64().unwrap_or_default();
+        model::units::display_duration(std::time::Duration::from_micros(micros))
+    };
+    vec![
+        text("app"),
+        text("workload"),
+        text("tier"),
+        text("requests"),
+        text("errors"),
+        span("p50_us"),
+        span("p99_us"),
+        row["cold_starts"]["count"].to_string(),
+        span("cpu_us"),
+    ]
+}

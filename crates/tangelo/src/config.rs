@@ -1,0 +1,225 @@
+//! The server's configuration: flag, environment, file, default, in that order, read once.
+//!
+//! The file is `tangelo.toml` in the data folder, or what `--config` names. Every default works with no file at all.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use model::{ByteSize, Profile, parse_duration};
+use serde::Deserialize;
+
+/// Flags of `serve` and `up`; each has an environment variable and a key in the file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Flags {
+    /// Address of the gateway [default: 127.0.0.1:8080]
+    #[arg(long, env = "TANGELO_GATEWAY", value_name = "ADDR")]
+    gateway: Option<SocketAddr>,
+    /// Address of the control API over TCP [default: 127.0.0.1:8081]
+    #[arg(long, env = "TANGELO_CONTROL", value_name = "ADDR")]
+    control: Option<SocketAddr>,
+    /// Address of the AWS endpoint [default: 127.0.0.1:4566]
+    #[arg(long, env = "TANGELO_AWS", value_name = "ADDR")]
+    aws: Option<SocketAddr>,
+    /// Address of the mesh, where workloads reach each other [default: 127.0.0.1:0]
+    #[arg(long, env = "TANGELO_MESH", value_name = "ADDR")]
+    mesh: Option<SocketAddr>,
+    /// Threads of the data plane [default: one per core]
+    #[arg(long, env = "TANGELO_WORKERS", value_name = "N")]
+    workers: Option<usize>,
+    /// How long traces and logs are kept [default: 7d]
+    #[arg(long, env = "TANGELO_RETENTION", value_name = "DURATION")]
+    retention: Option<String>,
+    /// How much disk traces and logs may take [default: 1GiB]
+    #[arg(long, env = "TANGELO_TELEMETRY_BYTES", value_name = "SIZE")]
+    telemetry_bytes: Option<String>,
+    /// Send all spans to this OTLP/HTTP collector, for example http://127.0.0.1:4318
+    #[arg(long, env = "TANGELO_OTLP", value_name = "URL")]
+    otlp: Option<String>,
+    /// How long requests may take to finish when the server is told to stop [default: 10s]
+    #[arg(long, env = "TANGELO_GRACE", value_name = "DURATION")]
+    grace: Option<String>,
+    /// Which table of limits holds: tangelo or aws [default: tangelo]
+    #[arg(long, env = "TANGELO_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+    /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
+    #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
+    secrets: Option<PathBuf>,
+    /// The configuration file [default: tangelo.toml in the data folder]
+    #[arg(long, env = "TANGELO_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The file's keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    gateway: Option<SocketAddr>,
+    control: Option<SocketAddr>,
+    aws: Option<SocketAddr>,
+    mesh: Option<SocketAddr>,
+    workers: Option<usize>,
+    retention: Option<String>,
+    telemetry_bytes: Option<String>,
+    otlp: Option<String>,
+    grace: Option<String>,
+    profile: Option<String>,
+    secrets: Option<PathBuf>,
+}
+
+/// What holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) control: SocketAddr,
+    pub(crate) aws: SocketAddr,
+    pub(crate) mesh: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) retention: Duration,
+    pub(crate) telemetry_bytes: ByteSize,
+    pub(crate) otlp: Option<String>,
+    pub(crate) grace: Duration,
+    pub(crate) profile: Profile,
+    pub(crate) secrets: BTreeMap<String, String>,
+    /// Each setting as text and where it came from, for `tangelo config`.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// One setting, for people.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Origin {
+    pub(crate) setting: &'static str,
+    pub(crate) value: String,
+    pub(crate) from: String,
+}
+
+impl Config {
+    /// Reads everything there is to read.
+    pub(crate) fn read(data: &Path, flags: &Flags) -> Result<Self> {
+        let path = flags.config.clone().unwrap_or_else(|| data.join("tangelo.toml"));
+        let file = read_file(&path, flags.config.is_some())?;
+        let mut pick = Picker { file: &path, origins: Vec::new() };
+        pick.origins.push(Origin { setting: "data", value: data.display().to_string(), from: "command line".into() });
+        let config = Self {
+            data: data.to_owned(),
+            gateway: pick.of("gateway", flags.gateway, file.gateway, "127.0.0.1:8080")?,
+            control: pick.of("control", flags.control, file.control, "127.0.0.1:8081")?,
+            aws: pick.of("aws", flags.aws, file.aws, "127.0.0.1:4566")?,
+            mesh: pick.of("mesh", flags.mesh, file.mesh, "127.0.0.1:0")?,
+            workers: pick.of("workers", flags.workers, file.workers, &cores().to_string())?,
+            retention: duration("retention", &pick.of::<String>("retention", flags.retention.clone(), file.retention, "7d")?)?,
+            telemetry_bytes: pick
+                .of::<String>("telemetry_bytes", flags.telemetry_bytes.clone(), file.telemetry_bytes, "1GiB")?
+                .parse()
+                .context("setting `telemetry_bytes`")?,
+            otlp: pick.optional("otlp", flags.otlp.clone(), file.otlp),
+            grace: duration("grace", &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?)?,
+            profile: profile(&pick.of::<String>("profile", flags.profile.clone(), file.profile, "tangelo")?)?,
+            secrets: read_secrets(data, flags.secrets.clone().or(file.secrets))?,
+            origins: pick.origins,
+        };
+        if config.workers == 0 {
+            bail!("setting `workers` must be at least 1");
+        }
+        Ok(config)
+    }
+}
+
+struct Picker<'a> {
+    file: &'a Path,
+    origins: Vec<Origin>,
+}
+
+impl Picker<'_> {
+    fn of<T>(&mut self, setting: &'static str, flag: Option<T>, file: Option<T>, default: &str) -> Result<T>
+    where
+        T: std::str::FromStr + ToString,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let (value, from) = match (flag, file) {
+            (Some(value), _) => (value, "flag or environment".to_owned()),
+            (None, Some(value)) => (value, self.file.display().to_string()),
+            (None, None) => (default.parse().with_context(|| format!("default of `{setting}`"))?, "default".to_owned()),
+        };
+        self.origins.push(Origin { setting, value: value.to_string(), from });
+        Ok(value)
+    }
+
+    fn optional(&mut self, setting: &'static str, flag: Option<String>, file: Option<String>) -> Option<String> {
+        let from = match (&flag, &file) {
+            (Some(_), _) => "flag or environment".to_owned(),
+            (None, Some(_)) => self.file.display().to_string(),
+            (None, None) => "default".to_owned(),
+        };
+        let value = flag.or(file);
+        self.origins.push(Origin { setting, value: value.clone().unwrap_or_else(|| "off".to_owned()), from });
+        value
+    }
+}
+
+fn read_file(path: &Path, asked_for: bool) -> Result<File> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{} is not a configuration [TG0902]", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(File::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display())),
+    }
+}
+
+fn read_secrets(data: &Path, named: Option<PathBuf>) -> Result<BTreeMap<String, String>> {
+    let asked_for = named.is_some();
+    let path = named.unwrap_or_else(|| data.join("secrets.toml"));
+    match std::fs::read_to_string(&path) {
+        // The parser's message would quote the line, and with it the secret.
+        Ok(text) => toml::from_str(&text).map_err(|_| anyhow::anyhow!("{} is not TOML of NAME = \"value\" [TG0902]", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display())),
+    }
+}
+
+fn duration(setting: &str, text: &str) -> Result<Duration> {
+    parse_duration(text).with_context(|| format!("setting `{setting}` [TG0902]"))
+}
+
+fn profile(text: &str) -> Result<Profile> {
+    match text {
+        "tangelo" => Ok(Profile::Tangelo),
+        "aws" => Ok(Profile::Aws),
+        other => bail!("setting `profile` is `{other}`: expected tangelo or aws [TG0902]"),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("tangelo.toml"), "gateway = \"127.0.0.1:1\"\naws = \"127.0.0.1:2\"\n").expect("writes");
+        let flags = Flags { gateway: Some("127.0.0.1:9".parse().expect("is one")), ..Flags::default() };
+        let config = Config::read(folder.path(), &flags).expect("is good");
+        assert_eq!((config.gateway.port(), config.aws.port(), config.control.port()), (9, 2, 8081));
+        let from = |setting| config.origins.iter().find(|o| o.setting == setting).map(|o| o.from.clone()).unwrap_or_default();
+        assert_eq!(from("gateway"), "flag or environment");
+        assert!(from("aws").ends_with("tangelo.toml"));
+        assert_eq!(from("control"), "default");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("tangelo.toml"), "gatway = \"127.0.0.1:1\"\n").expect("writes");
+        let error = Config::read(folder.path(), &Flags::default()).expect_err("is wrong");
+        assert!(format!("{error:#}").contains("gatway"), "{error:#}");
+    }
+}

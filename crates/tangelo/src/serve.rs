@@ -1,0 +1,192 @@
+//! `tangelo serve`: the wiring of a server. Binds every door, opens the platform, says that it is ready, serves until
+//! told to stop, and drains: doors first, then loops and instances, then the rooms.
+
+use std::{
+    net::{SocketAddr, TcpListener as StdListener},
+    path::Path,
+    process::ExitCode,
+};
+
+use access::Secrets;
+use anyhow::{Context, Result};
+use api::OperatorToken;
+use clap::Args;
+use gateway::{Edge, Listener, MeshDoor, edge, mesh};
+use model::{Clock, Ids, Limits};
+use platform::{Kept, Options, Platform, Running};
+use runtime::launcher::{self, Launcher};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    commands::Cli,
+    config::{Config, Flags},
+};
+
+/// Run the server
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// Where everything listens.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) gateway: String,
+    pub(crate) control: String,
+    pub(crate) aws: String,
+    pub(crate) mesh: String,
+    pub(crate) data: String,
+}
+
+/// A server at work.
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    config: Config,
+    running: Running,
+    edge: Edge,
+    mesh: MeshDoor,
+    stop: watch::Sender<bool>,
+    doors: JoinSet<()>,
+}
+
+pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
+    let config = Config::read(&cli.data, &serve.flags)?;
+    let launcher = start_launcher(&config.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
+    runtime.block_on(async {
+        let server = Server::start(config, launcher).await?;
+        server.announce(cli.json)?;
+        interrupted().await;
+        anstream::eprintln!("stopping: requests under way finish, then instances end");
+        server.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Starts the launcher while this process has one thread, after what an earlier server left behind was swept.
+pub(crate) fn start_launcher(data: &Path) -> Result<Launcher> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    let record = data.join("instances");
+    launcher::sweep(&record).context("cannot end instances that an earlier server left behind")?;
+    let executable = std::env::current_exe().context("cannot find this program's own file")?;
+    Launcher::start(&executable, &record).context("cannot start the launcher")
+}
+
+impl Server {
+    /// Opens everything; when this returns, requests are served.
+    pub(crate) async fn start(config: Config, launcher: Launcher) -> Result<Self> {
+        let gateway = Listener::bind(config.gateway, config.workers)?;
+        let mesh_listener = Listener::bind(config.mesh, 1)?;
+        let control = bind("control", config.control)?;
+        let aws = bind("aws", config.aws)?;
+        let addresses = Addresses {
+            gateway: format!("http://{}", gateway.address()),
+            control: format!("http://{}", control.local_addr()?),
+            aws: format!("http://{}", aws.local_addr()?),
+            mesh: format!("http://{}", mesh_listener.address()),
+            data: config.data.display().to_string(),
+        };
+        let options = options(&config, launcher, mesh_listener.address(), aws.local_addr()?);
+        let running = Platform::open(options).await?;
+        let platform = running.platform.clone();
+        let stop = watch::Sender::new(false);
+        let mut doors = JoinSet::new();
+        let socket = config.data.join(api::SOCKET);
+        let serving = api::serve_socket(&socket, platform.clone(), stop.subscribe())
+            .with_context(|| format!("cannot listen at {}: is the path longer than 100 bytes?", socket.display()))?;
+        doors.spawn(serving);
+        let token = operator_token(&config.data)?;
+        doors.spawn(api::serve_tcp(listener(control)?, platform.clone(), token, stop.subscribe()));
+        doors.spawn(aws::serve(listener(aws)?, platform.clone(), stop.subscribe()));
+        let limits = edge::connection_limits(platform.limits());
+        let mesh = MeshDoor::start(mesh::Options { listeners: vec![mesh_listener], limits, doors: Vec::new() }, platform.clone())?;
+        let edge = edge::Options { listeners: vec![gateway], limits, trusted: Vec::new(), doors: Vec::new() };
+        let edge = Edge::start(edge, platform)?;
+        Ok(Self { addresses, config, running, edge, mesh, stop, doors })
+    }
+
+    /// Says where it listens: one JSON line, or a few lines for people.
+    pub(crate) fn announce(&self, json: bool) -> Result<()> {
+        if json {
+            anstream::println!("{}", serde_json::to_string(&self.addresses)?);
+            return Ok(());
+        }
+        let Addresses { gateway, control, aws, data, .. } = &self.addresses;
+        anstream::println!("tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  data     {data}");
+        Ok(())
+    }
+
+    /// Stops taking requests, lets what is under way finish, ends the instances and closes the store.
+    pub(crate) async fn stop(mut self) {
+        let grace = self.config.grace;
+        self.edge.drain(grace).await;
+        self.stop.send_replace(true);
+        self.running.close(grace).await;
+        self.mesh.drain(std::time::Duration::ZERO).await;
+        self.doors.shutdown().await;
+    }
+}
+
+fn options(config: &Config, launcher: Launcher, mesh: SocketAddr, aws: SocketAddr) -> Options {
+    Options {
+        data: config.data.clone(),
+        cache: config.data.join("cache"),
+        clock: Clock::system(),
+        ids: Ids::system(),
+        limits: Limits::of(config.profile),
+        secrets: config.secrets.clone().into_iter().collect::<Secrets>(),
+        launcher,
+        telemetry: Kept {
+            sampling: platform::telemetry::Sampling::default(),
+            retention: config.retention,
+            max_bytes: config.telemetry_bytes,
+            otlp: config.otlp.clone().map(platform::telemetry::OtlpExport::new),
+        },
+        mesh,
+        aws,
+    }
+}
+
+fn bind(door: &str, address: SocketAddr) -> Result<StdListener> {
+    let listener = StdListener::bind(address).with_context(|| {
+        format!("the {door} door cannot listen at {address}: choose another with --{door} or TANGELO_{}", door.to_uppercase())
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn listener(listener: StdListener) -> Result<TcpListener> {
+    Ok(TcpListener::from_std(listener)?)
+}
+
+/// The token in the data folder; made on the first start, readable by its owner only.
+fn operator_token(data: &Path) -> Result<OperatorToken> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let path = data.join("operator.token");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(OperatorToken::new(text.trim())),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let text = format!("{:032x}", Ids::system().random());
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(OperatorToken::new(&text))
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,45 @@
+//! What the command line prints: tables and JSON on stdout, progress and errors on stderr.
+
+use std::io::IsTerminal;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// The server's own log, on stderr: quiet unless asked.
+pub(crate) fn start_logging(verbose: bool) {
+    let default = if verbose { "debug,hyper=info,h2=info,wasmtime=info,cranelift=info,rustls=info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANGELO_LOG").unwrap_or_else(|_| default.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// An error with its causes, one below another.
+pub(crate) fn error(error: &anyhow::Error) {
+    anstream::eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        anstream::eprintln!("  because: {cause}");
+    }
+}
+
+/// One JSON document on stdout.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A table on stdout; `nothing` when there are no rows.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
+    if rows.is_empty() {
+        anstream::println!("{nothing}");
+        return;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.iter().map(|h| h.to_uppercase()));
+    rows.into_iter().for_each(|row| {
+        table.add_row(row);
+    });
+    anstream::println!("{table}");
+}

@@ -1,0 +1,101 @@
+//! Deploys, rollbacks, mistakes, kills: what a server keeps and what it leaves behind.
+
+use std::path::Path;
+
+use anyhow::Result;
+use http::StatusCode;
+use testkit::eventually;
+
+use crate::{ECHO, server};
+
+fn manifest(timeout: &str) -> String {
+    format!(
+        "
+app: life
+workloads:
+  echo:
+    as: service
+    run: {{process: {{command: [python3, echo.py]}}}}
+    timeout: {timeout}
+  other:
+    as: service
+    run: {{process: {{command: [python3, echo.py]}}}}
+gateway:
+  routes:
+    - {{path: /echo, to: echo}}
+    - {{path: /other, to: other}}
+"
+    )
+}
+
+#[tokio::test]
+async fn a_deploy_replaces_what_changed_and_a_rollback_brings_it_back() -> Result<()> {
+    let server = server();
+    server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    let pid = |path: &'static str| {
+        let gateway = server.gateway();
+        async move { gateway.get(path).await.map(|answer| answer.json()["pid"].clone()) }
+    };
+    let (echo, other) = (pid("/echo").await?, pid("/other").await?);
+    let second = server.deploy(&[("tangelo.yaml", &manifest("6s"))])?;
+    assert_eq!((&second["revision"], &second["changed"]), (&2.into(), &serde_json::json!(["echo"])));
+    eventually("the changed service runs anew", || async { pid("/echo").await.ok().filter(|p| *p != echo) }).await;
+    assert_eq!(pid("/other").await?, other);
+    let again = server.deploy(&[])?;
+    assert_eq!((&again["revision"], &again["changed"]), (&2.into(), &serde_json::json!([])));
+    assert_eq!(server.json(&["rollback", "life"])?["revision"], 1);
+    let revisions = server.json(&["revisions", "life"])?;
+    assert!(revisions["revisions"].as_array().is_some_and(|r| r.len() == 2 && r[1]["live"] == true), "{revisions}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_start_never_becomes_live() -> Result<()> {
+    let server = server();
+    server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    let output = {
+        std::fs::write(server.scratch().join("echo.py"), "raise SystemExit('no such thing')")?;
+        server.cli(&["deploy", server.scratch().to_str().expect("is UTF-8")])?
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("TG0604") && stderr.contains("no such thing"), "{stderr}");
+    assert_eq!(server.gateway().get("/echo").await?.status, StatusCode::OK);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_server_leaves_no_process_and_serves_again() -> Result<()> {
+    let mut server = server();
+    server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    let pid = server.gateway().get("/echo").await?.json()["pid"].to_string();
+    server.kill()?;
+    eventually("the workload's process is gone", || async {
+        (!Path::new("/proc").join(&pid).exists()).then_some(())
+    })
+    .await;
+    server.restart()?;
+    assert_eq!(server.gateway().get("/echo").await?.status, StatusCode::OK);
+    server.stop()
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
+    let server = server();
+    let any = "127.0.0.1:0";
+    let output = server.cli(&["serve", "--gateway", any, "--control", any, "--aws", any])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("TG0702"), "{stderr}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn mistakes_in_a_manifest_are_all_told_with_their_places() -> Result<()> {
+    let server = server();
+    std::fs::create_dir_all(server.scratch())?;
+    std::fs::write(server.scratch().join("tangelo.yaml"), "app: x\nworkloads:\n  a: {as: servce, run: {process: {command: []}}}\ngateway: {routes: [{path: /, to: b}]}\n")?;
+    let output = server.cli(&["check", server.scratch().to_str().expect("is UTF-8")])?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success());
+    assert!(stdout.contains("tangelo.yaml:3") && stdout.contains("service") && stdout.contains("tangelo.yaml:4"), "{stdout}");
+    Ok(())
+}

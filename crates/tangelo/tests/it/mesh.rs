@@ -1,0 +1,71 @@
+//! Calls between workloads: by the names that the manifest declares, and no others, in one trace.
+
+use anyhow::Result;
+use http::StatusCode;
+use testkit::eventually;
+
+use crate::{ECHO, server};
+
+const MANIFEST: &str = "
+app: pair
+workloads:
+  front:
+    as: service
+    run: {process: {command: [python3, echo.py]}}
+    calls: [back, double]
+  back:
+    as: service
+    run: {process: {command: [python3, echo.py]}}
+  hidden:
+    as: service
+    run: {process: {command: [python3, echo.py]}}
+  double:
+    as: function
+    run: {lambda: {runtime: python3, handler: double.handler, code: functions}}
+    calls: [back]
+gateway:
+  routes:
+    - {path: /front/*, to: front, rewrite: /*}
+    - {path: /double, to: double}
+";
+
+const DOUBLE: &str = r#"
+import json, os, urllib.request
+
+def handler(event, context):
+    with urllib.request.urlopen(os.environ["BACK_URL"] + "/from-function") as response:
+        path = json.load(response)["path"]
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": json.dumps({"back": path})}
+"#;
+
+#[tokio::test]
+async fn both_tiers_call_each_other_by_name_in_one_trace() -> Result<()> {
+    let server = server();
+    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", ECHO), ("functions/double.py", DOUBLE)])?;
+    let gateway = server.gateway();
+    assert_eq!(gateway.get("/front/call/back/hello").await?.json()["path"], "/hello");
+    assert_eq!(gateway.get("/double").await?.json()["back"], "/from-function");
+    let through = gateway.get("/front/call/double/").await?;
+    assert_eq!((through.status, &through.json()["back"]), (StatusCode::OK, &"/from-function".into()));
+    let spans = eventually("one trace of all three workloads", || async {
+        let traces = server.json(&["traces", "--workload", "double"]).ok()?;
+        let whole = traces["traces"].as_array()?.iter().find(|t| t["workloads"].as_array().is_some_and(|w| w.len() == 3))?;
+        server.json(&["traces", whole["trace"].as_str()?]).ok()?["spans"].as_array().cloned()
+    })
+    .await;
+    let roots = spans.iter().filter(|span| span["parent"].is_null()).count();
+    assert_eq!(roots, 1, "{spans:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_declared_is_refused_by_name() -> Result<()> {
+    let server = server();
+    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", ECHO), ("functions/double.py", DOUBLE)])?;
+    let answer = server.gateway().get("/front/call/hidden/").await?;
+    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::FORBIDDEN, &"TG0206".into()));
+    assert!(answer.text().contains("`hidden`"), "{}", answer.text());
+    let stranger = testkit::Client::new(&server.addresses().mesh).get("/~00000000000000000000000000000000/w/back/").await?;
+    assert_eq!((stranger.status, &stranger.json()["code"]), (StatusCode::UNAUTHORIZED, &"TG0205".into()));
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The server's process and its data folder.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// Where a server listens, as its ready line says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Addresses {
+    /// The gateway's URL.
+    pub gateway: String,
+    /// The control API's URL.
+    pub control: String,
+    /// The AWS door's URL.
+    pub aws: String,
+    /// The mesh's URL.
+    pub mesh: String,
+}
+
+/// A running server; killed with -9 when dropped.
+pub struct Server {
+    executable: PathBuf,
+    folder: TempDir,
+    flags: Vec<String>,
+    child: Child,
+    addresses: Addresses,
+}
+
+impl Server {
+    /// Starts `executable` in a new data folder, every door on a free port.
+    ///
+    /// # Errors
+    /// When it does not become ready; what it wrote is in the error.
+    pub fn start(executable: &str) -> Result<Self> {
+        Self::start_with(executable, &[])
+    }
+
+    /// The same with more flags for `serve`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with(executable: &str, flags: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let executable = PathBuf::from(executable);
+        let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
+        let (child, addresses) = spawn(&executable, folder.path(), &flags)?;
+        Ok(Self { executable, folder, flags, child, addresses })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder for an app beside the data folder.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().join("app")
+    }
+
+    /// A client of its gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Client {
+        Client::new(&self.addresses.gateway)
+    }
+
+    /// A client of its AWS door.
+    #[must_use]
+    pub fn aws(&self) -> Client {
+        Client::new(&self.addresses.aws)
+    }
+
+    /// Kills it with -9 and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Tells it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+
+    /// Starts it again on the same folder, after [`Server::kill`] or [`Server::stop`].
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn restart(&mut self) -> Result<()> {
+        let (child, addresses) = spawn(&self.executable, self.folder.path(), &self.flags)?;
+        self.child = child;
+        self.addresses = addresses;
+        Ok(())
+    }
+
+    /// Runs the command line against this server.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.executable);
+        command.arg("--data").arg(self.data()).args(arguments).stdin(Stdio::null());
+        Ok(command.output()?)
+    }
+
+    /// Runs the command line with `--json`, wants success, and reads what it printed.
+    ///
+    /// # Errors
+    /// With what it wrote to stderr, when it fails.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.cli(&[&["--json"], arguments].concat())?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tangelo {arguments:?} failed: {stderr}");
+        serde_json::from_slice(&output.stdout).with_context(|| format!("tangelo {arguments:?} printed no JSON"))
+    }
+
+    /// Writes `files` (path and text) as an app and deploys it.
+    ///
+    /// # Errors
+    /// When the deploy fails.
+    pub fn deploy(&self, files: &[(&str, &str)]) -> Result<Value> {
+        let folder = self.scratch();
+        for (path, text) in files {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+            std::fs::write(path, text)?;
+        }
+        self.deploy_folder(&folder)
+    }
+
+    /// Deploys the app in `folder`.
+    ///
+    /// # Errors
+    /// When the deploy fails.
+    pub fn deploy_folder(&self, folder: &Path) -> Result<Value> {
+        self.json(&["deploy", folder.to_str().context("a path in UTF-8")?])
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(executable: &Path, folder: &Path, flags: &[String]) -> Result<(Child, Addresses)> {
+    let any = "127.0.0.1:0";
+    let log = std::fs::File::create(folder.join("server.log"))?;
+    let mut command = Command::new(executable);
+    command.arg("--json").arg("--data").arg(folder.join("data")).arg("serve");
+    command.args(["--gateway", any, "--control", any, "--aws", any, "--workers", "2"]).args(flags);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let ready = serde_json::from_str(&line).with_context(|| {
+        let log = std::fs::read_to_string(folder.join("server.log")).unwrap_or_default();
+        format!("the server did not become ready: {line}{log}")
+    });
+    if ready.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok((child, ready?))
+}
