@@ -129,7 +129,10 @@ impl<H: Clone, W> Book<H, W> {
             ));
         }
         if self.waiting.len() >= QUEUE {
-            let error = Error::new(code::CONCURRENCY_LIMIT, "too many requests wait for a place");
+            let error = Error::new(
+                code::CONCURRENCY_LIMIT,
+                "too many requests wait for a place",
+            );
             return Some(error.retry_after(Duration::from_secs(1)));
         }
         self.failing(now)

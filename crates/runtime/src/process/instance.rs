@@ -127,7 +127,10 @@ impl Instance {
     /// The last lines of standard error.
     pub(super) fn last_lines(&self) -> String {
         let tail = self.tail.lock();
-        tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        tail.iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 

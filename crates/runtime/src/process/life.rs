@@ -81,8 +81,13 @@ impl Life {
             spawned: running.spawned,
             ready: self.ctx.clock.monotonic(),
         };
-        let took = started.ready.saturating_duration_since(self.instance.created);
-        self.say(format!("ready after {}", model::units::display_duration(took)));
+        let took = started
+            .ready
+            .saturating_duration_since(self.instance.created);
+        self.say(format!(
+            "ready after {}",
+            model::units::display_duration(took)
+        ));
         self.instance
             .set_ready(Arc::clone(&running.upstream), started);
         if let Some(pool) = self.pool.upgrade() {
@@ -260,7 +265,10 @@ impl Life {
                 return Ok(());
             };
             let left = by.saturating_duration_since(self.ctx.clock.monotonic());
-            let finished = self.pool.upgrade().is_none_or(|p| p.is_quiet(&self.instance));
+            let finished = self
+                .pool
+                .upgrade()
+                .is_none_or(|p| p.is_quiet(&self.instance));
             if !finished && left > Duration::ZERO {
                 tokio::select! {
                     biased;
@@ -339,7 +347,10 @@ impl Life {
 
     fn refused(&self, error: &launcher::Error) -> Error {
         let name = &self.spec.workload.name;
-        Error::new(code::START_FAILED, format!("`{name}` cannot start: {error}"))
+        Error::new(
+            code::START_FAILED,
+            format!("`{name}` cannot start: {error}"),
+        )
     }
 
     fn say(&self, text: String) {

@@ -217,7 +217,6 @@ impl Pool {
                     error,
                     guard,
                 }) if offer < OFFERS && error.code == code::UPSTREAM_UNREACHABLE => {
-                    self.suspect(&instance);
                     drop(guard);
                     request = again;
                 }
@@ -442,7 +441,9 @@ impl Pool {
         for upstream in self.upstreams() {
             upstream.prune();
         }
-        let again = decision.again.map_or(TIMER, |at| at.saturating_duration_since(now));
+        let again = decision
+            .again
+            .map_or(TIMER, |at| at.saturating_duration_since(now));
         again.min(TIMER)
     }
 

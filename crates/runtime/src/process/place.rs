@@ -6,6 +6,7 @@ use model::{Error, Invocation};
 use tokio::sync::oneshot;
 
 use super::{Pool, instance::Instance};
+use crate::upstream::Guard;
 
 /// A place. Dropping it frees it for who waits.
 pub(super) struct Place {
@@ -39,6 +40,13 @@ impl Place {
             invocation,
             pool: Arc::clone(pool),
         }
+    }
+}
+
+impl Guard for Place {
+    /// It may be dying: others are to wait until it is known.
+    fn broken(&self) {
+        self.pool.suspect(&self.instance);
     }
 }
 

@@ -36,7 +36,10 @@ impl Probe<'_> {
 
     async fn ask_path(&self, path: &str) -> Result<(), String> {
         let request = Request::get(path)
-            .header(header::USER_AGENT, HeaderValue::from_static("tangelo-health"))
+            .header(
+                header::USER_AGENT,
+                HeaderValue::from_static("tangelo-health"),
+            )
             .body(Body::Empty)
             .map_err(|error| error.to_string())?;
         let terms = Terms {

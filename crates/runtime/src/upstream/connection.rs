@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -19,7 +20,7 @@ use model::{Error, code};
 
 use super::{
     origin::chain,
-    stream::{Held, Stream},
+    stream::{Shared, Stream},
 };
 use crate::body::Body;
 
@@ -36,13 +37,13 @@ pub(super) struct Connection {
     /// `None` once it has ended; dropping it hands a request back that was not yet written.
     driver: Option<Driver>,
     sender: SendRequest<Body>,
-    held: Held,
+    shared: Arc<Shared>,
 }
 
 impl Connection {
     /// Speaks HTTP/1.1 on a stream; sends nothing yet.
     pub(super) async fn open(stream: Stream) -> Result<Self, Error> {
-        let held = stream.held();
+        let shared = stream.shared();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .max_headers(MAX_HEADERS)
@@ -54,7 +55,7 @@ impl Connection {
         Ok(Self {
             driver: Some(Box::pin(driver.with_upgrades())),
             sender,
-            held,
+            shared,
         })
     }
 
@@ -65,6 +66,11 @@ impl Connection {
         {
             self.driver = None;
         }
+    }
+
+    /// Whether the other side waits for an acknowledgement before it sends the rest.
+    pub(super) fn hurry(&self, hurry: bool) {
+        self.shared.hurry.store(hurry, Relaxed);
     }
 
     /// Whether the last exchange is over on both sides and the next may begin.
@@ -91,7 +97,7 @@ impl Connection {
 
     /// After a 101: lets go of the stream, which keeps `guard` until it is closed.
     pub(super) async fn release(mut self, guard: impl Send + 'static) {
-        *self.held.lock() = Some(Box::new(guard));
+        *self.shared.held.lock() = Some(Box::new(guard));
         poll_fn(|cx| {
             self.drive(cx);
             if self.driver.is_none() {

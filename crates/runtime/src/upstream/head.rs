@@ -1,5 +1,7 @@
 //! The heads of requests and responses where they pass from the platform to one connection and back.
 
+use std::io::ErrorKind;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
@@ -96,6 +98,12 @@ pub(super) fn failed_upload(error: &hyper::Error) -> Option<Error> {
     None
 }
 
+/// Whether the other side's system threw the connection away.
+pub(super) fn is_reset(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    io.is_some_and(|e| matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+}
+
 /// Removes what was meant for one connection only (RFC 9110 §7.6.1); an upgrade keeps what says so.
 pub(super) fn strip<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_11;
@@ -149,9 +157,7 @@ mod tests {
 
     #[test]
     fn base_paths_are_joined_and_hosts_are_the_urls() {
-        let away = Origin::parse("http://a.example:81/v1/")
-            .ok()
-            .expect("an URL");
+        let away = Origin::parse("http://a.example:81/v1/").unwrap_or_else(|e| panic!("{e}"));
         for (uri, path) in [
             ("/", "/v1"),
             ("/x?y=1", "/v1/x?y=1"),

@@ -44,6 +44,16 @@ pub(crate) struct Terms {
     pub(crate) meter: Arc<Meter>,
 }
 
+/// What lives as long as an exchange.
+pub(crate) trait Guard: Send + Unpin + 'static {
+    /// The other side ended the connection before the exchange was over.
+    fn broken(&self);
+}
+
+impl Guard for () {
+    fn broken(&self) {}
+}
+
 /// An exchange without an answer.
 pub(crate) struct Failed<G> {
     /// Why.
@@ -58,6 +68,10 @@ pub(crate) struct Failed<G> {
 struct Broken {
     error: Error,
     unsent: Option<Request<Body>>,
+    /// The connection ended before any answer, and not because the deadline passed.
+    dead: bool,
+    /// It did not end, but was thrown away by the other side's system.
+    reset: bool,
 }
 
 impl Upstream {
@@ -74,7 +88,7 @@ impl Upstream {
     ///
     /// When a kept connection turns out to be dead, a request of which nothing was acted on is sent again, once, on a
     /// new one.
-    pub(crate) async fn send<G: Send + Unpin + 'static>(
+    pub(crate) async fn send<G: Guard>(
         self: &Arc<Self>,
         mut request: Request<Body>,
         terms: Terms,
@@ -89,11 +103,16 @@ impl Upstream {
             Ok((connection, response)) => {
                 Ok(reply::open(self, connection, response, terms, guard).await)
             }
-            Err(Broken { error, unsent }) => Err(Failed {
-                error,
-                unsent,
-                guard,
-            }),
+            Err(broken) => {
+                if broken.dead {
+                    guard.broken();
+                }
+                Err(Failed {
+                    error: broken.error,
+                    unsent: broken.unsent,
+                    guard,
+                })
+            }
         }
     }
 
@@ -119,11 +138,14 @@ impl Upstream {
     ) -> Exchanged {
         let copy = head::copy(&request);
         match self.exchange(connection, request, terms).await {
-            Err(TryError::Dead { unsent, .. }) if unsent.is_some() || copy.is_some() => {
-                let again = unsent.or(copy).unwrap_or_default();
-                self.send_on_new(again, terms).await
-            }
-            other => other.map_err(TryError::into_broken),
+            Err(broken) if broken.dead => match broken.unsent.or(copy) {
+                Some(again) => self.send_on_new(again, terms).await,
+                None => Err(Broken {
+                    unsent: None,
+                    ..broken
+                }),
+            },
+            other => other,
         }
     }
 
@@ -135,13 +157,22 @@ impl Upstream {
             None => Err(self.late()),
         };
         match connection {
-            Ok(connection) => self
-                .exchange(connection, request, terms)
-                .await
-                .map_err(TryError::into_broken),
+            Ok(connection) => {
+                let copy = head::copy(&request);
+                let mut exchanged = self.exchange(connection, request, terms).await;
+                if let Err(broken) = &mut exchanged
+                    && broken.reset
+                {
+                    // Nobody read it: an instance that ends resets what still waits to be accepted.
+                    broken.unsent = broken.unsent.take().or(copy);
+                }
+                exchanged
+            }
             Err(error) => Err(Broken {
                 error,
                 unsent: Some(request),
+                dead: true,
+                reset: true,
             }),
         }
     }
@@ -151,18 +182,20 @@ impl Upstream {
         mut connection: Connection,
         request: Request<Body>,
         terms: &Terms,
-    ) -> Result<(Connection, Response<hyper::body::Incoming>), TryError> {
+    ) -> Exchanged {
         let answered = self.within(terms.deadline, connection.exchange(request));
         match answered.await {
             Some(Ok(response)) => Ok((connection, response)),
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                Err(TryError::Dead {
-                    error: self.no_answer(failed.error()),
-                    unsent,
-                })
+                Err(self.no_answer(failed.error(), unsent))
             }
-            None => Err(TryError::Late(self.late())),
+            None => Err(Broken {
+                error: self.late(),
+                unsent: None,
+                dead: false,
+                reset: false,
+            }),
         }
     }
 
@@ -182,39 +215,29 @@ impl Upstream {
         )
     }
 
-    fn no_answer(&self, error: &hyper::Error) -> Error {
-        if let Some(ours) = head::failed_upload(error) {
-            return ours;
+    fn no_answer(&self, error: &hyper::Error, unsent: Option<Request<Body>>) -> Broken {
+        if let Some(error) = head::failed_upload(error) {
+            return Broken {
+                error,
+                unsent: None,
+                dead: false,
+                reset: false,
+            };
         }
-        let message = if error.is_parse() {
-            format!("{} answered something that is not HTTP/1.1", self.origin)
-        } else {
+        let (dead, reset) = (!error.is_parse(), head::is_reset(error));
+        let message = if dead {
             format!("{} closed the connection before it answered", self.origin)
+        } else {
+            format!("{} answered something that is not HTTP/1.1", self.origin)
         };
-        Error::new(code::UPSTREAM_UNREACHABLE, message).context(origin::chain(error))
+        let error = Error::new(code::UPSTREAM_UNREACHABLE, message).context(origin::chain(error));
+        Broken {
+            error,
+            unsent,
+            dead,
+            reset,
+        }
     }
 }
 
 type Exchanged = Result<(Connection, Response<hyper::body::Incoming>), Broken>;
-
-enum TryError {
-    /// The connection ended before any answer.
-    Dead {
-        error: Error,
-        unsent: Option<Request<Body>>,
-    },
-    /// The deadline passed.
-    Late(Error),
-}
-
-impl TryError {
-    fn into_broken(self) -> Broken {
-        match self {
-            Self::Dead { error, unsent } => Broken { error, unsent },
-            Self::Late(error) => Broken {
-                error,
-                unsent: None,
-            },
-        }
-    }
-}

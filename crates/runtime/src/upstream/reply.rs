@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use model::{Error, code};
 use parking_lot::Mutex;
 
-use super::{Terms, Upstream, connection::Connection, head};
+use super::{Guard, Terms, Upstream, connection::Connection, head};
 use crate::{
     body::{Body, BodyError},
     call::Upgrade,
@@ -39,13 +39,13 @@ struct Reply<G> {
 /// What ends with the body.
 struct Exchange<G> {
     connection: Connection,
-    _guard: G,
+    guard: G,
 }
 
 type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 /// Turns the head of an answer into the platform's response. A body that came with the head is taken at once.
-pub(super) async fn open<G: Send + Unpin + 'static>(
+pub(super) async fn open<G: Guard>(
     upstream: &Arc<Upstream>,
     connection: Connection,
     mut response: Response<Incoming>,
@@ -56,14 +56,12 @@ pub(super) async fn open<G: Send + Unpin + 'static>(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade(upstream, connection, response, terms.deadline, guard).await;
     }
+    connection.hurry(true);
     let (head, incoming) = response.into_parts();
     let mut reply = Reply {
         incoming,
         first: None,
-        exchange: Some(Exchange {
-            connection,
-            _guard: guard,
-        }),
+        exchange: Some(Exchange { connection, guard }),
         upstream: Arc::clone(upstream),
         terms,
         silence: None,
@@ -101,7 +99,7 @@ async fn upgrade(
     response
 }
 
-impl<G> Reply<G> {
+impl<G: Guard> Reply<G> {
     /// What there is now. Once it has ended or failed, the exchange is over.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
@@ -114,7 +112,9 @@ impl<G> Reply<G> {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Err(error))) => {
-                self.exchange = None;
+                if let Some(exchange) = self.exchange.take() {
+                    exchange.guard.broken();
+                }
                 self.note(
                     code::UPSTREAM_UNREACHABLE,
                     "closed the connection in mid-body",
@@ -138,13 +138,12 @@ impl<G> Reply<G> {
 
     /// Keeps the connection when both sides are done with it.
     fn finish(&mut self, cx: &mut Context<'_>) {
-        let Some(Exchange {
-            mut connection,
-            _guard,
-        }) = self.exchange.take()
-        else {
+        let Some(exchange) = self.exchange.take() else {
             return;
         };
+        // The guard goes last: whoever it makes room for finds the connection kept.
+        let (mut connection, _guard) = (exchange.connection, exchange.guard);
+        connection.hurry(false);
         connection.drive(cx);
         if connection.is_reusable() {
             self.upstream.keep(connection);
@@ -173,7 +172,7 @@ impl<G> Reply<G> {
     }
 }
 
-impl<G: Send + Unpin> http_body::Body for Reply<G> {
+impl<G: Guard> http_body::Body for Reply<G> {
     type Data = Bytes;
     type Error = BodyError;
 

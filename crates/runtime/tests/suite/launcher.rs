@@ -13,10 +13,10 @@ use crate::support::{Fixture, LAUNCHER, alive, eventually, kill, parent};
 
 /// A service that leaves descendants in its group, in a session of their own, and orphaned: prints their ids.
 const FAMILY: &str = "
+echo $$
 sleep 1000 & echo $!
 setsid sleep 1001 & echo $!
 (setsid sh -c 'sleep 1002 & echo $!; wait' &)
-echo $$
 wait";
 
 fn shell(script: &str) -> Command {
@@ -220,10 +220,9 @@ async fn after_a_kill_of_server_and_launcher_the_sweep_finds_the_rest() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let record = folder.path().join("instances");
     let (server, pids) = server(&record);
-    let launcher = parent(pids[3]);
-    kill("-STOP", launcher);
-    kill("-KILL", server);
+    let launcher = parent(pids[0]);
     kill("-KILL", launcher);
+    kill("-KILL", server);
     let swept = tokio::task::spawn_blocking({
         let record = record.clone();
         move || launcher::sweep(&record)

@@ -1,0 +1,737 @@
+//! Services: how they are started, watched, scaled, drained, and what becomes of their requests meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::join_all};
+use http::{Method, Request, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use model::{ByteSize, Scale, code};
+use runtime::{
+    Body, Input, InstanceState, LogStream, Upgrade,
+    launcher::Launcher,
+    process::{Pace, Pool},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    stage::{PACE, Stage, answer, get, post},
+    support::{alive, eventually},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn scale(min: u32, max: u32, concurrency: u32, idle: Duration) -> Scale {
+    Scale {
+        min,
+        max,
+        concurrency,
+        idle,
+    }
+}
+
+fn pids(pool: &Pool) -> Vec<u32> {
+    pool.stats()
+        .instances
+        .iter()
+        .filter_map(|i| i.pid)
+        .collect()
+}
+
+fn states(pool: &Pool) -> Vec<InstanceState> {
+    pool.stats().instances.iter().map(|i| i.state).collect()
+}
+
+async fn gone(pids: &[u32]) {
+    eventually("the processes are gone", || {
+        !pids.iter().any(|&pid| alive(pid))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_gets_its_environment_and_a_request_its_headers() {
+    let stage = Stage::new();
+    let state = stage.file("state");
+    let pool = stage.service(&[], |spec| {
+        spec.state_folder = Some(state.clone());
+        spec.workload.env.insert("COLOUR".into(), "orange".into());
+        spec.workload.env.insert("PORT".into(), "1".into());
+    });
+    pool.warm().await.expect("it starts");
+    let env = stage.get(&pool, "/env").await.expect("an answer").json();
+    for (name, value) in [
+        ("COLOUR", "orange"),
+        ("K_SERVICE", "orders"),
+        ("K_CONFIGURATION", "orders"),
+        ("K_REVISION", "orders-070707070707"),
+        ("ORDERS_URL", "http://mesh/~t/w/orders"),
+        ("HOST", "127.0.0.1"),
+        ("TANGELO_STATE_DIR", state.to_str().expect("text")),
+    ] {
+        assert_eq!(env[name], value, "{name}");
+    }
+    assert!(env["PORT"].as_str().is_some_and(|port| port != "1"));
+    assert_eq!(
+        env.get("CARGO_MANIFEST_DIR"),
+        None,
+        "nothing of the server's own"
+    );
+    assert!(state.is_dir());
+
+    let request = Request::get("/head?a=b%20c")
+        .header("x-mine", "1")
+        .header("host", "shop.example");
+    let request = request.body(Body::Empty).expect("a request");
+    let answer = answer(stage.send(&pool, request).await)
+        .await
+        .expect("an answer");
+    let seen = answer.json();
+    assert_eq!(seen["path"], "/head?a=b%20c");
+    let headers = &seen["headers"];
+    assert_eq!(
+        (&headers["host"], &headers["x-mine"]),
+        (&"shop.example".into(), &"1".into())
+    );
+    for name in [
+        "traceparent",
+        "x-amzn-trace-id",
+        "x-request-id",
+        "x-tangelo-deadline-ms",
+    ] {
+        assert!(headers[name].is_string(), "{name}");
+    }
+    assert!(!answer.headers.contains_key("connection"));
+}
+
+#[tokio::test]
+async fn events_and_payloads_are_posts() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let invocation = stage.invocation(SECOND * 30);
+    let input = Input::Payload(Bytes::from_static(b"{\"a\":1}"));
+    let seen = answer(pool.invoke(invocation, input).await)
+        .await
+        .expect("an answer")
+        .json();
+    assert_eq!((&seen["path"], &seen["size"]), (&"/".into(), &7.into()));
+    assert_eq!(seen["headers"]["content-type"], "application/json");
+    let event = serde_json::json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "order.created", "data": {}});
+    let event = Arc::new(model::Event::from_json(event).expect("an event"));
+    let ran = pool
+        .invoke(stage.invocation(SECOND * 30), Input::Event(event))
+        .await;
+    assert_eq!(
+        answer(ran).await.expect("an answer").json()["headers"]["ce-type"],
+        "order.created"
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_requests_use_one_connection() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| spec.workload.health = None);
+    for n in 0..1000 {
+        let request = if n % 3 == 0 {
+            post("/sum", Body::full("x"))
+        } else {
+            get("/head")
+        };
+        let answer = answer(stage.send(&pool, request).await)
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    // The one that asked whether the port accepts, and the one that all requests came over.
+    assert_eq!(stage.number(&pool, "/connections").await, 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_costs_no_request() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    for n in 0..50 {
+        let closed = stage.get(&pool, "/close-later").await;
+        assert_eq!(closed.expect("an answer").status, 200);
+        let mut next = Request::new(if n % 2 == 0 {
+            Body::Empty
+        } else {
+            Body::full("abc")
+        });
+        *next.method_mut() = if n % 2 == 0 { Method::GET } else { Method::PUT };
+        let answered = answer(stage.send(&pool, next).await).await;
+        assert!(matches!(answered.expect("an answer").status, 404 | 501));
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_at_the_same_time_and_trailers_arrive() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let answer = stage.get(&pool, "/stream?1600").await.expect("an answer");
+    assert_eq!(answer.body.len(), 1600 * 65536);
+
+    let ran = stage.send(&pool, get("/stream?3")).await;
+    let collected = BodyExt::collect(ran.response.expect("an answer").into_body())
+        .await
+        .expect("whole");
+    let trailers = collected.trailers().cloned().expect("trailers");
+    assert_eq!(trailers["x-sum"].len(), 64);
+
+    // The next piece goes out only when the one before has come back.
+    let (sender, receiver) = futures_util_channel();
+    let body = Body::stream(StreamBody::new(receiver.map(|b: Bytes| Ok(Frame::data(b)))));
+    sender.send(Bytes::from_static(b"piece 0")).expect("open");
+    let mut echo = stage
+        .send(&pool, post("/echo", body))
+        .await
+        .response
+        .expect("a head")
+        .into_body();
+    for n in 1..200 {
+        let frame = echo.frame().await.expect("a frame").expect("whole");
+        assert_eq!(frame.into_data().expect("data"), format!("piece {}", n - 1));
+        sender
+            .send(Bytes::from(format!("piece {n}")))
+            .expect("open");
+    }
+    drop(sender);
+    assert_eq!(
+        echo.collect(ByteSize(100)).await.expect("whole"),
+        "piece 199"
+    );
+}
+
+fn futures_util_channel() -> (
+    tokio::sync::mpsc::UnboundedSender<Bytes>,
+    impl futures_util::Stream<Item = Bytes> + Send + 'static,
+) {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    (
+        sender,
+        futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)),
+    )
+}
+
+#[tokio::test]
+async fn large_uploads_arrive_whole() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let pieces = std::iter::repeat_n(piece, 40).map(|piece| Ok(Frame::data(piece)));
+    let body = Body::stream(StreamBody::new(futures_util::stream::iter(pieces)));
+    let answer = answer(stage.send(&pool, post("/sum", body)).await)
+        .await
+        .expect("an answer");
+    assert_eq!(answer.json()["size"], 40 << 20);
+}
+
+#[tokio::test]
+async fn an_upload_that_its_sender_breaks_is_the_senders_fault() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let pieces = vec![
+        Ok(Frame::data(Bytes::from_static(b"x"))),
+        Err(runtime::BodyError::TooLarge(ByteSize(1))),
+    ];
+    let body = Body::stream(StreamBody::new(futures_util::stream::iter(pieces)));
+    let error = stage
+        .send(&pool, post("/sum", body))
+        .await
+        .response
+        .err()
+        .expect("refused");
+    assert_eq!(error.code, code::BODY_TOO_LARGE);
+    assert_eq!(
+        stage.get(&pool, "/head").await.expect("an answer").status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn heads_and_server_sent_events_come_through_as_they_are_made() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let request = Request::head("/x").body(Body::Empty).expect("a request");
+    let head = answer(stage.send(&pool, request).await)
+        .await
+        .expect("an answer");
+    assert!(head.body.is_empty() && head.headers["content-length"] == "14");
+    let mut ticks = stage
+        .send(&pool, get("/ticks?1000"))
+        .await
+        .response
+        .expect("a head")
+        .into_body();
+    let first = ticks
+        .frame()
+        .await
+        .expect("a frame")
+        .expect("data")
+        .into_data();
+    assert_eq!(first.expect("data"), "data: 0\n\n");
+    assert_eq!(pool.stats().instances[0].in_flight, 1);
+    drop(ticks);
+    assert_eq!(
+        pool.stats().instances[0].in_flight,
+        0,
+        "its place is free at once"
+    );
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_carries_bytes_and_keeps_its_place() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let request = Request::get("/ws")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let ran = stage
+        .send(&pool, request.body(Body::Empty).expect("a request"))
+        .await;
+    let response = ran.response.expect("a head");
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(
+        response.headers()["sec-websocket-accept"],
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    let upgrade = response
+        .extensions()
+        .get::<Upgrade>()
+        .expect("an upgrade")
+        .clone();
+    drop(response);
+    let upgraded = upgrade
+        .0
+        .lock()
+        .take()
+        .expect("not taken")
+        .await
+        .expect("upgraded");
+    let mut socket = hyper_util::rt::TokioIo::new(upgraded);
+    let mut text = [0; 11];
+    socket.read_exact(&mut text).await.expect("bytes");
+    assert_eq!(&text, b"hello first");
+    for _ in 0..100 {
+        socket.write_all(b"ping").await.expect("open");
+        socket.read_exact(&mut text[..4]).await.expect("bytes");
+        assert_eq!(&text[..4], b"PING");
+    }
+    assert_eq!(pool.stats().instances[0].in_flight, 1);
+    drop(socket);
+    assert_eq!(pool.stats().instances[0].in_flight, 0);
+}
+
+#[tokio::test]
+async fn from_zero_the_first_requests_wait_for_one_start_and_none_is_lost() {
+    let stage = Stage::new();
+    let go = stage.file("go");
+    let pool = stage.service(&[format!("--wait-for={}", go.display())], |spec| {
+        spec.workload.scale = scale(0, 1, 100, SECOND * 600);
+    });
+    pool.warm().await.expect("nothing to start");
+    assert!(pids(&pool).is_empty());
+    let requests = (0..20).map(|_| stage.send(&pool, get("/pid")));
+    let opened = async {
+        eventually("it is starting", || {
+            states(&pool) == [InstanceState::Starting]
+        })
+        .await;
+        std::fs::write(&go, "").expect("written");
+    };
+    let (answers, ()) = tokio::join!(join_all(requests), opened);
+    for ran in answers {
+        let meter = Arc::clone(&ran.meter);
+        assert_eq!(answer(ran).await.expect("an answer").status, 200);
+        let cold = meter.cold().expect("it waited for a start");
+        assert!(cold.init > Duration::ZERO && cold.total() >= cold.init);
+    }
+    assert_eq!(pool.stats().starts, 1);
+    let warm = stage.send(&pool, get("/pid")).await;
+    assert!(warm.meter.cold().is_none());
+}
+
+#[tokio::test]
+async fn it_grows_with_the_load_and_shrinks_when_idle() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.scale = scale(1, 3, 2, Duration::from_millis(300));
+    });
+    let go = stage.file("go");
+    let path = format!("/until?{}", go.display());
+    let requests = join_all((0..8).map(|_| stage.get(&pool, &path)));
+    let opened = async {
+        let busy = || {
+            let working: Vec<u32> = pool.stats().instances.iter().map(|i| i.in_flight).collect();
+            working == [2, 2, 2]
+        };
+        eventually("three instances work on two requests each", busy).await;
+        assert_eq!(pool.stats().starts, 3);
+        std::fs::write(&go, "").expect("written");
+    };
+    let (answers, ()) = tokio::join!(requests, opened);
+    assert!(
+        answers
+            .iter()
+            .all(|a| a.as_ref().is_ok_and(|a| a.status == 200))
+    );
+    let before = pids(&pool);
+    eventually("one is left", || pids(&pool).len() == 1).await;
+    assert!(before.contains(&pids(&pool)[0]));
+    eventually("the others have left", || {
+        stage.listener.present.lock().len() == 1
+    })
+    .await;
+    assert_eq!(pool.stats().failures, 0);
+}
+
+#[tokio::test]
+async fn a_request_beyond_all_places_waits_until_its_deadline() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.scale = scale(1, 1, 1, SECOND * 600)
+    });
+    let busy = stage.send(&pool, get("/ticks?1000")).await;
+    let invocation = stage.invocation(Duration::from_millis(200));
+    let late = pool.invoke(invocation, Input::Http(get("/pid"))).await;
+    assert_eq!(
+        late.response.err().expect("too late").code,
+        code::WORKLOAD_TIMEOUT
+    );
+    let waiting = stage.get(&pool, "/pid");
+    let freed = async { drop(busy) };
+    let (answer, ()) = tokio::join!(waiting, freed);
+    assert_eq!(answer.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_is_a_timeout() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    pool.warm().await.expect("it starts");
+    let invocation = stage.invocation(Duration::from_millis(200));
+    let late = pool
+        .invoke(invocation, Input::Http(get("/slow?1000")))
+        .await;
+    assert_eq!(
+        late.response.err().expect("too late").code,
+        code::WORKLOAD_TIMEOUT
+    );
+    assert_eq!(pool.stats().instances[0].in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_crash_is_told_and_the_next_request_is_served() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.scale = scale(1, 1, 10, SECOND * 600)
+    });
+    let error = stage.get(&pool, "/exit?3").await.err().expect("it crashed");
+    assert_eq!(error.code, code::INSTANCE_DIED);
+    assert!(error.message.contains("exit code 3"), "{error}");
+    for path in ["/half", "/exit-between"] {
+        eprintln!("{path} {:#?}", stage.listener.texts());
+        let ran = stage.send(&pool, get(path)).await;
+        let meter = Arc::clone(&ran.meter);
+        let body = ran
+            .response
+            .expect("a head")
+            .into_body()
+            .collect(ByteSize(1000))
+            .await;
+        assert_eq!(body.is_err(), path == "/half");
+        assert_eq!(meter.failure().is_some(), path == "/half");
+    }
+    assert_eq!(
+        stage.get(&pool, "/head").await.expect("an answer").status,
+        200
+    );
+    let error = stage.get(&pool, "/garbage").await.err().expect("no HTTP");
+    assert_eq!(error.code, code::UPSTREAM_UNREACHABLE);
+    assert!(error.message.contains("not HTTP/1.1"), "{error}");
+    eventually("the crashes are counted", || pool.stats().failures >= 3).await;
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_starts_once_it_can() {
+    let stage = Stage::new();
+    let fixed = stage.file("fixed");
+    let pool = stage.service(&[format!("--fail-unless={}", fixed.display())], |_| {});
+    let error = pool.warm().await.expect_err("it does not start");
+    assert_eq!(error.code, code::START_FAILED);
+    assert!(error.message.contains("exit code 1"), "{error}");
+    assert!(
+        error
+            .context
+            .as_deref()
+            .is_some_and(|c| c.contains("the file is not there"))
+    );
+    // It waits while there is hope, then is refused at once.
+    let error = stage.get(&pool, "/pid").await.err().expect("no instance");
+    assert_eq!(error.code, code::START_FAILED);
+    eventually("it has failed five times", || pool.stats().failures >= 5).await;
+    let refused = stage.get(&pool, "/pid").await.err().expect("refused");
+    assert!(
+        refused.retry_after.is_some_and(|after| after <= SECOND * 4),
+        "{refused:?}"
+    );
+    std::fs::write(&fixed, "").expect("written");
+    eventually("it is ready", || states(&pool) == [InstanceState::Idle]).await;
+    assert_eq!(
+        stage.get(&pool, "/head").await.expect("an answer").status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let stage = Stage::new();
+    for (program, code) in [
+        ("no-such-program", code::RUNTIME_MISSING),
+        ("./no-such-file", code::START_FAILED),
+    ] {
+        let spec = stage.spec(model::Run::Process {
+            command: vec![program.to_owned()],
+            files: Vec::new(),
+        });
+        let pool = Pool::new(&stage.context, spec);
+        let error = pool.warm().await.expect_err("it does not start");
+        assert_eq!(error.code, code);
+        assert!(error.message.contains(program), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_never_listens_is_ended_and_told() {
+    let stage = Stage::new();
+    let mut spec = stage.spec(model::Run::Process {
+        command: ["sh", "-c", "echo waiting >&2; sleep 1000"]
+            .map(str::to_owned)
+            .to_vec(),
+        files: Vec::new(),
+    });
+    spec.workload.scale = scale(0, 1, 1, SECOND);
+    let pace = Pace {
+        start: Duration::from_millis(300),
+        ..PACE
+    };
+    let pool = Pool::with_pace(&stage.context, spec, pace);
+    let invocation = stage.invocation(SECOND);
+    let pid = {
+        let invoked = pool.invoke(invocation, Input::Http(get("/")));
+        let seen = async {
+            eventually("it runs", || !pids(&pool).is_empty()).await;
+            pids(&pool)
+        };
+        let (ran, pid) = tokio::join!(invoked, seen);
+        let error = ran.response.err().expect("not ready");
+        assert_eq!(error.code, code::START_FAILED);
+        assert!(error.message.contains("not ready within"), "{error}");
+        assert_eq!(error.context.as_deref(), Some("waiting"));
+        pid
+    };
+    gone(&pid).await;
+}
+
+#[tokio::test]
+async fn a_port_that_another_took_is_replaced_by_another() {
+    let stage = Stage::new();
+    let file = stage.file("port");
+    let pool = stage.service(&[format!("--announce={}", file.display())], |_| {});
+    let taken = async {
+        eventually("its port is known", || file.exists()).await;
+        let port: u16 = std::fs::read_to_string(&file)
+            .expect("text")
+            .parse()
+            .expect("a port");
+        let thief = std::net::TcpListener::bind(("127.0.0.1", port)).expect("free");
+        std::fs::write(stage.file("port.go"), "").expect("written");
+        eventually("the loss is noticed", || {
+            stage.listener.heard("was taken by another")
+        })
+        .await;
+        thief
+    };
+    let (warm, _thief) = tokio::join!(pool.warm(), taken);
+    warm.expect("it starts on another port");
+    assert_eq!(pool.stats().failures, 0);
+}
+
+#[tokio::test]
+async fn an_unhealthy_instance_gets_no_traffic_and_is_replaced() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.scale = scale(2, 2, 10, SECOND * 600)
+    });
+    pool.warm().await.expect("both start");
+    let go = stage.file("go");
+    let path = format!("/until?{}", go.display());
+    let sick = stage.number(&pool, "/pid").await;
+    let long = stage.get(&pool, &path);
+    let watched = async {
+        eventually("it works on the long one", || {
+            pool.stats().instances.iter().any(|i| i.in_flight == 1)
+        })
+        .await;
+        // The other one is idle, so both are asked until the sick one was.
+        let mut asked = 0;
+        while pool
+            .stats()
+            .instances
+            .iter()
+            .all(|i| i.state != InstanceState::Draining)
+        {
+            let answer = stage
+                .get(&pool, if asked == 0 { "/unhealthy" } else { "/pid" })
+                .await;
+            assert_eq!(answer.expect("an answer").status, 200);
+            asked += 1;
+        }
+        let draining: Vec<u32> = pool
+            .stats()
+            .instances
+            .iter()
+            .filter(|i| i.state == InstanceState::Draining)
+            .filter_map(|i| i.pid)
+            .collect();
+        for _ in 0..50 {
+            assert_ne!(stage.number(&pool, "/pid").await, draining[0]);
+        }
+        eventually("another takes its place", || {
+            states(&pool)
+                .iter()
+                .filter(|s| matches!(s, InstanceState::Idle | InstanceState::Busy))
+                .count()
+                == 2
+        })
+        .await;
+        std::fs::write(&go, "").expect("written");
+        draining
+    };
+    let (answer, draining) = tokio::join!(long, watched);
+    assert_eq!(answer.expect("it was let finish").status, 200);
+    gone(&draining).await;
+    assert!(alive(sick) != draining.contains(&sick));
+    assert!(stage.listener.heard("`/health` answers 503"));
+}
+
+#[tokio::test]
+async fn draining_loses_no_request_and_leaves_no_process() {
+    let stage = Stage::new();
+    let pool = stage.service(&["--child".to_owned()], |spec| {
+        spec.workload.scale = scale(1, 1, 4, SECOND * 600)
+    });
+    pool.warm().await.expect("it starts");
+    let before = pids(&pool);
+    let go = stage.file("go");
+    let path = format!("/until?{}", go.display());
+    let requests = join_all((0..8).map(|_| stage.get(&pool, &path)));
+    let drained = async {
+        eventually("all places are taken", || {
+            pool.stats().instances[0].in_flight == 4
+        })
+        .await;
+        pool.drain(SECOND * 30).await;
+    };
+    let opened = async {
+        eventually("all places are taken", || {
+            pool.stats().instances[0].in_flight == 4
+        })
+        .await;
+        std::fs::write(&go, "").expect("written");
+    };
+    let (answers, (), ()) = tokio::join!(requests, drained, opened);
+    assert!(
+        answers
+            .iter()
+            .all(|a| a.as_ref().is_ok_and(|a| a.status == 200))
+    );
+    assert!(!before.iter().any(|&pid| alive(pid)));
+    assert!(stage.listener.heard("as asked"));
+    assert!(stage.listener.present.lock().is_empty());
+    let late = stage.get(&pool, "/pid").await.err().expect("gone");
+    assert_eq!(late.code, code::WORKLOAD_GONE);
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_being_asked_is_killed() {
+    let stage = Stage::new();
+    let options = ["--ignore-term".to_owned(), "--child".to_owned()];
+    let pool = stage.service(&options, |_| {});
+    pool.warm().await.expect("it starts");
+    let _stuck = stage.send(&pool, get("/ticks?1000")).await;
+    let before = pids(&pool);
+    pool.drain(Duration::from_millis(200)).await;
+    assert!(!before.iter().any(|&pid| alive(pid)));
+    assert!(stage.listener.heard("killed: it did not end within"));
+}
+
+#[tokio::test]
+async fn dropping_a_pool_ends_its_processes() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    pool.warm().await.expect("it starts");
+    let before = pids(&pool);
+    drop(pool);
+    gone(&before).await;
+}
+
+#[tokio::test]
+async fn what_it_prints_becomes_lines_of_the_invocation() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    let invocation = stage.invocation(SECOND * 30);
+    let id = invocation.id;
+    let printed = pool.invoke(invocation, Input::Http(get("/print"))).await;
+    // Its place is kept until its lines were read.
+    eventually("its lines are read", || stage.listener.heard("xxx")).await;
+    drop(printed);
+    let lines = stage.listener.lines.lock();
+    let find = |part: &str| {
+        lines
+            .iter()
+            .find(|l| l.text.contains(part))
+            .expect("logged")
+    };
+    assert_eq!(find("to stdout").stream, LogStream::Stdout);
+    let stderr = find("to stderr");
+    assert_eq!(
+        (stderr.stream, stderr.instance),
+        (LogStream::Stderr, find("ready after").instance)
+    );
+    assert!(stderr.invocation.is_none_or(|other| other == id));
+    assert!(find("xxx").text.ends_with("(23616 bytes cut)"));
+}
+
+#[tokio::test]
+async fn a_killed_launcher_costs_instances_and_nothing_else() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |_| {});
+    pool.warm().await.expect("it starts");
+    let before = pids(&pool);
+    crate::support::kill("-KILL", crate::support::parent(before[0]));
+    eventually("the loss is noticed", || pids(&pool) != before).await;
+    assert_eq!(
+        stage.get(&pool, "/head").await.expect("an answer").status,
+        200
+    );
+    assert!(!alive(before[0]));
+}
+
+#[tokio::test]
+async fn nothing_starts_once_the_launcher_has_stopped() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| spec.workload.scale = scale(0, 1, 1, SECOND));
+    let launcher: &Launcher = &stage.fixture.launcher;
+    launcher.stop().await;
+    let ran = pool
+        .invoke(stage.invocation(SECOND), Input::Http(get("/")))
+        .await;
+    assert_eq!(
+        ran.response.err().expect("refused").code,
+        code::START_FAILED
+    );
+}
