@@ -108,7 +108,7 @@ enum Body {
 impl Conversation {
     async fn run(mut self) {
         while self.turn().await.is_ok() {}
-        self.instance.hung_up(&self.conn);
+        self.instance.hung_up(&self.conn, self.clock.now());
     }
 
     /// One request and its answer.
@@ -156,26 +156,30 @@ impl Conversation {
 
     /// Tells the instance; what is refused was read, so that the connection can go on.
     fn take(&self, call: Call, body: Body, error_type: Option<String>) -> Result<(), Refusal> {
+        let now = self.clock.now();
         match (call, body) {
             (Call::Next, _) => Ok(()),
             (Call::Response(id), Body::TooLarge) => {
-                self.instance.answer(&id, Answer::TooLarge)?;
+                self.instance.answer(&id, Answer::TooLarge, now)?;
                 Err(Refusal::TooLarge)
             }
             // That the handler failed counts for more than what it said of it.
-            (Call::Error(id), Body::TooLarge) => self
-                .instance
-                .answer(&id, Answer::Error(Bytes::new(), error_type)),
+            (Call::Error(id), Body::TooLarge) => {
+                self.instance
+                    .answer(&id, Answer::Error(Bytes::new(), error_type), now)
+            }
             (Call::InitError, Body::TooLarge) => self.instance.init_error(Bytes::new(), error_type),
             (Call::Response(id), Body::Whole(body, None)) => {
-                self.instance.answer(&id, Answer::Reply(body))
+                self.instance.answer(&id, Answer::Reply(body), now)
             }
             // The handler failed while its reply was streamed: the trailer says so.
-            (Call::Response(id), Body::Whole(_, Some(late))) => self
-                .instance
-                .answer(&id, Answer::Error(Bytes::new(), Some(late))),
+            (Call::Response(id), Body::Whole(_, Some(late))) => {
+                self.instance
+                    .answer(&id, Answer::Error(Bytes::new(), Some(late)), now)
+            }
             (Call::Error(id), Body::Whole(body, _)) => {
-                self.instance.answer(&id, Answer::Error(body, error_type))
+                self.instance
+                    .answer(&id, Answer::Error(body, error_type), now)
             }
             (Call::InitError, Body::Whole(body, _)) => self.instance.init_error(body, error_type),
         }

@@ -49,8 +49,8 @@ enum Stage {
     Idle(Arc<Conn>, Time),
     /// It works.
     Busy(Work),
-    /// It does not ask for work now: it has answered this invocation and not yet asked for more, or hung up.
-    Silent(Option<InvocationId>),
+    /// It does not ask for work, since then: it has answered this invocation and not yet asked for more, or hung up.
+    Silent(Option<InvocationId>, Time),
     /// It is gone, or about to be.
     Gone,
 }
@@ -127,7 +127,7 @@ impl Instance {
                 self.logs.end();
                 drop(ready.send(Ok(())));
             }
-            Stage::Silent(worked_on) => {
+            Stage::Silent(worked_on, _) => {
                 self.logs.end();
                 if let Some(id) = worked_on {
                     self.presence.end(id);
@@ -143,27 +143,32 @@ impl Instance {
     }
 
     /// The client closed the connection on which it asked for work: until it asks again, there is no giving it any.
-    pub(crate) fn hung_up(&self, conn: &Arc<Conn>) {
+    pub(crate) fn hung_up(&self, conn: &Arc<Conn>, now: Time) {
         let mut stage = self.stage.lock();
         if !matches!(&*stage, Stage::Idle(idle, _) if Arc::ptr_eq(idle, conn)) {
             return;
         }
-        *stage = Stage::Silent(None);
+        *stage = Stage::Silent(None, now);
         drop(stage);
         if let Some(pool) = self.pool.upgrade() {
             pool.withdraw(self);
         }
     }
 
-    /// The client answers the invocation `id`.
-    pub(crate) fn answer(self: &Arc<Self>, id: &str, answer: Answer) -> Result<(), Refusal> {
+    /// The client answers the invocation `id`; `now` is when.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        id: &str,
+        answer: Answer,
+        now: Time,
+    ) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
         let invocation = match &*stage {
             Stage::Busy(work) if work.id == id => work.invocation.id,
             Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
             _ => return Err(Refusal::InvalidRequestId),
         };
-        let before = std::mem::replace(&mut *stage, Stage::Silent(Some(invocation)));
+        let before = std::mem::replace(&mut *stage, Stage::Silent(Some(invocation), now));
         drop(stage);
         self.logs.catch_up();
         if let Some(pool) = self.pool.upgrade() {
@@ -212,7 +217,7 @@ impl Instance {
             Stage::Gone => return false,
             Stage::Init(ready) => drop(ready.send(Err(InitFailure::Exited(Some(exit))))),
             Stage::Busy(work) => drop(work.answer.send(Answer::Died(Some(exit)))),
-            Stage::Idle(..) | Stage::Silent(_) => {}
+            Stage::Idle(..) | Stage::Silent(..) => {}
         }
         true
     }
@@ -220,7 +225,7 @@ impl Instance {
     fn end_presence(&self, stage: &Stage) {
         match stage {
             Stage::Busy(work) => self.presence.end(work.invocation.id),
-            Stage::Silent(Some(id)) => self.presence.end(*id),
+            Stage::Silent(Some(id), _) => self.presence.end(*id),
             _ => {}
         }
     }
@@ -233,10 +238,18 @@ impl Instance {
         }
     }
 
+    /// Since when it has not asked for work though it has none, if that is so.
+    pub(crate) fn silent_since(&self) -> Option<Time> {
+        match &*self.stage.lock() {
+            Stage::Silent(_, since) => Some(*since),
+            _ => None,
+        }
+    }
+
     pub(crate) fn stat(&self) -> InstanceStat {
         let state = match &*self.stage.lock() {
             Stage::Init(_) => InstanceState::Starting,
-            Stage::Idle(..) | Stage::Silent(_) => InstanceState::Idle,
+            Stage::Idle(..) | Stage::Silent(..) => InstanceState::Idle,
             Stage::Busy(_) => InstanceState::Busy,
             Stage::Gone => InstanceState::Draining,
         };

@@ -200,6 +200,7 @@ impl Pool {
                     let mut places = self.places.lock();
                     places.soon.clear();
                     self.scale_up(&mut places);
+                    self.end_silent(&places);
                 }
             }
         }
@@ -318,6 +319,23 @@ impl Pool {
         }
     }
 
+    /// Kills instances that have answered, or hung up, and not asked for work for longer than the timeout: whatever
+    /// they do instead, it was not asked for, and they hold a place.
+    fn end_silent(&self, places: &Places) {
+        let now = self.context.clock.now();
+        for instance in places.instances() {
+            if instance
+                .silent_since()
+                .is_some_and(|since| since + self.spec.workload.timeout <= now)
+            {
+                instance
+                    .logs
+                    .note("asked for no more work: killed".to_owned());
+                instance.kill();
+            }
+        }
+    }
+
     fn hold(self: &Arc<Self>, instance: Arc<Instance>) -> Place {
         Place {
             pool: Arc::downgrade(self),
@@ -362,6 +380,7 @@ async fn reap(pool: Weak<Pool>, clock: model::Clock, limit: Duration) {
             .take_while(|i| i.idle_since().is_none_or(|since| since + limit <= now))
             .count();
         let stopped: Vec<_> = places.idle.drain(..over).collect();
+        pool.end_silent(&places);
         let oldest = places.idle.first().and_then(|i| i.idle_since());
         until = oldest
             .map(|since| since + limit)

@@ -64,6 +64,39 @@ async fn as_many_instances_as_calls_up_to_the_maximum() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_from_many_threads_every_caller_gets_its_own_answer() {
+    let lambda = Arc::new(
+        Options::python("def handler(event, context): return event")
+            .change(|w| w.scale.max = 4)
+            .start(),
+    );
+    let callers = (0..16_u32).map(|caller| {
+        let lambda = Arc::clone(&lambda);
+        tokio::spawn(async move {
+            for n in 0..100_u32 {
+                let padded = json!([caller, n, "x".repeat((n * 700) as usize)]);
+                if n % 10 == 9 {
+                    let hurried =
+                        Arc::new(lambda.invocation(Duration::from_micros(u64::from(n) * 3)));
+                    drop(
+                        lambda
+                            .pool
+                            .invoke(hurried, Input::Payload(padded.to_string().into()))
+                            .await,
+                    );
+                }
+                assert_eq!(lambda.call(padded.clone()).await, padded);
+            }
+        })
+    });
+    for caller in futures_util::future::join_all(callers).await {
+        caller.expect("no caller fails");
+    }
+    let stats = lambda.pool.stats();
+    assert_eq!((stats.starts, stats.failures), (4, 0));
+}
+
 #[tokio::test]
 async fn who_finds_no_place_before_the_deadline_is_told() {
     let lambda = Options::python(PID).change(|w| w.scale.max = 1).start();

@@ -5,6 +5,7 @@ use runtime::Input;
 use serde_json::json;
 
 use super::platform::{self, Options};
+use crate::support::eventually;
 
 /// A `bootstrap` in Python that hands the raw API to the test's script.
 fn scripted(script: &str) -> Options {
@@ -50,7 +51,7 @@ call('GET', '/invocation/next')
     )
     .start();
     assert_eq!(lambda.call(json!({"a": 1})).await, "first");
-    crate::support::eventually("three lines", || lambda.lines().len() == 3).await;
+    eventually("three lines", || lambda.lines().len() == 3).await;
     let lines = lambda.lines();
     let seen: serde_json::Value = serde_json::from_str(&lines[0].text).expect("is JSON");
     let transition = "{\"errorMessage\":\"State transition is not allowed\",\"errorType\":\"InvalidStateTransition\"}\n";
@@ -137,7 +138,7 @@ call('GET', '/invocation/next')
         .expect("readable")
         .path();
     std::fs::write(own.join("go"), "").expect("can be written");
-    crate::support::eventually("it hung up", || !lambda.lines().is_empty()).await;
+    eventually("it hung up", || !lambda.lines().is_empty()).await;
     let served = lambda.input(Input::Payload(Bytes::from_static(b"{}")));
     let go_on = async { std::fs::remove_file(own.join("go")).expect("is there") };
     let (served, ()) = futures_util::future::join(served, go_on).await;
@@ -145,4 +146,35 @@ call('GET', '/invocation/next')
         platform::json(served.response.expect("an answer")).await,
         "served"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_never_asks_again_does_not_keep_its_place() {
+    let clock = model::Clock::virtual_at(model::Time::from_millis(1_767_268_800_000));
+    let lambda = scripted(
+        r#"
+status, headers, body = call('GET', '/invocation/next')
+call('POST', f"/invocation/{headers['Lambda-Runtime-Aws-Request-Id']}/response", str(os.getpid()).encode())
+import time
+time.sleep(1000)
+"#,
+    )
+    .change(|w| w.scale.max = 1)
+    .clock(&clock)
+    .start();
+    let first = lambda.call(json!({})).await;
+    clock.advance(std::time::Duration::from_secs(31));
+    let killed = || {
+        lambda
+            .notes()
+            .iter()
+            .any(|note| note == "asked for no more work: killed")
+    };
+    // Those who wait hesitate for 50 ms before they look for what does not answer.
+    let hesitates = eventually("it is killed", || {
+        clock.advance(std::time::Duration::from_millis(50));
+        killed()
+    });
+    let (second, ()) = futures_util::future::join(lambda.call(json!({})), hesitates).await;
+    assert_ne!(first, second);
 }
