@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use super::payload::REGION;
+use super::payload::{REGION, function_name};
 use crate::pool::Spec;
 
 /// The version that every function has, as AWS names it before a version is published.
@@ -81,7 +81,7 @@ fn defaults(facts: &Facts<'_>) -> BTreeMap<String, String> {
 }
 
 fn reserved(spec: &Spec, facts: &Facts<'_>) -> impl Iterator<Item = (String, String)> {
-    let name = spec.workload.name.as_str();
+    let name = function_name(&spec.app, &spec.workload.name);
     let start = if facts.ahead {
         "provisioned-concurrency"
     } else {
@@ -94,7 +94,7 @@ fn reserved(spec: &Spec, facts: &Facts<'_>) -> impl Iterator<Item = (String, Str
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
             Some((spec.workload.memory.0 >> 20).max(1).to_string()),
         ),
-        ("AWS_LAMBDA_FUNCTION_NAME", Some(name.to_owned())),
+        ("AWS_LAMBDA_FUNCTION_NAME", Some(name.clone())),
         ("AWS_LAMBDA_FUNCTION_VERSION", Some(VERSION.to_owned())),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", Some(start.to_owned())),
         (

@@ -154,7 +154,7 @@ impl Pool {
         Metadata {
             request_id: invocation.id.to_string(),
             deadline_ms: deadline.as_millis(),
-            function_arn: payload::function_arn(payload::REGION, self.spec.workload.name.as_str()),
+            function_arn: payload::function_arn(&self.spec.app, &self.spec.workload.name),
             trace: invocation
                 .trace
                 .parent

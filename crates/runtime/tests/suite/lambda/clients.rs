@@ -144,11 +144,11 @@ async fn works(lambda: &Lambda) {
         let got = platform::json(response).await;
         assert_eq!(
             (&got["event"], &got["id"], &got["name"]),
-            (&payload, &json!(id), &json!("hello"))
+            (&payload, &json!(id), &json!("shop_hello"))
         );
         assert_eq!(
             got["arn"],
-            "arn:aws:lambda:us-east-1:000000000000:function:hello"
+            "arn:aws:lambda:us-east-1:000000000000:function:shop_hello"
         );
         assert_eq!(
             got["trace"],

@@ -25,8 +25,8 @@ exports.handler = async (event, context) => {
         .await;
     let expected = json!({
         "event": {"n": [1, 2.5, null, "ü\u{1f600}"]},
-        "name": "hello", "version": "$LATEST", "memory": "128",
-        "arn": "arn:aws:lambda:us-east-1:000000000000:function:hello", "group": "/aws/lambda/hello",
+        "name": "shop_hello", "version": "$LATEST", "memory": "128",
+        "arn": "arn:aws:lambda:us-east-1:000000000000:function:shop_hello", "group": "/aws/lambda/shop_hello",
         "trace": "Root=1-00000000-000000000000000000000abc;Parent=0000000000000def;Sampled=1",
         "same": true, "greeting": "hello", "id": 36, "waits": true,
     });

@@ -31,9 +31,9 @@ def handler(event, context):
         .await;
     let expected = json!({
         "event": {"n": [1, 2.5, null, "ü\u{1f600}"]},
-        "name": "hello", "version": "$LATEST", "memory": "128",
-        "arn": "arn:aws:lambda:us-east-1:000000000000:function:hello",
-        "group": "/aws/lambda/hello", "identity": null, "client": null,
+        "name": "shop_hello", "version": "$LATEST", "memory": "128",
+        "arn": "arn:aws:lambda:us-east-1:000000000000:function:shop_hello",
+        "group": "/aws/lambda/shop_hello", "identity": null, "client": null,
         "trace": "Root=1-00000000-000000000000000000000abc;Parent=0000000000000def;Sampled=1",
         "environment": {
             "GREETING": "hello", "TZ": ":UTC", "LANG": "en_US.UTF-8", "AWS_REGION": "us-east-1",
