@@ -24,22 +24,13 @@ const READ: u32 = 500;
 type Matched = (Arc<Logged>, Vec<SubscriptionId>);
 
 /// The follower: the only one that changes which subscriptions there are.
-struct Follower {
-    shared: Arc<Shared>,
-    indexes: HashMap<Namespace, Index>,
+pub(crate) struct Follower {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) indexes: HashMap<Namespace, Index>,
 }
 
 /// Runs until the store is closed.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    mut tail: Tail,
-    indexes: HashMap<Namespace, Index>,
-    heads: Vec<(Namespace, Position)>,
-) {
-    let mut follower = Follower { shared, indexes };
-    for (namespace, head) in heads {
-        follower.catch_up(&namespace, head).await;
-    }
+pub(crate) async fn run(mut follower: Follower, mut tail: Tail) {
     while let Some(committed) = tail.next().await {
         let mut events: Vec<(Namespace, Arc<Logged>)> = Vec::new();
         for one in committed {
@@ -82,7 +73,7 @@ impl Follower {
     }
 
     /// Reads what was not handed out, up to `through`.
-    async fn catch_up(&self, namespace: &Namespace, through: Position) {
+    pub(crate) async fn catch_up(&self, namespace: &Namespace, through: Position) {
         loop {
             let scanned = self.shared.state.lock().scanned(namespace);
             if scanned >= through {

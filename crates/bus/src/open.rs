@@ -20,7 +20,8 @@ use tokio::{
 use crate::{
     Bus, Error,
     bus::Shared,
-    calls, fill, follow,
+    calls, fill,
+    follow::{self, Follower},
     matching::{self, Entry, Index},
     range::{MAX_RETRYING, Range},
     state::State,
@@ -62,16 +63,16 @@ impl Bus {
             switching: tokio::sync::Mutex::default(),
         });
         shared.start_all();
-        let heads = extents
-            .into_iter()
-            .map(|(namespace, e)| (namespace, e.head));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow::run(
-            Arc::clone(&shared),
-            tail,
+        let follower = Follower {
+            shared: Arc::clone(&shared),
             indexes,
-            heads.collect(),
-        ));
+        };
+        // From the mark to the head: what the last boot did not say of before it ended.
+        for (namespace, extent) in extents {
+            follower.catch_up(&namespace, extent.head).await;
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow::run(follower, tail));
         tasks.spawn(fill::run(Arc::clone(&shared)));
         Ok(Self::new(shared, calls, tasks))
     }

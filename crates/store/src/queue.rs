@@ -155,6 +155,17 @@ impl Queue {
         self.arrived.notify_all();
     }
 
+    /// Forgets what is inside and refuses more: what a crash does.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        *state = State {
+            closed: true,
+            ..State::default()
+        };
+        drop(state);
+        self.arrived.notify_all();
+    }
+
     /// Whether nothing more comes in.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed

@@ -207,6 +207,13 @@ impl Store {
         self.0.kernel.run(flush).await.map(|_| ())
     }
 
+    /// Forgets what is queued and ends without a word, as a crash does: for tests only.
+    #[doc(hidden)]
+    pub fn crash(&self) {
+        self.0.kernel.queue.abandon();
+        self.0.kernel.readers.close();
+    }
+
     /// Writes what is queued, marks the end as clean, ends the threads and frees the lock. Later calls of any clone
     /// fail with [`Error::Closed`].
     ///

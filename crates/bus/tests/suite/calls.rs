@@ -174,6 +174,7 @@ async fn a_call_that_kills_the_server_fails_when_its_attempts_are_used_up() {
         let taken = next(&fixture).await;
         assert_eq!(taken.attempt, attempt);
         std::mem::forget(taken);
+        fixture.store.flush().await.expect("commits what is noted");
         fixture = fixture.crash().await;
     }
     assert!(none(&fixture).await);

@@ -53,7 +53,7 @@ impl Fixture {
         Self::on(dir, clock).await
     }
 
-    /// Ends without a word, as a crash does as far as the store's content goes, and starts again.
+    /// Ends without a word, with what is queued lost, and starts again.
     pub(crate) async fn crash(self) -> Self {
         let Self {
             bus,
@@ -61,6 +61,7 @@ impl Fixture {
             dir,
             clock,
         } = self;
+        store.crash();
         drop((bus, store));
         Self::on(dir, clock).await
     }

@@ -243,9 +243,9 @@ pub(super) fn give_up(batch: &Batch<'_>, given_up: &GivenUp) -> Result<()> {
         .ok_or(Error::NotFound("subscription"))?;
     let source = retries::source(batch, id, log, given_up.position)?;
     batch.execute(
-        "INSERT INTO dead_letter (log, app, workload, name, position, at, published_at, first_at, attempts,
+        "INSERT INTO dead_letter (log, subscription, app, workload, name, position, at, published_at, first_at, attempts,
                                   reason, history, cause, body, blob)
-         SELECT ?2, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+         SELECT ?2, ?1, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
          FROM subscription WHERE id = ?1",
         (
             id.0,

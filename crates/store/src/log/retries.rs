@@ -307,6 +307,9 @@ fn requeue_first_attempts(
     };
     let cursor = raw.decode()?;
     for position in &cursor.running {
+        if given_up(batch, id, *position)? {
+            continue;
+        }
         let published: Option<u64> = batch.row(
             "SELECT at FROM event WHERE id = ?1",
             [row_id(log, *position)],
@@ -331,6 +334,16 @@ fn requeue_first_attempts(
         [id.0],
     )?;
     Ok(())
+}
+
+/// Whether a delivery is a dead letter: it was committed, and the cursor that would have said so was not.
+fn given_up(batch: &Batch<'_>, id: SubscriptionId, position: Position) -> Result<bool> {
+    let letter = batch.row(
+        "SELECT 1 FROM dead_letter WHERE subscription = ?1 AND position = ?2",
+        (id.0, position.0),
+        |_| Ok(()),
+    )?;
+    Ok(letter.is_some())
 }
 
 /// Adds to a history and keeps it short.

@@ -77,6 +77,7 @@ CREATE INDEX retry_held ON retry (log, position) WHERE cause IS NULL;
 CREATE TABLE dead_letter (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   log INTEGER NOT NULL,
+  subscription INTEGER NOT NULL,
   app TEXT NOT NULL,
   workload TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -91,4 +92,5 @@ CREATE TABLE dead_letter (
   body BLOB,
   blob BLOB
 ) STRICT;
+CREATE INDEX dead_letter_at ON dead_letter (subscription, position);
 CREATE INDEX dead_letter_of ON dead_letter (log, app, workload, name);
