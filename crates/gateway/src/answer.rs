@@ -22,7 +22,11 @@ pub(crate) struct Answer {
 impl Answer {
     /// The answer `inner`.
     pub(crate) const fn new(inner: Body) -> Self {
-        Self { inner, trail: None, busy: None }
+        Self {
+            inner,
+            trail: None,
+            busy: None,
+        }
     }
 
     /// The same, recorded by `trail` at its end.
@@ -54,7 +58,10 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         match &frame {

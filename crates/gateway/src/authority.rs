@@ -26,8 +26,12 @@ impl Authority {
         }
         let value = match (host, named) {
             (Some(host), _) => host.clone(),
-            (None, Some(named)) => HeaderValue::from_str(named).map_err(|_| bad("its host is not well formed"))?,
-            (None, None) if head.version == Version::HTTP_11 => return Err(bad("it has no `Host` header")),
+            (None, Some(named)) => {
+                HeaderValue::from_str(named).map_err(|_| bad("its host is not well formed"))?
+            }
+            (None, None) if head.version == Version::HTTP_11 => {
+                return Err(bad("it has no `Host` header"));
+            }
             (None, None) => return Ok(Self(None)),
         };
         if !is_well_formed(value.as_bytes()) {
@@ -45,7 +49,11 @@ impl Authority {
     /// The host without its port; empty when the client named none.
     #[must_use]
     pub fn name(&self) -> &str {
-        let text = self.0.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = self
+            .0
+            .as_ref()
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         if let Some(end) = text.starts_with('[').then(|| text.find(']')).flatten() {
             return &text[..=end];
         }
@@ -54,7 +62,10 @@ impl Authority {
 }
 
 fn bad(why: &str) -> Error {
-    Error::new(code::BAD_REQUEST, format!("the request is ambiguous or incomplete: {why}"))
+    Error::new(
+        code::BAD_REQUEST,
+        format!("the request is ambiguous or incomplete: {why}"),
+    )
 }
 
 /// Letters, digits and what names, addresses and ports are made of: no user, no space, no list.
@@ -76,7 +87,9 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).expect("is a request").into_parts();
-        Authority::read(&head).map(|a| a.name().to_owned()).map_err(|e| e.code)
+        Authority::read(&head)
+            .map(|a| a.name().to_owned())
+            .map_err(|e| e.code)
     }
 
     #[test]
@@ -87,16 +100,40 @@ mod tests {
             ("/", Version::HTTP_11, vec![""], Ok("")),
             ("/", Version::HTTP_10, vec![], Ok("")),
             ("http://shop/", Version::HTTP_2, vec![], Ok("shop")),
-            ("http://shop:1/", Version::HTTP_11, vec!["SHOP:1"], Ok("SHOP")),
+            (
+                "http://shop:1/",
+                Version::HTTP_11,
+                vec!["SHOP:1"],
+                Ok("SHOP"),
+            ),
             ("/", Version::HTTP_11, vec![], Err(code::BAD_REQUEST)),
-            ("/", Version::HTTP_11, vec!["a", "a"], Err(code::BAD_REQUEST)),
-            ("http://a/", Version::HTTP_11, vec!["b"], Err(code::BAD_REQUEST)),
-            ("http://a/", Version::HTTP_2, vec!["b"], Err(code::BAD_REQUEST)),
+            (
+                "/",
+                Version::HTTP_11,
+                vec!["a", "a"],
+                Err(code::BAD_REQUEST),
+            ),
+            (
+                "http://a/",
+                Version::HTTP_11,
+                vec!["b"],
+                Err(code::BAD_REQUEST),
+            ),
+            (
+                "http://a/",
+                Version::HTTP_2,
+                vec!["b"],
+                Err(code::BAD_REQUEST),
+            ),
             ("/", Version::HTTP_11, vec!["u@h"], Err(code::BAD_REQUEST)),
             ("/", Version::HTTP_11, vec!["a,b"], Err(code::BAD_REQUEST)),
             ("/", Version::HTTP_11, vec!["a:1:2"], Err(code::BAD_REQUEST)),
         ] {
-            assert_eq!(read(uri, version, &hosts), expected.map(str::to_owned), "{uri} {hosts:?}");
+            assert_eq!(
+                read(uri, version, &hosts),
+                expected.map(str::to_owned),
+                "{uri} {hosts:?}"
+            );
         }
     }
 }

@@ -26,5 +26,8 @@ pub(crate) fn find<'d>(doors: &'d Doors, path: &str) -> Option<&'d Arc<dyn Door>
         let rest = path.strip_prefix(prefix.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    doors.iter().find(|(prefix, _)| opens(prefix)).map(|(_, door)| door)
+    doors
+        .iter()
+        .find(|(prefix, _)| opens(prefix))
+        .map(|(_, door)| door)
 }

@@ -42,7 +42,11 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
         let most = width(address);
         let bits = bits.unwrap_or(most);
-        if bits > most { Err(NotANetwork) } else { Ok(Self { address, bits }) }
+        if bits > most {
+            Err(NotANetwork)
+        } else {
+            Ok(Self { address, bits })
+        }
     }
 }
 
@@ -109,7 +113,9 @@ pub fn write(headers: &mut HeaderMap, peer: &Peer, host: Option<&HeaderValue>) {
     }
     let chain = joined(headers, &FOR, peer.text.as_bytes());
     headers.insert(FOR, chain);
-    headers.entry(PROTO).or_insert(HeaderValue::from_static("http"));
+    headers
+        .entry(PROTO)
+        .or_insert(HeaderValue::from_static("http"));
     if let Some(host) = host {
         headers.entry(HOST).or_insert_with(|| host.clone());
     }
@@ -143,23 +149,36 @@ mod tests {
     use super::*;
 
     fn said(trusted: &[&str], peer: &str, client: &[(&'static str, &'static str)]) -> Vec<String> {
-        let trusted: Vec<Network> = trusted.iter().map(|n| n.parse().expect("is a network")).collect();
+        let trusted: Vec<Network> = trusted
+            .iter()
+            .map(|n| n.parse().expect("is a network"))
+            .collect();
         let peer = Peer::new(peer.parse().expect("is an address"), &trusted);
         let mut headers = HeaderMap::new();
         for (name, value) in client {
             headers.append(*name, HeaderValue::from_static(value));
         }
         write(&mut headers, &peer, Some(&HeaderValue::from_static("shop")));
-        let mut lines: Vec<_> =
-            headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("is ASCII"))).collect();
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| format!("{n}: {}", v.to_str().expect("is ASCII")))
+            .collect();
         lines.sort();
         lines
     }
 
     #[test]
     fn a_client_cannot_say_who_it_is() {
-        let claims = [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-host", "bank")];
-        let expected = ["x-forwarded-for: 192.0.2.7", "x-forwarded-host: shop", "x-forwarded-proto: http"];
+        let claims = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-host", "bank"),
+        ];
+        let expected = [
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-host: shop",
+            "x-forwarded-proto: http",
+        ];
         assert_eq!(said(&[], "::ffff:192.0.2.7", &claims), expected);
     }
 

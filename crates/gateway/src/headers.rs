@@ -4,7 +4,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -26,13 +27,23 @@ const MAX_ID: usize = 128;
 /// A WebSocket handshake keeps its `Connection: upgrade` and `Upgrade: websocket`.
 pub fn enter(headers: &mut HeaderMap) {
     let websocket = is_websocket(headers);
-    let platform = headers.keys().filter(|name| name.as_str().starts_with(PLATFORM_PREFIX));
-    let doomed: Vec<_> = platform.cloned().collect();
-    doomed.into_iter().for_each(|name| drop(headers.remove(name)));
+    let claims = headers.keys().filter(|name| is_claim(name.as_str()));
+    let doomed: Vec<_> = claims.cloned().collect();
+    doomed
+        .into_iter()
+        .for_each(|name| drop(headers.remove(name)));
     remove_hop_by_hop(headers);
     if websocket {
         keep_websocket(headers);
     }
+}
+
+/// What a client may not say: the platform's own headers, and `x_user`, which many a server takes for `x-user` (both
+/// are `HTTP_X_USER` in CGI and WSGI) although nobody before it did.
+fn is_claim(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let extension = bytes.first() == Some(&b'x') && matches!(bytes.get(1), Some(b'-' | b'_'));
+    extension && (name.starts_with(PLATFORM_PREFIX) || name.contains('_'))
 }
 
 /// Takes off what concerns only the workload's connection. An accepted WebSocket handshake keeps its upgrade.
@@ -47,7 +58,9 @@ pub fn leave(headers: &mut HeaderMap, switching: bool) {
 /// Whether these are the headers of a WebSocket handshake (RFC 6455 §4.1).
 #[must_use]
 pub fn is_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let upgrade = headers
+        .get(UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     upgrade && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
@@ -55,7 +68,10 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 /// anywhere.
 #[must_use]
 pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(REQUEST_ID).filter(|value| is_plain(value.as_bytes())).cloned()
+    headers
+        .get(REQUEST_ID)
+        .filter(|value| is_plain(value.as_bytes()))
+        .cloned()
 }
 
 /// The idempotency key that the client gave, when it is one.
@@ -73,18 +89,26 @@ fn is_plain(text: &[u8]) -> bool {
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = if headers.contains_key(CONNECTION) {
-        connection_options(headers).filter_map(|option| option.parse().ok()).filter(may_be_listed).collect()
+        connection_options(headers)
+            .filter_map(|option| option.parse().ok())
+            .filter(may_be_listed)
+            .collect()
     } else {
         Vec::new()
     };
     let fixed = headers.keys().filter(|name| is_hop_by_hop(name));
     let doomed: Vec<_> = fixed.cloned().chain(listed).collect();
-    doomed.into_iter().for_each(|name| drop(headers.remove(name)));
+    doomed
+        .into_iter()
+        .for_each(|name| drop(headers.remove(name)));
 }
 
 /// The names that `Connection` lists.
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -150,26 +174,42 @@ mod tests {
             ("host", "h"),
             ("content-length", "3"),
             ("accept", "*/*"),
+            ("api_key", "k"),
             ("x-tangelo-principal", "root"),
             ("x-tangelo-deadline-ms", "9"),
+            ("x_user", "root"),
+            ("x-user_id", "0"),
         ]);
         enter(&mut headers);
-        assert_eq!(names(&headers), ["accept", "content-length", "host"]);
+        assert_eq!(
+            names(&headers),
+            ["accept", "api_key", "content-length", "host"]
+        );
     }
 
     #[test]
     fn a_websocket_handshake_keeps_its_upgrade() {
-        let handshake = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket"), ("sec-websocket-key", "k")];
+        let handshake = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "k"),
+        ];
         let mut headers = map(&handshake);
         enter(&mut headers);
-        assert_eq!(names(&headers), ["connection", "sec-websocket-key", "upgrade"]);
+        assert_eq!(
+            names(&headers),
+            ["connection", "sec-websocket-key", "upgrade"]
+        );
         assert!(is_websocket(&headers));
         let mut refused = headers.clone();
         leave(&mut refused, false);
         assert_eq!(names(&refused), ["sec-websocket-key"]);
         leave(&mut headers, true);
         assert!(is_websocket(&headers));
-        assert!(!is_websocket(&map(&[("upgrade", "websocket")])), "an upgrade that `Connection` does not list");
+        assert!(
+            !is_websocket(&map(&[("upgrade", "websocket")])),
+            "an upgrade that `Connection` does not list"
+        );
     }
 
     #[test]
@@ -179,7 +219,10 @@ mod tests {
         for bad in ["", "a b", "a\"b", "<x>", "a,b", &"a".repeat(129)] {
             assert!(!id(bad), "{bad}");
         }
-        assert_eq!(idempotency_key(&map(&[("idempotency-key", "order 7")])), Some("order 7"));
+        assert_eq!(
+            idempotency_key(&map(&[("idempotency-key", "order 7")])),
+            Some("order 7")
+        );
         assert_eq!(idempotency_key(&map(&[("idempotency-key", "")])), None);
     }
 }

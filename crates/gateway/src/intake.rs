@@ -18,7 +18,6 @@ use model::{ByteSize, Error, code};
 use platform::{Body, BodyError};
 use tokio::time::{Instant, Sleep, sleep};
 
-
 /// What went wrong with a request's body, if anything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fault(Option<Arc<AtomicU8>>);
@@ -31,7 +30,7 @@ impl Fault {
     pub(crate) fn error(&self, limit: ByteSize) -> Option<Error> {
         match self.0.as_ref()?.load(Relaxed) {
             TOO_LARGE => Some(too_large(limit)),
-            IDLE => Some(Error::new(code::REQUEST_TIMEOUT, "the request's body did not come in time")),
+            IDLE => Some(too_slow()),
             _ => None,
         }
     }
@@ -41,7 +40,11 @@ impl Fault {
 ///
 /// # Errors
 /// `BODY_TOO_LARGE` when its announced length is over `limit`: then nothing of it is read.
-pub(crate) fn take(body: Incoming, limit: ByteSize, idle: Duration) -> Result<(Body, Fault), Error> {
+pub(crate) fn take(
+    body: Incoming,
+    limit: ByteSize,
+    idle: Duration,
+) -> Result<(Body, Fault), Error> {
     if body.is_end_stream() {
         return Ok((Body::Empty, Fault::default()));
     }
@@ -50,12 +53,29 @@ pub(crate) fn take(body: Incoming, limit: ByteSize, idle: Duration) -> Result<(B
     }
     let fault = Arc::new(AtomicU8::new(0));
     let silence = Silence::at_most(idle);
-    let intake = Intake { inner: body, left: limit.0, limit, silence, fault: Arc::clone(&fault) };
+    let intake = Intake {
+        inner: body,
+        left: limit.0,
+        limit,
+        silence,
+        fault: Arc::clone(&fault),
+    };
     Ok((Body::stream(intake), Fault(Some(fault))))
 }
 
+/// The client did not send its body in time.
+pub(crate) fn too_slow() -> Error {
+    Error::new(
+        code::REQUEST_TIMEOUT,
+        "the request's body did not come in time",
+    )
+}
+
 fn too_large(limit: ByteSize) -> Error {
-    Error::new(code::BODY_TOO_LARGE, format!("the request's body is larger than {limit}, which is the limit here"))
+    Error::new(
+        code::BODY_TOO_LARGE,
+        format!("the request's body is larger than {limit}, which is the limit here"),
+    )
 }
 
 /// How long nothing may come; the timer exists only once nothing came.
@@ -78,13 +98,18 @@ impl Silence {
             }
             return Poll::Ready(Ok(value));
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(quiet(self.limit)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(quiet(self.limit)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(BodyError::Idle))
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a timeout around real I/O, which no virtual clock should skip")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a timeout around real I/O, which no virtual clock should skip"
+)]
 fn quiet(limit: Duration) -> Sleep {
     sleep(limit)
 }
@@ -108,7 +133,10 @@ impl http_body::Body for Intake {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         let frame = match ready!(this.silence.watch(polled, cx)) {

@@ -7,7 +7,9 @@ use std::{
 };
 
 use model::{Error, code};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
+};
 
 /// Connections that the kernel holds until they are accepted, per socket (it caps this at `somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -36,10 +38,15 @@ impl Listener {
         let first = open_socket(address, false)?;
         let address = first.local_addr()?;
         if workers == 1 {
-            return Ok(Self { address, sockets: vec![first] });
+            return Ok(Self {
+                address,
+                sockets: vec![first],
+            });
         }
         drop(first);
-        let sockets = (0..workers).map(|_| open_socket(address, true)).collect::<io::Result<_>>()?;
+        let sockets = (0..workers)
+            .map(|_| open_socket(address, true))
+            .collect::<io::Result<_>>()?;
         Ok(Self { address, sockets })
     }
 
@@ -61,7 +68,11 @@ impl Listener {
 }
 
 fn open_socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let socket = socket_with(family, SocketType::STREAM, flags(), Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if shared {

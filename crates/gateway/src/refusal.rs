@@ -8,7 +8,11 @@ use serde_json::Value;
 /// The problem document of `error`. A client that was too slow hears 408, not 504: nobody behind us was slow.
 pub(crate) fn of(error: &Error, request_id: Option<&str>) -> Response<Body> {
     let response = problem::response(error, request_id);
-    if error.code == code::REQUEST_TIMEOUT { with_status(response, StatusCode::REQUEST_TIMEOUT) } else { response }
+    if error.code == code::REQUEST_TIMEOUT {
+        with_status(response, StatusCode::REQUEST_TIMEOUT)
+    } else {
+        response
+    }
 }
 
 /// The same document under another status.
@@ -30,7 +34,11 @@ pub(crate) fn with_status(response: Response<Body>, status: StatusCode) -> Respo
 
 /// `response` with the methods that there are.
 pub(crate) fn allowing(mut response: Response<Body>, methods: &[Method]) -> Response<Body> {
-    let list = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let list = methods
+        .iter()
+        .map(Method::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if let Ok(value) = HeaderValue::try_from(list) {
         response.headers_mut().insert(ALLOW, value);
     }

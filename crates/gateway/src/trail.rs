@@ -43,7 +43,11 @@ impl Trail {
         method: &Method,
         path: &str,
     ) -> Box<Self> {
-        let end = path.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_PATH).last();
+        let end = path
+            .char_indices()
+            .map(|(at, c)| at + c.len_utf8())
+            .take_while(|end| *end <= MAX_PATH)
+            .last();
         Box::new(Self {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -92,7 +96,10 @@ impl Trail {
     }
 
     fn error(&mut self) -> Option<String> {
-        let failed = self.status.filter(StatusCode::is_server_error).map(|s| format!("answered {}", s.as_u16()));
+        let failed = self
+            .status
+            .filter(StatusCode::is_server_error)
+            .map(|s| format!("answered {}", s.as_u16()));
         let gone = (!self.ended).then(|| "the client went away".to_owned());
         self.error.take().or(failed).or(gone)
     }
@@ -111,7 +118,11 @@ fn method_value(method: &Method) -> AttrValue {
         ("TRACE", &Method::TRACE),
         ("CONNECT", &Method::CONNECT),
     ];
-    known.into_iter().find(|(_, k)| *k == method).map_or("_OTHER", |(name, _)| name).into()
+    known
+        .into_iter()
+        .find(|(_, k)| *k == method)
+        .map_or("_OTHER", |(name, _)| name)
+        .into()
 }
 
 impl Drop for Trail {

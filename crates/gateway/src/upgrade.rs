@@ -29,7 +29,12 @@ pub(crate) fn of_workload<B>(response: &mut Response<B>) -> Option<(OnUpgrade, O
 }
 
 /// Joins both sides in the background. The invocation, the span and a draining server last as long as the connection.
-pub(crate) fn join(client: OnUpgrade, workload: (OnUpgrade, Option<Held>), trail: Option<Box<Trail>>, alive: Alive) {
+pub(crate) fn join(
+    client: OnUpgrade,
+    workload: (OnUpgrade, Option<Held>),
+    trail: Option<Box<Trail>>,
+    alive: Alive,
+) {
     let (workload, held) = workload;
     tokio::spawn(async move {
         let joined = async {

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, Request, Response, Uri,
-    header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE,
+    },
     request::Parts,
 };
 use model::{ByteSize, Class, Error, Invocation, Principal, Trigger};
@@ -37,7 +39,12 @@ pub(super) enum Asked {
 
 impl EdgeFront {
     /// Asks everyone before `serving`, in order; what they add is in `head` afterwards.
-    pub(super) async fn ask(&self, serving: &Serving, exchange: &Exchange, head: &mut Parts) -> Result<Asked, Error> {
+    pub(super) async fn ask(
+        &self,
+        serving: &Serving,
+        exchange: &Exchange,
+        head: &mut Parts,
+    ) -> Result<Asked, Error> {
         let mut principal = None;
         for (callee, cache) in &serving.before {
             let decision = match self.decide(serving, exchange, head, callee, *cache).await? {
@@ -47,7 +54,9 @@ impl EdgeFront {
             apply(&decision, &mut head.headers);
             principal = decision.principal.clone().or(principal);
         }
-        Ok(Asked::Pass(principal.map(Principal::User).into_iter().collect()))
+        Ok(Asked::Pass(
+            principal.map(Principal::User).into_iter().collect(),
+        ))
     }
 
     /// What `callee` says, now or not long ago. The inner error is its own answer to the client.
@@ -60,7 +69,8 @@ impl EdgeFront {
         cache: Option<Duration>,
     ) -> Result<Result<Arc<Decision>, Response<Body>>, Error> {
         let now = self.platform.clock().now();
-        let kept = cache.and_then(|allowed| Some((decisions::key(callee, &head.headers)?, allowed)));
+        let kept =
+            cache.and_then(|allowed| Some((decisions::key(callee, &head.headers)?, allowed)));
         if let Some(decision) = kept.and_then(|(key, _)| self.decisions.find(&key, now)) {
             return Ok(Ok(decision));
         }
@@ -87,7 +97,11 @@ impl EdgeFront {
         head: &Parts,
         callee: &Arc<Callee>,
     ) -> Result<Response<Body>, Error> {
-        let permit = self.platform.dispatch().admit(callee, Class::Interactive).map_err(|refused| refused.0)?;
+        let permit = self
+            .platform
+            .dispatch()
+            .admit(callee, Class::Interactive)
+            .map_err(|refused| refused.0)?;
         let clock = self.platform.clock();
         let own = clock.monotonic() + callee.workload.timeout;
         let invocation = Invocation {
@@ -103,7 +117,11 @@ impl EdgeFront {
             attempt: 1,
         };
         let request = head_only(head)?;
-        self.platform.dispatch().invoke(permit, invocation, Input::Http(request)).await.response
+        self.platform
+            .dispatch()
+            .invoke(permit, invocation, Input::Http(request))
+            .await
+            .response
     }
 }
 
@@ -113,7 +131,14 @@ fn head_only(head: &Parts) -> Result<Request<Body>, Error> {
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = origin_form(&head.uri)?;
     *request.headers_mut() = head.headers.clone();
-    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TRANSFER_ENCODING, CONNECTION, UPGRADE] {
+    for name in [
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        TRANSFER_ENCODING,
+        CONNECTION,
+        UPGRADE,
+    ] {
         request.headers_mut().remove(name);
     }
     Ok(request)
@@ -123,22 +148,32 @@ fn head_only(head: &Parts) -> Result<Request<Body>, Error> {
 pub(super) fn origin_form(uri: &Uri) -> Result<Uri, Error> {
     match uri.path_and_query() {
         Some(path) => Ok(Uri::from(path.clone())),
-        None => Err(Error::new(model::code::BAD_REQUEST, "the request has no path")),
+        None => Err(Error::new(
+            model::code::BAD_REQUEST,
+            "the request has no path",
+        )),
     }
 }
 
 fn read(headers: &HeaderMap) -> Decision {
     let added = headers.iter().filter(|(name, _)| is_addition(name));
-    let principal = headers.get(headers::PRINCIPAL).and_then(|value| value.to_str().ok());
+    let principal = headers
+        .get(headers::PRINCIPAL)
+        .and_then(|value| value.to_str().ok());
     Decision {
-        headers: added.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        principal: principal.filter(|name| !name.is_empty() && name.len() <= MAX_PRINCIPAL).map(Arc::from),
+        headers: added
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        principal: principal
+            .filter(|name| !name.is_empty() && name.len() <= MAX_PRINCIPAL)
+            .map(Arc::from),
     }
 }
 
 fn is_addition(name: &HeaderName) -> bool {
     let text = name.as_str();
-    let platform = text.starts_with("x-forwarded-") || (text.starts_with("x-tangelo-") && *name != headers::PRINCIPAL);
+    let platform = text.starts_with("x-forwarded-")
+        || (text.starts_with("x-tangelo-") && *name != headers::PRINCIPAL);
     text.starts_with("x-") && !platform && !OWN.contains(&text)
 }
 
@@ -168,7 +203,12 @@ mod tests {
                 ("x-request-id", "mine"),
                 ("content-type", "text/plain"),
             ]
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            }),
         );
         let decision = read(&said);
         assert_eq!(decision.principal.as_deref(), Some("ann@shop"));
@@ -177,9 +217,16 @@ mod tests {
         headers.append("x-user", HeaderValue::from_static("admin"));
         headers.append("x-forwarded-for", HeaderValue::from_static("1.1.1.1"));
         apply(&decision, &mut headers);
-        let mut all: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("is ASCII"))).collect();
+        let mut all: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.to_str().expect("is ASCII")))
+            .collect();
         all.sort_unstable();
-        let expected = [("x-forwarded-for", "1.1.1.1"), ("x-tangelo-principal", "ann@shop"), ("x-user", "ann")];
+        let expected = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-tangelo-principal", "ann@shop"),
+            ("x-user", "ann"),
+        ];
         assert_eq!(all, expected);
     }
 }

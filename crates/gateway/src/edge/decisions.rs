@@ -49,7 +49,10 @@ impl Decisions {
     /// What holds at `now` under `key`.
     pub(crate) fn find(&self, key: &Key, now: Time) -> Option<Arc<Decision>> {
         let generations = self.0.lock();
-        let kept = generations.young.get(key).or_else(|| generations.old.get(key))?;
+        let kept = generations
+            .young
+            .get(key)
+            .or_else(|| generations.old.get(key))?;
         (kept.until > now).then(|| Arc::clone(&kept.decision))
     }
 
@@ -87,16 +90,23 @@ pub(crate) fn key(callee: &Callee, headers: &HeaderMap) -> Option<Key> {
 
 /// How long an answer with these headers holds, when its route allows `allowed`: an answer may shorten that.
 pub(crate) fn holds_for(headers: &HeaderMap, allowed: Duration) -> Duration {
-    let values = headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(CACHE_CONTROL)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
     let directives = values.flat_map(|value| value.split(',')).map(str::trim);
-    directives.fold(allowed, |holds, directive| match directive.split_once('=') {
-        Some((name, seconds)) if name.eq_ignore_ascii_case("max-age") => {
-            holds.min(Duration::from_secs(seconds.trim_matches('"').parse().unwrap_or(0)))
+    directives.fold(allowed, |holds, directive| {
+        match directive.split_once('=') {
+            Some((name, seconds)) if name.eq_ignore_ascii_case("max-age") => holds.min(
+                Duration::from_secs(seconds.trim_matches('"').parse().unwrap_or(0)),
+            ),
+            None if directive.eq_ignore_ascii_case("no-store")
+                || directive.eq_ignore_ascii_case("no-cache") =>
+            {
+                Duration::ZERO
+            }
+            _ => holds,
         }
-        None if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache") => {
-            Duration::ZERO
-        }
-        _ => holds,
     })
 }
 
@@ -115,7 +125,11 @@ mod tests {
         let decisions = Decisions::default();
         let until = Time::from_millis(60_000);
         decisions.keep(key_of(1), Arc::default(), until);
-        assert!(decisions.find(&key_of(1), until - Duration::from_millis(1)).is_some());
+        assert!(
+            decisions
+                .find(&key_of(1), until - Duration::from_millis(1))
+                .is_some()
+        );
         assert!(decisions.find(&key_of(1), until).is_none());
         assert!(decisions.find(&key_of(2), Time(0)).is_none());
     }

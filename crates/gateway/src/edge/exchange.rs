@@ -36,8 +36,21 @@ impl Exchange {
         });
         let trace = mesh::from_headers(&head.headers).unwrap_or_else(|| platform.new_trace());
         let span = SpanId(platform.ids().random() as u64 | 1);
-        let trail = Trail::begin(platform.telemetry(), platform.clock(), trace, span, &head.method, head.uri.path());
-        Self { id, request_id, trace: trace.below(span), began: platform.clock().monotonic(), trail }
+        let trail = Trail::begin(
+            platform.telemetry(),
+            platform.clock(),
+            trace,
+            span,
+            &head.method,
+            head.uri.path(),
+        );
+        Self {
+            id,
+            request_id,
+            trace: trace.below(span),
+            began: platform.clock().monotonic(),
+            trail,
+        }
     }
 
     /// The id as text.
@@ -61,9 +74,12 @@ impl Exchange {
         head.headers.remove(http::header::EXPECT);
         forwarded::write(&mut head.headers, peer, authority.value());
         if let Some(host) = authority.value() {
-            head.headers.entry(http::header::HOST).or_insert_with(|| host.clone());
+            head.headers
+                .entry(http::header::HOST)
+                .or_insert_with(|| host.clone());
         }
-        head.headers.insert(headers::REQUEST_ID, self.request_id.clone());
+        head.headers
+            .insert(headers::REQUEST_ID, self.request_id.clone());
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
         Ok(authority)

@@ -6,6 +6,7 @@
 mod before;
 mod decisions;
 mod exchange;
+mod reserved;
 mod serve;
 mod table;
 
@@ -53,7 +54,11 @@ struct EdgeFront {
 /// The limits of connections under `limits`.
 #[must_use]
 pub fn connection_limits(limits: &Limits) -> ConnectionLimits {
-    ConnectionLimits { head: limits.head_timeout, stall: limits.body_idle, ..ConnectionLimits::default() }
+    ConnectionLimits {
+        head: limits.head_timeout,
+        stall: limits.body_idle,
+        ..ConnectionLimits::default()
+    }
 }
 
 impl Edge {
@@ -62,10 +67,28 @@ impl Edge {
     /// # Errors
     /// `INTERNAL` when the system gives no threads.
     pub fn start(options: Options, platform: Platform) -> Result<Self, Error> {
-        let Options { listeners, limits, trusted, doors } = options;
+        let Options {
+            listeners,
+            limits,
+            trusted,
+            doors,
+        } = options;
         let routes = Routes::new(&platform);
-        let front = Arc::new(EdgeFront { platform, routes, decisions: Decisions::default(), doors });
-        let server = Server::start(Settings { name: "edge", listeners, limits, trusted }, &front)?;
+        let front = Arc::new(EdgeFront {
+            platform,
+            routes,
+            decisions: Decisions::default(),
+            doors,
+        });
+        let server = Server::start(
+            Settings {
+                name: "edge",
+                listeners,
+                limits,
+                trusted,
+            },
+            &front,
+        )?;
         Ok(Self { server, front })
     }
 
@@ -78,7 +101,11 @@ impl Edge {
     /// Routes of live apps that are not served as their manifests ask.
     #[must_use]
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        self.front.routes.now(&self.front.platform).diagnostics.clone()
+        self.front
+            .routes
+            .now(&self.front.platform)
+            .diagnostics
+            .clone()
     }
 
     /// Takes no new connections, asks clients to leave, finishes what is in flight, and cuts off what is left after

@@ -1,28 +1,27 @@
 //! One request from its head to its answer.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use http::{Method, Request, Response, Uri, request::Parts, uri::PathAndQuery};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use model::{Class, Error, Invocation, InvocationId, Trigger, code};
-use platform::{Body, Input, calls::STATUS_PATH, dispatch::Permit, events::Origin};
+use model::{ByteSize, Class, Error, Invocation, Principal, Trigger, code};
+use platform::{Body, Input, dispatch::Callee, events::Origin};
+use tokio::time::timeout;
 
 use super::{
     EdgeFront,
     before::{Asked, origin_form},
     exchange::Exchange,
+    reserved,
     table::{Answerer, Serving},
 };
 use crate::{
     answer::Answer,
-    door, headers, intake, outgoing, refusal,
+    headers, intake, outgoing, refusal,
     routes::{Found, Path},
     server::{Front, Link},
     upgrade,
 };
-
-/// Paths that no route gets.
-const RESERVED: &str = "/_tangelo/";
 
 /// What a request's head leads to.
 enum Way {
@@ -31,7 +30,11 @@ enum Way {
 }
 
 impl Front for EdgeFront {
-    async fn answer(self: Arc<Self>, link: Link, mut request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(
+        self: Arc<Self>,
+        link: Link,
+        mut request: Request<Incoming>,
+    ) -> Response<Answer> {
         let client = upgrade::of_client(&mut request);
         let (mut head, body) = request.into_parts();
         let method = head.method.clone();
@@ -53,7 +56,7 @@ impl EdgeFront {
         link: &Link,
     ) -> Result<Response<Body>, Error> {
         let authority = exchange.enter(head, &link.peer)?;
-        if head.uri.path().starts_with(RESERVED) {
+        if head.uri.path().starts_with(reserved::PREFIX) {
             return self.reserved(exchange, head, body).await;
         }
         match self.find(authority.name(), exchange, head)? {
@@ -84,20 +87,24 @@ impl EdgeFront {
             Found::Route(serving) => {
                 let other = path.with_separators();
                 if let Some(other) = &other
-                    && let Found::Route(other) = compiled.table.find(host, &head.method, &checked(other)?)
+                    && let Found::Route(other) =
+                        compiled.table.find(host, &head.method, &checked(other)?)
                     && guards_differ(serving, other)
                 {
                     return Err(ambiguous());
                 }
                 Ok(Way::Serve(Arc::clone(serving)))
             }
-            Found::OtherMethods(methods) if head.method == Method::OPTIONS => {
-                Ok(Way::Answer(refusal::allowing(refusal::no_content(), &methods)))
-            }
+            Found::OtherMethods(methods) if head.method == Method::OPTIONS => Ok(Way::Answer(
+                refusal::allowing(refusal::no_content(), &methods),
+            )),
             Found::OtherMethods(methods) => {
                 let message = format!("no route takes {} here; see the Allow header", head.method);
                 let error = Error::new(code::METHOD_NOT_ALLOWED, message);
-                Ok(Way::Answer(refusal::allowing(refusal::of(&error, exchange.request_id()), &methods)))
+                Ok(Way::Answer(refusal::allowing(
+                    refusal::of(&error, exchange.request_id()),
+                    &methods,
+                )))
             }
             Found::Nothing => {
                 let named = if host.is_empty() { "any host" } else { host };
@@ -107,7 +114,7 @@ impl EdgeFront {
         }
     }
 
-    /// Asks who must be asked, then the target. A place is taken first: what cannot run costs no more than this.
+    /// Asks who must be asked, then the target. A place is taken first: what cannot run costs no more than that.
     async fn run(
         &self,
         serving: &Serving,
@@ -115,73 +122,61 @@ impl EdgeFront {
         head: &mut Parts,
         body: Body,
     ) -> Result<Response<Body>, Error> {
-        match &serving.target {
-            Answerer::Events => {
-                let principals = match self.ask(serving, exchange, head).await? {
-                    Asked::Pass(principals) => principals,
-                    Asked::Answer(response) => return Ok(response),
-                };
-                let origin = Origin::Outside { app: Some(serving.app.clone()), trace: exchange.trace, principals };
-                Ok(self.platform.events().publish_http(origin, request_of(serving, head, body)?).await)
+        let platform = &self.platform;
+        let permit = match &serving.target {
+            Answerer::Workload(callee) if !serving.route.asynchronous => {
+                let admitted = platform.dispatch().admit(callee, Class::Interactive);
+                Some(admitted.map_err(|refused| refused.0)?)
             }
-            Answerer::Workload(callee) if serving.route.asynchronous => {
-                let principals = match self.ask(serving, exchange, head).await? {
-                    Asked::Pass(principals) => principals,
-                    Asked::Answer(response) => return Ok(response),
-                };
-                let mut invocation = invocation(serving, exchange, head, callee);
-                invocation.principals = principals;
-                invocation.class = Class::Async;
-                let request = request_of(serving, head, body)?;
-                Ok(self.platform.calls().accept_http(callee, &serving.route, invocation, request).await)
-            }
-            Answerer::Workload(callee) => {
-                let permit =
-                    self.platform.dispatch().admit(callee, Class::Interactive).map_err(|refused| refused.0)?;
-                self.invoke(serving, exchange, head, body, permit).await
-            }
-        }
-    }
-
-    async fn invoke(
-        &self,
-        serving: &Serving,
-        exchange: &mut Exchange,
-        head: &mut Parts,
-        body: Body,
-        permit: Permit,
-    ) -> Result<Response<Body>, Error> {
+            Answerer::Workload(_) | Answerer::Events => None,
+        };
         let principals = match self.ask(serving, exchange, head).await? {
             Asked::Pass(principals) => principals,
             Asked::Answer(response) => return Ok(response),
         };
-        let mut invocation = invocation(serving, exchange, head, permit.callee());
-        invocation.principals = principals;
-        let request = request_of(serving, head, body)?;
-        self.platform.dispatch().invoke(permit, invocation, Input::Http(request)).await.response
+        match (&serving.target, permit) {
+            (_, Some(permit)) => {
+                let invocation = invocation(serving, exchange, head, permit.callee(), principals);
+                let input = Input::Http(request_of(serving, head, body)?);
+                platform
+                    .dispatch()
+                    .invoke(permit, invocation, input)
+                    .await
+                    .response
+            }
+            (Answerer::Workload(callee), None) => {
+                let invocation = invocation(serving, exchange, head, callee, principals);
+                let body = self.whole(body, serving.max_body).await?;
+                let request = request_of(serving, head, body)?;
+                Ok(platform
+                    .calls()
+                    .accept_http(callee, &serving.route, invocation, request)
+                    .await)
+            }
+            (Answerer::Events, None) => {
+                let origin = Origin::Outside {
+                    app: Some(serving.app.clone()),
+                    trace: exchange.trace,
+                    principals,
+                };
+                let body = self.whole(body, serving.max_body).await?;
+                let request = request_of(serving, head, body)?;
+                Ok(platform.events().publish_http(origin, request).await)
+            }
+        }
     }
 
-    /// `/_tangelo/…`: the status of asynchronous work, and what others serve there.
-    async fn reserved(&self, exchange: &Exchange, head: &Parts, body: Incoming) -> Result<Response<Body>, Error> {
-        let path = checked(head.uri.path())?;
-        if let Some(id) = path.raw().strip_prefix(STATUS_PATH) {
-            if !matches!(head.method, Method::GET | Method::HEAD) {
-                let error = Error::new(code::METHOD_NOT_ALLOWED, "a status is read with GET");
-                let response = refusal::of(&error, exchange.request_id());
-                return Ok(refusal::allowing(response, &[Method::GET, Method::HEAD]));
+    /// The whole body, for what is stored before it is answered. Nobody's timeout bounds how long a client takes for
+    /// it, so this does.
+    async fn whole(&self, body: Body, limit: ByteSize) -> Result<Body, Error> {
+        let longest = self.platform.limits().body_idle;
+        match timeout(longest, body.collect(limit)).await {
+            Ok(Ok(bytes)) => Ok(Body::full(bytes)),
+            Ok(Err(error)) => {
+                Err(Error::new(code::BAD_REQUEST, "the request's body broke off").context(error))
             }
-            let id = InvocationId::from_str(id).map_err(|_| {
-                Error::new(code::NO_SUCH_INVOCATION, "the path names no invocation: it ends in an id")
-            })?;
-            return Ok(self.platform.calls().status(id).await);
+            Err(_) => Err(intake::too_slow()),
         }
-        let Some(door) = door::find(&self.doors, path.raw()) else {
-            let message = format!("`{}` is reserved for Tangelo and serves nothing", path.raw());
-            return Err(Error::new(code::NO_ROUTE, message));
-        };
-        let limits = self.platform.limits();
-        let (body, _) = intake::take(body, limits.request_body, limits.body_idle)?;
-        Ok(door.serve(None, clone_head(head, body)?).await)
     }
 
     /// What every answer gets on its way out.
@@ -193,7 +188,9 @@ impl EdgeFront {
         client: Option<OnUpgrade>,
         link: Link,
     ) -> Response<Answer> {
-        response.headers_mut().insert(headers::REQUEST_ID, exchange.request_id.clone());
+        response
+            .headers_mut()
+            .insert(headers::REQUEST_ID, exchange.request_id.clone());
         if upgrade::is_switching(&response) {
             match (client, upgrade::of_workload(&mut response)) {
                 (Some(client), Some(workload)) => {
@@ -214,15 +211,20 @@ fn invocation(
     serving: &Serving,
     exchange: &mut Exchange,
     head: &Parts,
-    callee: &Arc<platform::dispatch::Callee>,
+    callee: &Callee,
+    principals: Vec<Principal>,
 ) -> Invocation {
     exchange.trail.invocation = Some(exchange.id);
     Invocation {
         id: exchange.id,
         target: Arc::clone(&callee.target),
         trigger: Trigger::Route(Arc::clone(&serving.path)),
-        class: Class::Interactive,
-        principals: Vec::new(),
+        class: if serving.route.asynchronous {
+            Class::Async
+        } else {
+            Class::Interactive
+        },
+        principals,
         trace: exchange.trace,
         deadline: exchange.deadline(serving.timeout),
         depth: 0,
@@ -252,17 +254,12 @@ fn request_of(serving: &Serving, head: &mut Parts, body: Body) -> Result<Request
     Ok(request)
 }
 
-fn clone_head(head: &Parts, body: Body) -> Result<Request<Body>, Error> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = origin_form(&head.uri)?;
-    *request.headers_mut() = head.headers.clone();
-    Ok(request)
-}
-
-fn checked(path: &str) -> Result<Path<'_>, Error> {
+pub(super) fn checked(path: &str) -> Result<Path<'_>, Error> {
     Path::check(path).map_err(|fault| {
-        let message = format!("the path is refused, because servers read it differently: {}", fault.as_str());
+        let message = format!(
+            "the path is refused, because servers read it differently: {}",
+            fault.as_str()
+        );
         Error::new(code::BAD_REQUEST, message)
     })
 }
@@ -286,7 +283,9 @@ fn ambiguous() -> Error {
 
 fn refuse(error: &Error, exchange: &mut Exchange) -> Response<Body> {
     let mut response = refusal::of(error, exchange.request_id());
-    response.headers_mut().insert(headers::REQUEST_ID, exchange.request_id.clone());
+    response
+        .headers_mut()
+        .insert(headers::REQUEST_ID, exchange.request_id.clone());
     if response.status().is_server_error() {
         exchange.trail.error = Some(error.to_string());
     }

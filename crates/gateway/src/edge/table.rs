@@ -16,6 +16,9 @@ use tokio::sync::watch;
 
 use crate::routes::{BadPattern, Entry, Pattern, Rewrite, Table};
 
+/// A batch of events may be as large as this many of the largest.
+const EVENTS_PER_BODY: u64 = 16;
+
 /// A route, ready to serve.
 pub(crate) struct Serving {
     /// Its app.
@@ -74,7 +77,10 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(platform: &Platform) -> Self {
-        Self { current: ArcSwap::from_pointee(compile(platform)), rebuilding: Mutex::new(()) }
+        Self {
+            current: ArcSwap::from_pointee(compile(platform)),
+            rebuilding: Mutex::new(()),
+        }
     }
 
     /// The table of what is live now: a request that begins after a switch was acknowledged sees it.
@@ -111,7 +117,11 @@ fn compile(platform: &Platform) -> Compiled {
         let Diagnostic { app, path, message } = diagnostic;
         tracing::warn!(%app, path, "a route is not served: {message}");
     }
-    Compiled { table, diagnostics, seen }
+    Compiled {
+        table,
+        diagnostics,
+        seen,
+    }
 }
 
 fn table_of(live: &Live, limits: &Limits) -> (Table<Arc<Serving>>, Vec<Diagnostic>) {
@@ -121,18 +131,34 @@ fn table_of(live: &Live, limits: &Limits) -> (Table<Arc<Serving>>, Vec<Diagnosti
             match entry(app, route, limits) {
                 Ok(entry) => entries.push(entry),
                 Err(message) => {
-                    diagnostics.push(Diagnostic { app: app.name.clone(), path: route.path.clone(), message });
+                    diagnostics.push(Diagnostic {
+                        app: app.name.clone(),
+                        path: route.path.clone(),
+                        message,
+                    });
                 }
             }
         }
     }
-    let values: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.value)).collect();
+    let values: Vec<_> = entries
+        .iter()
+        .map(|entry| Arc::clone(&entry.value))
+        .collect();
     let (table, duplicates) = Table::build(entries);
     diagnostics.extend(duplicates.into_iter().map(|duplicate| {
         let (late, first) = (&values[duplicate.entry], &values[duplicate.first]);
-        let method = duplicate.method.map_or_else(String::new, |method| format!("{method} "));
-        let message = format!("app `{}` has {method}`{}` already and keeps it", first.app, first.route.path);
-        Diagnostic { app: late.app.clone(), path: late.route.path.clone(), message }
+        let method = duplicate
+            .method
+            .map_or_else(String::new, |method| format!("{method} "));
+        let message = format!(
+            "app `{}` has {method}`{}` already and keeps it",
+            first.app, first.route.path
+        );
+        Diagnostic {
+            app: late.app.clone(),
+            path: late.route.path.clone(),
+            message,
+        }
     }));
     (table, diagnostics)
 }
@@ -144,19 +170,29 @@ fn entry(app: &LiveApp, route: &Route, limits: &Limits) -> Result<Entry<Arc<Serv
         RouteTarget::Events => Answerer::Events,
     };
     let pattern = Pattern::new(&route.path).map_err(|BadPattern(why)| why.to_owned())?;
-    let rewrite = route.rewrite.as_deref().map(|text| Rewrite::new(text, &pattern)).transpose();
-    let before = route.before.iter().map(|b| Ok((callee(b.workload.as_str())?, b.cache)));
-    let methods = route.methods.iter().map(|m| m.parse::<Method>().map_err(|_| format!("`{m}` is no method")));
-    let (own_timeout, own_body) = match &target {
-        Answerer::Workload(callee) => (callee.workload.timeout, callee.workload.max_body),
-        Answerer::Events => (limits.body_idle, limits.request_body),
+    let rewrite = route
+        .rewrite
+        .as_deref()
+        .map(|text| Rewrite::new(text, &pattern))
+        .transpose();
+    let before = route
+        .before
+        .iter()
+        .map(|b| Ok((callee(b.workload.as_str())?, b.cache)));
+    let methods = route.methods.iter().map(|m| {
+        m.parse::<Method>()
+            .map_err(|_| format!("`{m}` is no method"))
+    });
+    let own_timeout = match &target {
+        Answerer::Workload(callee) => callee.workload.timeout,
+        Answerer::Events => limits.body_idle,
     };
     let serving = Serving {
         app: app.name.clone(),
         path: Arc::from(route.path.as_str()),
         before: before.collect::<Result<_, String>>()?,
         rewrite: rewrite.map_err(|BadPattern(why)| why.to_owned())?,
-        max_body: route.max_body.unwrap_or(own_body).min(own_body).min(limits.request_body),
+        max_body: max_body(route, &target, limits),
         timeout: route.timeout.unwrap_or(own_timeout).min(own_timeout),
         target,
         route: route.clone(),
@@ -167,4 +203,22 @@ fn entry(app: &LiveApp, route: &Route, limits: &Limits) -> Result<Entry<Arc<Serv
         methods: methods.collect::<Result<_, String>>()?,
         value: Arc::new(serving),
     })
+}
+
+/// The smallest limit that holds for bodies of `route`. What is stored has a smaller one unless the route says otherwise.
+fn max_body(route: &Route, target: &Answerer, limits: &Limits) -> ByteSize {
+    let own = match target {
+        Answerer::Workload(callee) => callee.workload.max_body,
+        Answerer::Events => ByteSize(limits.event.0.saturating_mul(EVENTS_PER_BODY)),
+    };
+    let usual = if route.asynchronous {
+        limits.async_payload
+    } else {
+        limits.request_body
+    };
+    route
+        .max_body
+        .unwrap_or(usual)
+        .min(own)
+        .min(limits.request_body)
 }

@@ -2,7 +2,9 @@
 //! credentials.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, Method, Uri, header::PROXY_AUTHORIZATION, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, Method, Uri, header::PROXY_AUTHORIZATION, request::Parts, uri::PathAndQuery,
+};
 use model::{Error, code};
 
 /// What a request's target says.
@@ -36,16 +38,22 @@ pub(super) fn read(head: &Parts) -> Result<Address, Error> {
                        (leave https_proxy unset)";
         return Err(Error::new(code::METHOD_NOT_ALLOWED, message));
     }
-    let path = head.uri.path_and_query().cloned().ok_or_else(|| bad("it has no path"))?;
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .ok_or_else(|| bad("it has no path"))?;
     if let Some(rest) = path.as_str().strip_prefix("/~") {
         return with_token(rest);
     }
     let uri = Uri::from(path);
     match (head.uri.scheme_str(), head.uri.host()) {
         // HTTP/2 has a scheme always; there a proxy is asked with CONNECT only.
-        (Some("http"), Some(host)) if head.version < http::Version::HTTP_2 => {
-            Ok(Address::Proxy { token: credentials(&head.headers), host: host.to_ascii_lowercase(), uri })
-        }
+        (Some("http"), Some(host)) if head.version < http::Version::HTTP_2 => Ok(Address::Proxy {
+            token: credentials(&head.headers),
+            host: host.to_ascii_lowercase(),
+            uri,
+        }),
         (Some("http") | None, _) => Ok(Address::Open(uri)),
         (Some(scheme), _) => Err(bad(&format!("the mesh's proxy speaks http, not {scheme}"))),
     }
@@ -54,14 +62,25 @@ pub(super) fn read(head: &Parts) -> Result<Address, Error> {
 fn with_token(text: &str) -> Result<Address, Error> {
     let end = text.find(['/', '?']).unwrap_or(text.len());
     let (token, rest) = text.split_at(end);
-    let rest = if rest.starts_with('/') { PathAndQuery::try_from(rest) } else { PathAndQuery::try_from(format!("/{rest}")) };
+    let rest = if rest.starts_with('/') {
+        PathAndQuery::try_from(rest)
+    } else {
+        PathAndQuery::try_from(format!("/{rest}"))
+    };
     let rest = rest.map_err(|_| bad("what follows the token is no path"))?;
-    Ok(Address::Token { token: token.to_owned(), rest: Uri::from(rest) })
+    Ok(Address::Token {
+        token: token.to_owned(),
+        rest: Uri::from(rest),
+    })
 }
 
 /// The user name of `Proxy-Authorization: Basic …` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<String> {
-    let (scheme, encoded) = headers.get(PROXY_AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, encoded) = headers
+        .get(PROXY_AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
@@ -71,7 +90,10 @@ fn credentials(headers: &HeaderMap) -> Option<String> {
 }
 
 fn bad(why: &str) -> Error {
-    Error::new(code::BAD_REQUEST, format!("the request is not one for the mesh: {why}"))
+    Error::new(
+        code::BAD_REQUEST,
+        format!("the request is not one for the mesh: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -95,27 +117,62 @@ mod tests {
 
     #[test]
     fn a_token_in_the_path_is_taken_off() {
-        let token = |rest| Ok(Address::Token { token: "abc".to_owned(), rest: uri(rest) });
-        assert_eq!(read_from("GET", "/~abc/w/orders/a%2Fb?x=/~y", None), token("/w/orders/a%2Fb?x=/~y"));
-        assert_eq!(read_from("GET", "http://127.0.0.1:1/~abc/events", None), token("/events"));
+        let token = |rest| {
+            Ok(Address::Token {
+                token: "abc".to_owned(),
+                rest: uri(rest),
+            })
+        };
+        assert_eq!(
+            read_from("GET", "/~abc/w/orders/a%2Fb?x=/~y", None),
+            token("/w/orders/a%2Fb?x=/~y")
+        );
+        assert_eq!(
+            read_from("GET", "http://127.0.0.1:1/~abc/events", None),
+            token("/events")
+        );
         assert_eq!(read_from("GET", "/~abc", None), token("/"));
         assert_eq!(read_from("GET", "/~abc?x=1", None), token("/?x=1"));
-        assert_eq!(read_from("GET", "/w/orders", None), Ok(Address::Open(uri("/w/orders"))));
+        assert_eq!(
+            read_from("GET", "/w/orders", None),
+            Ok(Address::Open(uri("/w/orders")))
+        );
     }
 
     #[test]
     fn a_proxy_request_names_its_host_and_its_token() {
         let proxied = |token: Option<&str>| {
             let token = token.map(str::to_owned);
-            Ok(Address::Proxy { token, host: "catalog.internal".to_owned(), uri: uri("/a?b") })
+            Ok(Address::Proxy {
+                token,
+                host: "catalog.internal".to_owned(),
+                uri: uri("/a?b"),
+            })
         };
         let url = "http://Catalog.internal:8080/a?b";
-        assert_eq!(read_from("GET", url, Some("Basic YWJjOg==")), proxied(Some("abc")));
-        assert_eq!(read_from("GET", url, Some("basic YWJjOnNlY3JldA==")), proxied(Some("abc")));
-        for bad in [None, Some("Basic ###"), Some("Bearer abc"), Some("Basic Og==")] {
+        assert_eq!(
+            read_from("GET", url, Some("Basic YWJjOg==")),
+            proxied(Some("abc"))
+        );
+        assert_eq!(
+            read_from("GET", url, Some("basic YWJjOnNlY3JldA==")),
+            proxied(Some("abc"))
+        );
+        for bad in [
+            None,
+            Some("Basic ###"),
+            Some("Bearer abc"),
+            Some("Basic Og=="),
+        ] {
             assert_eq!(read_from("GET", url, bad), proxied(None), "{bad:?}");
         }
-        assert_eq!(read_from("CONNECT", "orders.internal:443", None), Err(code::METHOD_NOT_ALLOWED));
-        assert_eq!(read_from("GET", "ftp://orders.internal/", None), Err(code::BAD_REQUEST));
+        assert_eq!(
+            read_from("CONNECT", "orders.internal:443", None),
+            Err(code::METHOD_NOT_ALLOWED)
+        );
+        assert_eq!(
+            read_from("GET", "ftp://orders.internal/", None),
+            Err(code::BAD_REQUEST)
+        );
     }
 }

@@ -52,10 +52,21 @@ impl MeshDoor {
     /// # Errors
     /// `INTERNAL` when the system gives no threads.
     pub fn start(options: Options, platform: Platform) -> Result<Self, Error> {
-        let Options { listeners, limits, doors } = options;
+        let Options {
+            listeners,
+            limits,
+            doors,
+        } = options;
         let front = Arc::new(MeshFront { platform, doors });
-        let settings = Settings { name: "mesh", listeners, limits, trusted: Vec::new() };
-        Ok(Self { server: Server::start(settings, &front)? })
+        let settings = Settings {
+            name: "mesh",
+            listeners,
+            limits,
+            trusted: Vec::new(),
+        };
+        Ok(Self {
+            server: Server::start(settings, &front)?,
+        })
     }
 
     /// Where it listens.
@@ -71,7 +82,11 @@ impl MeshDoor {
 }
 
 impl Front for MeshFront {
-    async fn answer(self: Arc<Self>, link: Link, mut request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(
+        self: Arc<Self>,
+        link: Link,
+        mut request: Request<Incoming>,
+    ) -> Response<Answer> {
         let client = upgrade::of_client(&mut request);
         let (mut head, body) = request.into_parts();
         let method = head.method.clone();
@@ -88,9 +103,18 @@ impl Front for MeshFront {
                 _ => response = refusal::of(&outgoing::unasked_switch(), None),
             }
         }
-        outgoing::finish(response, &method).await
+        let mut response = outgoing::finish(response, &method).await;
+        if response.extensions_mut().remove::<Challenge>().is_some() {
+            let realm = HeaderValue::from_static("Basic realm=\"tangelo mesh\"");
+            response.headers_mut().insert(PROXY_AUTHENTICATE, realm);
+        }
+        response
     }
 }
+
+/// In the extensions of an answer of our own: ask for proxy credentials. A workload's header of that kind is taken off.
+#[derive(Clone, Copy)]
+struct Challenge;
 
 impl MeshFront {
     async fn serve(&self, head: &mut Parts, body: Incoming) -> Result<Response<Body>, Error> {
@@ -103,10 +127,19 @@ impl MeshFront {
         fault.error(limits.request_body).map_or(Ok(response), Err)
     }
 
-    async fn route(&self, address: Address, head: &mut Parts, body: Body) -> Result<Response<Body>, Error> {
+    async fn route(
+        &self,
+        address: Address,
+        head: &mut Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Error> {
         match address {
             Address::Token { token, rest } => {
-                let presence = self.platform.mesh().presence(&token).ok_or_else(unknown_token)?;
+                let presence = self
+                    .platform
+                    .mesh()
+                    .presence(&token)
+                    .ok_or_else(unknown_token)?;
                 let caller = caller(presence, head);
                 let request = request(head, rest, body);
                 match door::find(&self.doors, request.uri().path()) {
@@ -116,9 +149,15 @@ impl MeshFront {
             }
             Address::Proxy { token, host, uri } => {
                 let presence = token.and_then(|token| self.platform.mesh().presence(&token));
-                let Some(presence) = presence else { return Ok(challenge()) };
+                let Some(presence) = presence else {
+                    return Ok(challenge());
+                };
                 let caller = caller(presence, head);
-                Ok(self.platform.mesh().serve_host(caller, &host, request(head, uri, body)).await)
+                Ok(self
+                    .platform
+                    .mesh()
+                    .serve_host(caller, &host, request(head, uri, body))
+                    .await)
             }
             Address::Open(uri) => match door::find(&self.doors, uri.path()) {
                 Some(door) => Ok(door.serve(None, request(head, uri, body)).await),
@@ -131,7 +170,9 @@ impl MeshFront {
 /// Who calls, and what for: the work of the trace that the request belongs to, else the only work there is.
 fn caller(presence: Arc<Presence>, head: &Parts) -> Caller {
     let said = platform::mesh::from_headers(&head.headers);
-    let working = said.and_then(|said| presence.of_trace(said.trace)).or_else(|| presence.only());
+    let working = said
+        .and_then(|said| presence.of_trace(said.trace))
+        .or_else(|| presence.only());
     Caller { presence, working }
 }
 
@@ -160,8 +201,10 @@ fn no_token() -> Error {
 fn challenge() -> Response<Body> {
     let message = "the mesh's proxy wants the token of the calling instance as user name, as http_proxy has it";
     let error = Error::new(code::BAD_MESH_TOKEN, message);
-    let mut response = refusal::with_status(refusal::of(&error, None), StatusCode::PROXY_AUTHENTICATION_REQUIRED);
-    let realm = HeaderValue::from_static("Basic realm=\"tangelo mesh\"");
-    response.headers_mut().insert(PROXY_AUTHENTICATE, realm);
+    let mut response = refusal::with_status(
+        refusal::of(&error, None),
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    );
+    response.extensions_mut().insert(Challenge);
     response
 }

@@ -62,7 +62,12 @@ pub struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), exact: HashMap::new(), suffix: HashMap::new(), any: Tree::default() }
+        Self {
+            values: Vec::new(),
+            exact: HashMap::new(),
+            suffix: HashMap::new(),
+            any: Tree::default(),
+        }
     }
 }
 
@@ -82,7 +87,11 @@ impl<T> Table<T> {
         let methods = self.tree(entry.host.as_deref()).methods(&entry.pattern);
         let mut place = |method: Option<&Method>| {
             if let Err(first) = methods.add(method, route) {
-                duplicates.push(Duplicate { entry: route, first, method: method.cloned() });
+                duplicates.push(Duplicate {
+                    entry: route,
+                    first,
+                    method: method.cloned(),
+                });
             }
         };
         if entry.methods.is_empty() {
@@ -93,7 +102,9 @@ impl<T> Table<T> {
     }
 
     fn tree(&mut self, host: Option<&str>) -> &mut Tree {
-        let Some(host) = host.filter(|h| *h != "*") else { return &mut self.any };
+        let Some(host) = host.filter(|h| *h != "*") else {
+            return &mut self.any;
+        };
         let host = host.to_ascii_lowercase();
         match host.strip_prefix("*.") {
             Some(suffix) => self.suffix.entry(suffix.into()).or_default(),
@@ -105,7 +116,9 @@ impl<T> Table<T> {
     #[must_use]
     pub fn find(&self, host: &str, method: &Method, path: &Path<'_>) -> Found<'_, T> {
         let host = normal_host(host);
-        let route = self.trees(&host).find_map(|tree| tree.search(path, &mut |methods| methods.pick(method)));
+        let route = self
+            .trees(&host)
+            .find_map(|tree| tree.search(path, &mut |methods| methods.pick(method)));
         match route {
             Some(route) => Found::Route(&self.values[route]),
             None => self.other_methods(&host, path),
@@ -128,8 +141,14 @@ impl<T> Table<T> {
     fn trees<'s>(&'s self, host: &'s str) -> impl Iterator<Item = &'s Tree> {
         let dots = host.match_indices('.').filter(|_| !self.suffix.is_empty());
         // A host such as `.example.com` is no subdomain.
-        let suffixes = dots.filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.suffix.get(&host[at + 1..]));
-        self.exact.get(host).into_iter().chain(suffixes).chain(std::iter::once(&self.any))
+        let suffixes = dots
+            .filter(|(at, _)| *at > 0)
+            .filter_map(|(at, _)| self.suffix.get(&host[at + 1..]));
+        self.exact
+            .get(host)
+            .into_iter()
+            .chain(suffixes)
+            .chain(std::iter::once(&self.any))
     }
 
     fn other_methods(&self, host: &str, path: &Path<'_>) -> Found<'_, T> {
@@ -142,7 +161,11 @@ impl<T> Table<T> {
                 None
             });
         }
-        if known { Found::OtherMethods(allowed(all)) } else { Found::Nothing }
+        if known {
+            Found::OtherMethods(allowed(all))
+        } else {
+            Found::Nothing
+        }
     }
 }
 

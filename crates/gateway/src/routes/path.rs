@@ -93,7 +93,11 @@ impl<'a> Path<'a> {
         if !self.ambiguous {
             return None;
         }
-        let plain = self.raw.replace('\\', "/").replace("%2F", "/").replace("%2f", "/");
+        let plain = self
+            .raw
+            .replace('\\', "/")
+            .replace("%2F", "/")
+            .replace("%2f", "/");
         let plain = plain.replace("%5C", "/").replace("%5c", "/");
         let mut path = String::with_capacity(plain.len());
         for segment in plain.split('/').filter(|s| !s.is_empty()) {
@@ -185,8 +189,20 @@ mod tests {
 
     #[test]
     fn the_rest_stays_as_it_came() {
-        for raw in ["/", "/a", "/a/", "/a.b/..c/...", "/%41/%7e", "/ä", "/a;b/c:d@e", "/a%252e%252e/b"] {
-            assert_eq!(Path::check(raw).map(|p| (p.raw(), p.ambiguous)), Ok((raw, false)));
+        for raw in [
+            "/",
+            "/a",
+            "/a/",
+            "/a.b/..c/...",
+            "/%41/%7e",
+            "/ä",
+            "/a;b/c:d@e",
+            "/a%252e%252e/b",
+        ] {
+            assert_eq!(
+                Path::check(raw).map(|p| (p.raw(), p.ambiguous)),
+                Ok((raw, false))
+            );
         }
     }
 
@@ -209,7 +225,13 @@ mod tests {
         let path = Path::check("/a/b/c/").expect("is a path");
         assert_eq!(path.segments().collect::<Vec<_>>(), ["a", "b", "c", ""]);
         assert_eq!(
-            [path.after(0), path.after(2), path.after(3), path.after(4), path.after(9)],
+            [
+                path.after(0),
+                path.after(2),
+                path.after(3),
+                path.after(4),
+                path.after(9)
+            ],
             [Some("a/b/c/"), Some("c/"), Some(""), None, None]
         );
     }

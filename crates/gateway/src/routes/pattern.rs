@@ -52,7 +52,10 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, path: &Path<'_>) -> bool {
         let mut given = path.segments();
-        let all = self.segments.iter().all(|segment| given.next().is_some_and(|text| segment.matches(text)));
+        let all = self
+            .segments
+            .iter()
+            .all(|segment| given.next().is_some_and(|text| segment.matches(text)));
         all && (self.wildcard || given.next().is_none())
     }
 }
@@ -66,7 +69,9 @@ impl Segment {
             };
         }
         if text.contains(['{', '}', '*']) {
-            return Err(BadPattern("a parameter or a `*` is not a whole segment, or the `*` is not the last"));
+            return Err(BadPattern(
+                "a parameter or a `*` is not a whole segment, or the `*` is not the last",
+            ));
         }
         Ok(Self::Literal(decode(text).into()))
     }
@@ -111,8 +116,9 @@ impl Rewrite {
                 pieces.push(rest_piece(pattern)?);
                 &rest[at + 1..]
             } else {
-                let (name, after) =
-                    rest[at + 1..].split_once('}').ok_or(BadPattern("a rewrite has a `{` without its `}`"))?;
+                let (name, after) = rest[at + 1..]
+                    .split_once('}')
+                    .ok_or(BadPattern("a rewrite has a `{` without its `}`"))?;
                 pieces.push(parameter_piece(name, pattern)?);
                 after
             };
@@ -157,7 +163,9 @@ fn rest_piece(pattern: &Pattern) -> Result<Piece, BadPattern> {
 fn parameter_piece(name: &str, pattern: &Pattern) -> Result<Piece, BadPattern> {
     let is_it = |segment: &Segment| matches!(segment, Segment::Parameter(own) if **own == *name);
     let place = pattern.segments.iter().position(is_it);
-    place.map(Piece::Segment).ok_or(BadPattern("a rewrite names a parameter that the path has not"))
+    place.map(Piece::Segment).ok_or(BadPattern(
+        "a rewrite names a parameter that the path has not",
+    ))
 }
 
 #[cfg(test)]
@@ -169,7 +177,9 @@ mod tests {
         let pattern = Pattern::new(pattern).expect("is a pattern");
         let path = Path::check(path).expect("is a path");
         assert!(pattern.matches(&path), "{path:?}");
-        Rewrite::new(rewrite, &pattern).expect("is a rewrite").apply(&path)
+        Rewrite::new(rewrite, &pattern)
+            .expect("is a rewrite")
+            .apply(&path)
     }
 
     #[test]
@@ -181,7 +191,12 @@ mod tests {
             ("/api/*", "/v2/*", "/api", "/v2"),
             ("/api/*", "/v2/*", "/api/", "/v2/"),
             ("/api/*", "/v2/*", "/api/a%2Fb/c", "/v2/a%2Fb/c"),
-            ("/u/{id}", "/users/{id}/profile", "/u/J%C3%BCrgen", "/users/J%C3%BCrgen/profile"),
+            (
+                "/u/{id}",
+                "/users/{id}/profile",
+                "/u/J%C3%BCrgen",
+                "/users/J%C3%BCrgen/profile",
+            ),
             ("/{a}/{b}/*", "/{b}-{a}/*", "/1/2/3/4", "/2-1/3/4"),
             ("/x", "/y", "/x", "/y"),
         ] {
@@ -191,7 +206,9 @@ mod tests {
 
     #[test]
     fn bad_patterns_and_rewrites_are_refused() {
-        for bad in ["", "a", "*", "/a*", "/*/a", "/{a", "/x{a}", "/{}", "/a/../b", "//*"] {
+        for bad in [
+            "", "a", "*", "/a*", "/*/a", "/{a", "/x{a}", "/{}", "/a/../b", "//*",
+        ] {
             assert!(Pattern::new(bad).is_err(), "{bad}");
         }
         let pattern = Pattern::new("/a/{id}").expect("is a pattern");

@@ -39,16 +39,25 @@ pub(super) struct Methods {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()] }
+        Self {
+            nodes: vec![Node::default()],
+        }
     }
 }
 
 impl Tree {
     /// The methods under `pattern`, to be added to.
     pub(super) fn methods(&mut self, pattern: &Pattern) -> &mut Methods {
-        let at = pattern.segments.iter().fold(0, |at, segment| self.child(at, segment));
+        let at = pattern
+            .segments
+            .iter()
+            .fold(0, |at, segment| self.child(at, segment));
         let node = &mut self.nodes[at];
-        if pattern.wildcard { &mut node.rest } else { &mut node.end }
+        if pattern.wildcard {
+            &mut node.rest
+        } else {
+            &mut node.end
+        }
     }
 
     fn child(&mut self, at: usize, segment: &Segment) -> usize {
@@ -65,7 +74,11 @@ impl Tree {
     }
 
     /// Offers the methods of every pattern that matches `path` to `probe`, the most specific first, until it takes one.
-    pub(super) fn search(&self, path: &Path<'_>, probe: &mut impl FnMut(&Methods) -> Option<RouteId>) -> Option<RouteId> {
+    pub(super) fn search(
+        &self,
+        path: &Path<'_>,
+        probe: &mut impl FnMut(&Methods) -> Option<RouteId>,
+    ) -> Option<RouteId> {
         self.descend(0, Some(&path.raw()[1..]), probe)
     }
 
@@ -128,6 +141,9 @@ impl Methods {
     }
 
     fn listed(&self, method: &Method) -> Option<RouteId> {
-        self.listed.iter().find(|(own, _)| own == method).map(|(_, route)| *route)
+        self.listed
+            .iter()
+            .find(|(own, _)| own == method)
+            .map(|(_, route)| *route)
     }
 }

@@ -42,7 +42,9 @@ pub(super) async fn serve<F: Front>(
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let wire = Wire::new(limits);
-    let sniffed = timeout(limits.head, sniff(&stream)).await.map_err(|_| ConnectionError::Silent)??;
+    let sniffed = timeout(limits.head, sniff(&stream))
+        .await
+        .map_err(|_| ConnectionError::Silent)??;
     let is_http2 = sniffed == PREFACE;
     let watched = Watched::new(stream, sniffed, Arc::clone(&wire));
     let service = {
@@ -60,7 +62,9 @@ pub(super) async fn serve<F: Front>(
         let connection = h2(limits).serve_connection(watched, service);
         drive(pin!(connection), &wire, limits.head, order).await
     } else {
-        let connection = h1(limits).serve_connection(watched, service).with_upgrades();
+        let connection = h1(limits)
+            .serve_connection(watched, service)
+            .with_upgrades();
         drive(pin!(connection), &wire, limits.head, order).await
     }
 }
@@ -156,9 +160,14 @@ async fn drive(
     let mut draining = Some(Box::pin(async move {
         let _ = order.wait_for(|order| *order != Order::Serve).await;
     }));
-    let mut alarm = pin!(sleep_until(wire.due().unwrap_or_else(|| Instant::now() + tick)));
+    let mut alarm = pin!(sleep_until(
+        wire.due().unwrap_or_else(|| Instant::now() + tick)
+    ));
     poll_fn(|cx| {
-        if draining.as_mut().is_some_and(|d| d.as_mut().poll(cx).is_ready()) {
+        if draining
+            .as_mut()
+            .is_some_and(|d| d.as_mut().poll(cx).is_ready())
+        {
             draining = None;
             connection.as_mut().drain();
         }

@@ -7,13 +7,7 @@ mod connection;
 mod wire;
 mod worker;
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -48,7 +42,9 @@ pub(crate) struct Link {
 
 /// Keeps a draining server waiting until it is dropped.
 #[derive(Clone)]
-pub(crate) struct Alive(#[expect(dead_code, reason = "held for its drop")] mpsc::Sender<std::convert::Infallible>);
+pub(crate) struct Alive(
+    #[expect(dead_code, reason = "held for its drop")] mpsc::Sender<std::convert::Infallible>,
+);
 
 /// Limits of connections; those of requests are the front's.
 #[derive(Debug, Clone, Copy)]
@@ -125,16 +121,27 @@ impl Server {
         let mut ended = Vec::new();
         for (number, sockets) in by_worker(settings.listeners).into_iter().enumerate() {
             let (sender, receiver) = oneshot::channel();
-            let worker = worker::Worker::new(sockets, Arc::clone(&shared), Arc::clone(front), order.subscribe())?;
+            let worker = worker::Worker::new(
+                sockets,
+                Arc::clone(&shared),
+                Arc::clone(front),
+                order.subscribe(),
+            )?;
             let named = thread::Builder::new().name(format!("{}-{number}", settings.name));
             let spawned = named.spawn(move || {
                 worker.run();
                 let _ = sender.send(());
             });
-            spawned.map_err(|error| Error::new(code::INTERNAL, "no thread for a worker").context(error))?;
+            spawned.map_err(|error| {
+                Error::new(code::INTERNAL, "no thread for a worker").context(error)
+            })?;
             ended.push(receiver);
         }
-        Ok(Self { addresses, order, ended: parking_lot::Mutex::new(ended) })
+        Ok(Self {
+            addresses,
+            order,
+            ended: parking_lot::Mutex::new(ended),
+        })
     }
 
     /// Where it listens.

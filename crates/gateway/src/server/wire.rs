@@ -60,7 +60,8 @@ impl Wire {
 
     /// When the connection is to be closed unless something happens; `None`: not as long as it serves.
     pub(super) fn due(&self) -> Option<Instant> {
-        let at = |since: u64, span: Duration| Some(self.accepted + Duration::from_micros(since) + span);
+        let at =
+            |since: u64, span: Duration| Some(self.accepted + Duration::from_micros(since) + span);
         match self.stalled_since.load(Relaxed) {
             0 => {}
             since => return at(since, self.limits.stall),
@@ -75,19 +76,28 @@ impl Wire {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.accepted.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     fn has_read(&self) {
-        if self.heads.load(Relaxed) && self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
+        if self.heads.load(Relaxed)
+            && self.requests.load(Relaxed) == 0
+            && self.head_since.load(Relaxed) == 0
+        {
             self.head_since.store(self.now(), Relaxed);
         }
     }
 
     fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
         match &polled {
-            Poll::Ready(_) if self.stalled_since.load(Relaxed) != 0 => self.stalled_since.store(0, Relaxed),
-            Poll::Pending if self.stalled_since.load(Relaxed) == 0 => self.stalled_since.store(self.now(), Relaxed),
+            Poll::Ready(_) if self.stalled_since.load(Relaxed) != 0 => {
+                self.stalled_since.store(0, Relaxed)
+            }
+            Poll::Pending if self.stalled_since.load(Relaxed) == 0 => {
+                self.stalled_since.store(self.now(), Relaxed)
+            }
             _ => {}
         }
         polled
@@ -115,12 +125,20 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, sniffed: Vec<u8>, wire: Arc<Wire>) -> Self {
-        Self { stream: TokioIo::new(stream), sniffed, wire }
+        Self {
+            stream: TokioIo::new(stream),
+            sniffed,
+            wire,
+        }
     }
 }
 
 impl Read for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.sniffed.is_empty() {
             let count = self.sniffed.len().min(buf.remaining());
             buf.put_slice(&self.sniffed[..count]);
@@ -136,7 +154,11 @@ impl Read for Watched {
 }
 
 impl Write for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wire.wrote(polled)
     }

@@ -47,7 +47,11 @@ struct Context<F> {
 
 impl<F> Clone for Context<F> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), front: Arc::clone(&self.front), order: self.order.clone() }
+        Self {
+            shared: Arc::clone(&self.shared),
+            front: Arc::clone(&self.front),
+            order: self.order.clone(),
+        }
     }
 }
 
@@ -58,25 +62,47 @@ impl<F: Front> Worker<F> {
         front: Arc<F>,
         order: watch::Receiver<Order>,
     ) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Error::new(code::INTERNAL, "no event queue for a worker").context(e))?;
-        Ok(Self { runtime, sockets, context: Context { shared, front, order } })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime
+            .map_err(|e| Error::new(code::INTERNAL, "no event queue for a worker").context(e))?;
+        Ok(Self {
+            runtime,
+            sockets,
+            context: Context {
+                shared,
+                front,
+                order,
+            },
+        })
     }
 
     /// Serves until told to drain, then until all is done or the grace is over. What is left is cut off.
     pub(super) fn run(self) {
-        let Self { runtime, sockets, context } = self;
+        let Self {
+            runtime,
+            sockets,
+            context,
+        } = self;
         runtime.block_on(async move {
             let (alive, mut all_ended) = mpsc::channel(1);
             let mut order = context.order.clone();
             // Connections listen to their own worker only, so that no lock is shared between workers.
             let local = watch::Sender::new(Order::Serve);
             for socket in sockets {
-                let context = Context { order: local.subscribe(), ..context.clone() };
+                let context = Context {
+                    order: local.subscribe(),
+                    ..context.clone()
+                };
                 tokio::spawn(accept_all(socket, context, Alive(alive.clone())));
             }
             drop(alive);
-            let grace = match order.wait_for(|order| *order != Order::Serve).await.as_deref() {
+            let grace = match order
+                .wait_for(|order| *order != Order::Serve)
+                .await
+                .as_deref()
+            {
                 Ok(Order::Drain(grace)) => *grace,
                 Ok(Order::Serve) | Err(_) => Duration::ZERO,
             };
@@ -109,7 +135,9 @@ async fn accept_all<F: Front>(socket: std::net::TcpListener, context: Context<F>
         }
     }
     // What the kernel has accepted already would be reset when the socket closes.
-    while let Some(Some((stream, address, permit))) = accept(&listener, &context.shared.connections).now_or_never() {
+    while let Some(Some((stream, address, permit))) =
+        accept(&listener, &context.shared.connections).now_or_never()
+    {
         serve(stream, address, permit, &context, &alive);
     }
 }
@@ -129,10 +157,16 @@ async fn accept(
 }
 
 /// Out of descriptors or memory: trying again at once would only burn CPU. Errors of single connections pass.
-#[allow(clippy::disallowed_methods, reason = "a pause in real I/O, which no virtual clock should skip or stretch")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a pause in real I/O, which no virtual clock should skip or stretch"
+)]
 async fn pause_after(error: &std::io::Error) {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+    if !matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
         tracing::warn!(%error, "cannot accept connections for now");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -145,10 +179,20 @@ fn serve<F: Front>(
     context: &Context<F>,
     alive: &Alive,
 ) {
-    let link = Link { peer: Arc::new(Peer::new(address.ip(), &context.shared.trusted)), alive: alive.clone() };
+    let link = Link {
+        peer: Arc::new(Peer::new(address.ip(), &context.shared.trusted)),
+        alive: alive.clone(),
+    };
     let context = context.clone();
     tokio::spawn(async move {
-        let ended = connection::serve(stream, link, &context.shared.limits, context.front, context.order).await;
+        let ended = connection::serve(
+            stream,
+            link,
+            &context.shared.limits,
+            context.front,
+            context.order,
+        )
+        .await;
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }

@@ -36,7 +36,11 @@ impl Reply {
 
     /// The error code of a problem document.
     pub(crate) fn code(&self) -> &str {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
         let at = self.body.find("\"TG").expect("a problem has a code") + 1;
         &self.body[at..at + 6]
     }
@@ -44,13 +48,19 @@ impl Reply {
 
 impl Conversation {
     pub(crate) async fn with(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("it listens"), read: Vec::new() }
+        Self {
+            stream: TcpStream::connect(address).await.expect("it listens"),
+            read: Vec::new(),
+        }
     }
 
     /// Writes `text`, with a line break as CR LF.
     pub(crate) async fn write(&mut self, text: &str) {
         let wire = text.replace('\n', "\r\n");
-        self.stream.write_all(wire.as_bytes()).await.expect("it is open");
+        self.stream
+            .write_all(wire.as_bytes())
+            .await
+            .expect("it is open");
     }
 
     /// Writes bytes as they are; `false` when the other side has closed.
@@ -67,13 +77,18 @@ impl Conversation {
     /// Sends a request.
     pub(crate) async fn send(&mut self, method: &str, target: &str, headers: &[&str], body: &str) {
         let mut text = format!("{method} {target} HTTP/1.1\n");
-        if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:")) {
+        if !headers
+            .iter()
+            .any(|line| line.to_ascii_lowercase().starts_with("host:"))
+        {
             text.push_str("Host: shop.test\n");
         }
         if !body.is_empty() {
             text.push_str(&format!("Content-Length: {}\n", body.len()));
         }
-        headers.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        headers
+            .iter()
+            .for_each(|line| text.push_str(&format!("{line}\n")));
         self.write(&format!("{text}\n{body}")).await;
     }
 
@@ -85,14 +100,22 @@ impl Conversation {
     async fn answer_to(&mut self, method: &str) -> Reply {
         let head = self.head().await;
         let status: u16 = head[9..12].parse().expect("a status line");
-        let mut reply = Reply { status, head, body: String::new() };
+        let mut reply = Reply {
+            status,
+            head,
+            body: String::new(),
+        };
         if method == "HEAD" || matches!(status, 100..200 | 204 | 304) {
             return reply;
         }
         let bytes = if reply.header("transfer-encoding") == Some("chunked") {
             self.chunks().await
         } else {
-            let length = reply.header("content-length").expect("a length").parse().expect("a number");
+            let length = reply
+                .header("content-length")
+                .expect("a length")
+                .parse()
+                .expect("a number");
             self.exactly(length).await
         };
         reply.body = String::from_utf8(bytes).expect("is UTF-8");
@@ -127,17 +150,29 @@ impl Conversation {
 
     pub(crate) async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.read.len() < count {
-            assert!(self.more().await, "it closed after {:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more().await,
+                "it closed after {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         }
         self.read.drain(..count).collect()
     }
 
     async fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
-            if let Some(at) = self.read.windows(end.len()).position(|window| window == end) {
+            if let Some(at) = self
+                .read
+                .windows(end.len())
+                .position(|window| window == end)
+            {
                 return self.read.drain(..at + end.len()).collect();
             }
-            assert!(self.more().await, "it closed after {:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more().await,
+                "it closed after {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         }
     }
 
@@ -148,7 +183,9 @@ impl Conversation {
 
     async fn more(&mut self) -> bool {
         let mut bytes = [0; 8192];
-        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("an answer in time");
+        let read = timeout(PATIENCE, self.stream.read(&mut bytes))
+            .await
+            .expect("an answer in time");
         // A reset is a way to close, too.
         let count = read.unwrap_or(0);
         self.read.extend_from_slice(&bytes[..count]);
@@ -157,8 +194,16 @@ impl Conversation {
 }
 
 /// One request on a connection of its own.
-pub(crate) async fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> Reply {
-    Conversation::with(address).await.ask(method, target, headers).await
+pub(crate) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[&str],
+) -> Reply {
+    Conversation::with(address)
+        .await
+        .ask(method, target, headers)
+        .await
 }
 
 /// One request with a body on a connection of its own.

@@ -4,7 +4,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
     time::Duration,
 };
 
@@ -17,7 +16,6 @@ use runtime::launcher::Launcher;
 pub(crate) struct House {
     pub(crate) edge: Edge,
     pub(crate) mesh: MeshDoor,
-    pub(crate) clock: Clock,
     running: Running,
     _folder: tempfile::TempDir,
 }
@@ -32,7 +30,12 @@ pub(crate) struct Wishes {
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { clock: Clock::system(), limits: Limits::default(), connections: |_| {}, trusted: Vec::new() }
+        Self {
+            clock: Clock::system(),
+            limits: Limits::default(),
+            connections: |_| {},
+            trusted: Vec::new(),
+        }
     }
 }
 
@@ -51,14 +54,21 @@ impl House {
         let running = Platform::open(options).await.expect("the platform opens");
         let mut limits = edge::connection_limits(&wishes.limits);
         (wishes.connections)(&mut limits);
-        let edge_options =
-            edge::Options { listeners: vec![front], limits, trusted: wishes.trusted, doors: Vec::new() };
-        let mesh_options = mesh::Options { listeners: vec![inside], limits, doors: Vec::new() };
+        let edge_options = edge::Options {
+            listeners: vec![front],
+            limits,
+            trusted: wishes.trusted,
+            doors: Vec::new(),
+        };
+        let mesh_options = mesh::Options {
+            listeners: vec![inside],
+            limits,
+            doors: Vec::new(),
+        };
         let platform = running.platform.clone();
         let house = Self {
             edge: Edge::start(edge_options, platform.clone()).expect("the edge starts"),
             mesh: MeshDoor::start(mesh_options, platform).expect("the mesh starts"),
-            clock: wishes.clock,
             running,
             _folder: folder,
         };
@@ -68,8 +78,16 @@ impl House {
 
     /// Makes `manifest` live.
     pub(crate) async fn deploy(&self, manifest: &str) {
-        let request = Request { manifest: manifest.to_owned(), files: Default::default(), expect: None };
-        self.platform().deployer().deploy(request).await.expect("the manifest is good");
+        let request = Request {
+            manifest: manifest.to_owned(),
+            files: Default::default(),
+            expect: None,
+        };
+        self.platform()
+            .deployer()
+            .deploy(request)
+            .await
+            .expect("the manifest is good");
     }
 
     pub(crate) fn platform(&self) -> &Platform {
@@ -107,18 +125,27 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
     }
 }
 
-/// The launcher's program, built once: it belongs to another package, for which cargo gives no path.
+/// The launcher's program. It belongs to another package, for which cargo gives no path: it lies beside this one when
+/// the workspace was built, and is built when not.
 fn launcher() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--package", "tangelo-runtime", "--bin", "tangelo-launcher"])
-                .status();
-            assert!(built.expect("cargo runs").success());
-            let test = std::env::current_exe().expect("a test has a path");
-            let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
-            folder.join("tangelo-launcher")
-        })
-        .clone()
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests are in target/PROFILE/deps");
+    let launcher = folder.join("tangelo-launcher");
+    if !launcher.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "tangelo-runtime",
+                "--bin",
+                "tangelo-launcher",
+            ])
+            .status();
+        assert!(built.expect("cargo runs").success());
+    }
+    launcher
 }

@@ -13,11 +13,23 @@ use crate::{
 const SHORT: Duration = Duration::from_millis(200);
 
 fn limits() -> Limits {
-    Limits { request_body: ByteSize(1000), body_idle: SHORT, head_timeout: SHORT, ..Limits::default() }
+    Limits {
+        request_body: ByteSize(1000),
+        body_idle: SHORT,
+        head_timeout: SHORT,
+        ..Limits::default()
+    }
 }
 
 async fn narrow(manifest: &str) -> House {
-    House::with(manifest, Wishes { limits: limits(), ..Wishes::default() }).await
+    House::with(
+        manifest,
+        Wishes {
+            limits: limits(),
+            ..Wishes::default()
+        },
+    )
+    .await
 }
 
 #[tokio::test]
@@ -25,11 +37,22 @@ async fn a_body_that_announces_too_much_is_refused_unread() {
     let upstream = Upstream::echo().await;
     let house = narrow(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    conversation.write("POST / HTTP/1.1\nHost: a\nContent-Length: 1001\nExpect: 100-continue\n\n").await;
+    conversation
+        .write("POST / HTTP/1.1\nHost: a\nContent-Length: 1001\nExpect: 100-continue\n\n")
+        .await;
     let reply = conversation.answer().await;
-    assert_eq!((reply.status, reply.code()), (413, "TG0203"), "and no 100 before it");
+    assert_eq!(
+        (reply.status, reply.code()),
+        (413, "TG0203"),
+        "and no 100 before it"
+    );
     assert_eq!(upstream.seen().len(), 0);
-    assert_eq!(post(house.address(), "/", &[], &"x".repeat(1000)).await.status, 200);
+    assert_eq!(
+        post(house.address(), "/", &[], &"x".repeat(1000))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -37,9 +60,14 @@ async fn a_body_that_grows_too_large_is_refused() {
     let upstream = Upstream::echo().await;
     let house = narrow(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    conversation.write("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n").await;
+    conversation
+        .write("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n")
+        .await;
     for _ in 0..20 {
-        if !conversation.try_write(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes()).await {
+        if !conversation
+            .try_write(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes())
+            .await
+        {
             break;
         }
     }
@@ -50,9 +78,19 @@ async fn a_body_that_grows_too_large_is_refused() {
 #[tokio::test]
 async fn a_routes_own_limit_is_smaller() {
     let upstream = Upstream::echo().await;
-    let house = House::open(&app(&upstream, "gateway: {routes: [{path: /*, to: web, max_body: 10B}]}\n")).await;
-    assert_eq!(post(house.address(), "/", &[], "0123456789").await.status, 200);
-    assert_eq!(post(house.address(), "/", &[], "0123456789a").await.code(), "TG0203");
+    let house = House::open(&app(
+        &upstream,
+        "gateway: {routes: [{path: /*, to: web, max_body: 10B}]}\n",
+    ))
+    .await;
+    assert_eq!(
+        post(house.address(), "/", &[], "0123456789").await.status,
+        200
+    );
+    assert_eq!(
+        post(house.address(), "/", &[], "0123456789a").await.code(),
+        "TG0203"
+    );
 }
 
 #[tokio::test]
@@ -60,7 +98,9 @@ async fn a_client_that_expects_100_gets_it_when_its_body_is_wanted() {
     let upstream = Upstream::echo().await;
     let house = House::open(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    conversation.write("POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue\n\n").await;
+    conversation
+        .write("POST / HTTP/1.1\nHost: a\nContent-Length: 2\nExpect: 100-continue\n\n")
+        .await;
     assert!(conversation.head().await.starts_with("HTTP/1.1 100"));
     conversation.write("hi").await;
     assert_eq!(conversation.answer().await.body, "POST / hi");
@@ -104,7 +144,9 @@ async fn a_body_that_stops_coming_is_the_clients_timeout() {
     let upstream = Upstream::echo().await;
     let house = narrow(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    conversation.write("POST / HTTP/1.1\nHost: a\nContent-Length: 10\n\nabc").await;
+    conversation
+        .write("POST / HTTP/1.1\nHost: a\nContent-Length: 10\n\nabc")
+        .await;
     let reply = conversation.answer().await;
     assert_eq!((reply.status, reply.code()), (408, "TG0204"));
     assert!(reply.body.contains("\"status\":408"), "{}", reply.body);
@@ -113,7 +155,11 @@ async fn a_body_that_stops_coming_is_the_clients_timeout() {
 #[tokio::test]
 async fn a_workload_that_does_not_answer_is_its_timeout() {
     let upstream = Upstream::start(|_| std::future::pending()).await;
-    let house = House::open(&app(&upstream, "gateway: {routes: [{path: /*, to: web, timeout: 150ms}]}\n")).await;
+    let house = House::open(&app(
+        &upstream,
+        "gateway: {routes: [{path: /*, to: web, timeout: 150ms}]}\n",
+    ))
+    .await;
     let reply = ask(house.address(), "GET", "/", &[]).await;
     assert_eq!((reply.status, reply.code()), (504, "TG0401"));
 }
@@ -121,15 +167,27 @@ async fn a_workload_that_does_not_answer_is_its_timeout() {
 #[tokio::test]
 async fn more_than_a_workload_holds_is_refused_with_a_time_to_come_back() {
     let upstream = Upstream::start(|_| std::future::pending()).await;
-    let manifest = everything(&upstream).replace("    run:", "    scale: {max: 1, concurrency: 1}\n    run:");
+    let manifest =
+        everything(&upstream).replace("    run:", "    scale: {max: 1, concurrency: 1}\n    run:");
     let house = House::open(&manifest).await;
-    let callee = house.platform().apps().by_name("shop/web", None).expect("is live");
+    let callee = house
+        .platform()
+        .apps()
+        .by_name("shop/web", None)
+        .expect("is live");
     let mut held = Vec::new();
-    while let Ok(permit) = house.platform().dispatch().admit(&callee, model::Class::Interactive) {
+    while let Ok(permit) = house
+        .platform()
+        .dispatch()
+        .admit(&callee, model::Class::Interactive)
+    {
         held.push(permit);
     }
     let reply = ask(house.address(), "GET", "/", &[]).await;
-    assert_eq!((reply.status, reply.code(), reply.header("retry-after")), (429, "TG0301", Some("1")));
+    assert_eq!(
+        (reply.status, reply.code(), reply.header("retry-after")),
+        (429, "TG0301", Some("1"))
+    );
 }
 
 #[tokio::test]
@@ -137,7 +195,10 @@ async fn a_head_that_is_too_large_is_refused() {
     let upstream = Upstream::echo().await;
     let house = House::open(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {}\r\n\r\n", "x".repeat(200_000));
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
     conversation.try_write(head.as_bytes()).await;
     assert!(conversation.head().await.starts_with("HTTP/1.1 431"));
 }
@@ -169,7 +230,13 @@ async fn draining_finishes_what_is_in_flight() {
     }
     go.send_replace(true);
     let reply = conversation.answer().await;
-    assert_eq!((reply.body.as_str(), reply.header("connection")), ("done", Some("close")));
+    assert_eq!(
+        (reply.body.as_str(), reply.header("connection")),
+        ("done", Some("close"))
+    );
     drain.await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(
+        tokio::net::TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
 }

@@ -8,31 +8,54 @@ fn entry(host: &str, methods: &str, path: &str) -> Entry<String> {
     Entry {
         host: (!host.is_empty()).then(|| host.to_owned()),
         pattern: Pattern::new(path).expect("a test's pattern is one"),
-        methods: methods.split_whitespace().map(|m| m.parse().expect("is a method")).collect(),
+        methods: methods
+            .split_whitespace()
+            .map(|m| m.parse().expect("is a method"))
+            .collect(),
         value: format!("{host}|{methods}|{path}"),
     }
 }
 
 fn table(routes: &[(&str, &str, &str)]) -> Table<String> {
-    let (table, duplicates) = Table::build(routes.iter().map(|(host, methods, path)| entry(host, methods, path)));
+    let (table, duplicates) = Table::build(
+        routes
+            .iter()
+            .map(|(host, methods, path)| entry(host, methods, path)),
+    );
     assert_eq!(duplicates, []);
     table
 }
 
 fn find<'t>(table: &'t Table<String>, host: &str, method: &str, path: &str) -> Found<'t, String> {
     let method = method.parse::<Method>().expect("is a method");
-    table.find(host, &method, &Path::check(path).expect("a test's path is one"))
+    table.find(
+        host,
+        &method,
+        &Path::check(path).expect("a test's path is one"),
+    )
 }
 
 #[track_caller]
 fn check(table: &Table<String>, request: &str, expected: &str) {
     let mut words = request.split(' ');
     let (method, host, path) = (words.next(), words.next(), words.next());
-    let found = find(table, host.unwrap_or_default(), method.unwrap_or_default(), path.unwrap_or_default());
+    let found = find(
+        table,
+        host.unwrap_or_default(),
+        method.unwrap_or_default(),
+        path.unwrap_or_default(),
+    );
     let said = match found {
         Found::Route(value) => value.clone(),
         Found::OtherMethods(methods) => {
-            format!("allow {}", methods.iter().map(Method::as_str).collect::<Vec<_>>().join(" "))
+            format!(
+                "allow {}",
+                methods
+                    .iter()
+                    .map(Method::as_str)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )
         }
         Found::Nothing => "nothing".to_owned(),
     };
@@ -133,7 +156,10 @@ fn the_first_keeps_the_place_and_the_list_says_so() {
         entry("h", "GET", "/a/{x}"),
     ];
     let (table, duplicates) = Table::build(routes);
-    let said: Vec<_> = duplicates.iter().map(|d| (d.entry, d.first, d.method.clone())).collect();
+    let said: Vec<_> = duplicates
+        .iter()
+        .map(|d| (d.entry, d.first, d.method.clone()))
+        .collect();
     assert_eq!(said, [(1, 0, Some(Method::GET)), (3, 2, None)]);
     check(&table, "GET x /a/1", "|GET|/a/{x}");
     check(&table, "POST x /a/1", "|GET POST|/a/{y}");
@@ -142,12 +168,22 @@ fn the_first_keeps_the_place_and_the_list_says_so() {
 
 #[test]
 fn ten_thousand_routes_are_found_like_ten() {
-    let paths: Vec<_> = (0..10_000).map(|n| format!("/app-{}/r{n}/{{id}}", n % 97)).collect();
+    let paths: Vec<_> = (0..10_000)
+        .map(|n| format!("/app-{}/r{n}/{{id}}", n % 97))
+        .collect();
     let routes: Vec<_> = paths.iter().map(|path| ("", "", path.as_str())).collect();
     let table = table(&routes);
     for n in [0, 1, 96, 97, 5_000, 9_999] {
-        check(&table, &format!("GET h /app-{}/r{n}/x", n % 97), &format!("||/app-{}/r{n}/{{id}}", n % 97));
-        check(&table, &format!("GET h /app-{}/r{n}/x", (n + 1) % 97), "nothing");
+        check(
+            &table,
+            &format!("GET h /app-{}/r{n}/x", n % 97),
+            &format!("||/app-{}/r{n}/{{id}}", n % 97),
+        );
+        check(
+            &table,
+            &format!("GET h /app-{}/r{n}/x", (n + 1) % 97),
+            "nothing",
+        );
     }
 }
 
@@ -158,14 +194,20 @@ fn rank(host: &str, pattern: &Pattern) -> (usize, Vec<u8>) {
         None if host.is_empty() => 2000,
         None => 0,
     };
-    let mut path: Vec<u8> = pattern.segments.iter().map(|s| u8::from(matches!(s, Segment::Parameter(_)))).collect();
+    let mut path: Vec<u8> = pattern
+        .segments
+        .iter()
+        .map(|s| u8::from(matches!(s, Segment::Parameter(_))))
+        .collect();
     path.push(if pattern.wildcard { 2 } else { 0 });
     (host_rank, path)
 }
 
 fn host_matches(rule: &str, host: &str) -> bool {
     match rule.strip_prefix("*.") {
-        Some(suffix) => host.strip_suffix(suffix).is_some_and(|label| label.len() > 1 && label.ends_with('.')),
+        Some(suffix) => host
+            .strip_suffix(suffix)
+            .is_some_and(|label| label.len() > 1 && label.ends_with('.')),
         None => rule.is_empty() || rule == host,
     }
 }
@@ -185,13 +227,22 @@ fn method_rank(route: &Entry<String>, method: &Method) -> u8 {
 }
 
 /// Tries every route: slow and obvious.
-fn naive<'r>(routes: &'r [Entry<String>], host: &str, method: &Method, path: &Path<'_>) -> Option<&'r str> {
+fn naive<'r>(
+    routes: &'r [Entry<String>],
+    host: &str,
+    method: &Method,
+    path: &Path<'_>,
+) -> Option<&'r str> {
     let fits = routes.iter().enumerate().filter(|(_, route)| {
         let rule = route.host.as_deref().unwrap_or_default();
         host_matches(rule, host) && route.pattern.matches(path) && takes(route, method)
     });
     let best = fits.min_by_key(|(at, route)| {
-        (rank(route.host.as_deref().unwrap_or_default(), &route.pattern), method_rank(route, method), *at)
+        (
+            rank(route.host.as_deref().unwrap_or_default(), &route.pattern),
+            method_rank(route, method),
+            *at,
+        )
     });
     best.map(|(_, route)| route.value.as_str())
 }

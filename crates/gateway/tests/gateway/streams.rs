@@ -34,19 +34,30 @@ async fn events_arrive_while_the_answer_goes_on() {
             let (sender, body) = channel_body();
             handle.send(sender).await.expect("the test waits");
             let mut response = Response::new(body);
-            response.headers_mut().insert(CONTENT_TYPE, "text/event-stream".parse().expect("is a value"));
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                "text/event-stream".parse().expect("is a value"),
+            );
             response
         }
     })
     .await;
     let house = House::open(&everything(&upstream)).await;
     let mut conversation = Conversation::with(house.address()).await;
-    conversation.send("GET", "/events", &["Accept: text/event-stream"], "").await;
+    conversation
+        .send("GET", "/events", &["Accept: text/event-stream"], "")
+        .await;
     let events = handles.recv().await.expect("it arrived");
     conversation.head().await;
     for n in 0..3 {
-        events.send(format!("data: {n}\n\n").into()).await.expect("it is open");
-        assert_eq!(conversation.chunk().await, format!("data: {n}\n\n").as_bytes());
+        events
+            .send(format!("data: {n}\n\n").into())
+            .await
+            .expect("it is open");
+        assert_eq!(
+            conversation.chunk().await,
+            format!("data: {n}\n\n").as_bytes()
+        );
     }
     drop(conversation);
     events.closed().await;
@@ -54,10 +65,16 @@ async fn events_arrive_while_the_answer_goes_on() {
 
 #[tokio::test]
 async fn a_large_body_passes_both_ways() {
-    let upstream = Upstream::start(|request| async move { Response::new(request.into_body().map_err(|_| unreachable!()).boxed()) }).await;
+    let upstream = Upstream::start(|request| async move {
+        Response::new(request.into_body().map_err(|_| unreachable!()).boxed())
+    })
+    .await;
     let house = House::open(&everything(&upstream)).await;
     let body = "0123456789abcdef".repeat(128 << 10);
-    assert!(post(house.address(), "/", &[], &body).await.body == body, "2 MiB come back as they went");
+    assert!(
+        post(house.address(), "/", &[], &body).await.body == body,
+        "2 MiB come back as they went"
+    );
 }
 
 #[tokio::test]
@@ -79,11 +96,18 @@ async fn a_slow_reader_slows_the_workload_down() {
     let chunk = Bytes::from(vec![b'x'; 1 << 20]);
     let mut sent = 0;
     // Kernel buffers take some MiB; a gateway that buffers would take everything.
-    while sent < 256 && tokio::time::timeout(Duration::from_secs(2), sender.reserve()).await.is_ok() {
+    while sent < 256
+        && tokio::time::timeout(Duration::from_secs(2), sender.reserve())
+            .await
+            .is_ok()
+    {
         sender.send(chunk.clone()).await.expect("it is open");
         sent += 1;
     }
-    assert!(sent < 64, "{sent} MiB were taken from a workload whose client reads nothing");
+    assert!(
+        sent < 64,
+        "{sent} MiB were taken from a workload whose client reads nothing"
+    );
     conversation.head().await;
     assert_eq!(conversation.chunk().await.first(), Some(&b'x'));
 }
@@ -107,9 +131,18 @@ async fn a_client_that_goes_away_is_noticed() {
     conversation.send("GET", "/", &[], "").await;
     let alive = arrivals.recv().await.expect("it arrived");
     drop(conversation);
-    assert!(alive.await.is_err(), "the workload's connection was closed with the client's");
-    let callee = house.platform().apps().by_name("shop/web", None).expect("is live");
-    assert_eq!(callee.in_flight(), 0);
+    assert!(
+        alive.await.is_err(),
+        "the workload's connection was closed with the client's"
+    );
+    let callee = house
+        .platform()
+        .apps()
+        .by_name("shop/web", None)
+        .expect("is live");
+    while callee.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A WebSocket server that answers each text with itself in capitals.
@@ -119,7 +152,9 @@ async fn shouting() -> std::net::SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let Ok(mut socket) = accept_async(stream).await else { return };
+                let Ok(mut socket) = accept_async(stream).await else {
+                    return;
+                };
                 while let Some(Ok(Message::Text(text))) = socket.next().await {
                     let _ = socket.send(Message::text(text.to_uppercase())).await;
                 }
@@ -138,16 +173,25 @@ async fn websocket_house() -> House {
 #[tokio::test]
 async fn a_websocket_passes_and_holds_its_place() {
     let house = websocket_house().await;
-    let callee = house.platform().apps().by_name("shop/web", None).expect("is live");
-    let (mut socket, response) =
-        connect_async(format!("ws://{}/chat?room=1", house.address())).await.expect("it is upgraded");
+    let callee = house
+        .platform()
+        .apps()
+        .by_name("shop/web", None)
+        .expect("is live");
+    let (mut socket, response) = connect_async(format!("ws://{}/chat?room=1", house.address()))
+        .await
+        .expect("it is upgraded");
     assert!(response.headers().contains_key("x-request-id"));
     for word in ["hello", "again"] {
         socket.send(Message::text(word)).await.expect("it is open");
         let answer = socket.next().await.expect("an answer").expect("no error");
         assert_eq!(answer.into_text().expect("a text"), word.to_uppercase());
     }
-    assert_eq!(callee.in_flight(), 1, "the connection is an invocation until it closes");
+    assert_eq!(
+        callee.in_flight(),
+        1,
+        "the connection is an invocation until it closes"
+    );
     socket.close(None).await.expect("it closes");
     while socket.next().await.is_some() {}
     drop(socket);
@@ -159,7 +203,9 @@ async fn a_websocket_passes_and_holds_its_place() {
 #[tokio::test]
 async fn a_websocket_is_cut_when_the_grace_is_over() {
     let house = websocket_house().await;
-    let (mut socket, _) = connect_async(format!("ws://{}/", house.address())).await.expect("it is upgraded");
+    let (mut socket, _) = connect_async(format!("ws://{}/", house.address()))
+        .await
+        .expect("it is upgraded");
     house.edge.drain(Duration::from_millis(100)).await;
     assert!(!matches!(socket.next().await, Some(Ok(Message::Text(_)))));
 }
@@ -167,11 +213,33 @@ async fn a_websocket_is_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn a_refused_upgrade_is_an_ordinary_answer() {
     let upstream = Upstream::echo().await;
-    let house = House::open(&app(&upstream, "gateway: {routes: [{path: /*, to: web}]}\n")).await;
-    let handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
+    let house = House::open(&app(
+        &upstream,
+        "gateway: {routes: [{path: /*, to: web}]}\n",
+    ))
+    .await;
+    let handshake = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
     let mut conversation = Conversation::with(house.address()).await;
-    assert_eq!(conversation.ask("GET", "/x", &handshake).await.body, "GET /x ");
+    assert_eq!(
+        conversation.ask("GET", "/x", &handshake).await.body,
+        "GET /x "
+    );
     assert_eq!(upstream.last().header("upgrade"), Some("websocket"));
-    assert_eq!(conversation.ask("GET", "/y", &["Connection: Upgrade", "Upgrade: h2c"]).await.body, "GET /y ");
-    assert_eq!(upstream.last().header("upgrade"), None, "only WebSockets are passed on");
+    assert_eq!(
+        conversation
+            .ask("GET", "/y", &["Connection: Upgrade", "Upgrade: h2c"])
+            .await
+            .body,
+        "GET /y "
+    );
+    assert_eq!(
+        upstream.last().header("upgrade"),
+        None,
+        "only WebSockets are passed on"
+    );
 }

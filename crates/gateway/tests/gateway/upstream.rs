@@ -40,7 +40,10 @@ impl Upstream {
         A: Future<Output = Response<Answer>> + Send,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let upstream = Self { address: listener.local_addr().expect("is bound"), seen: Arc::default() };
+        let upstream = Self {
+            address: listener.local_addr().expect("is bound"),
+            seen: Arc::default(),
+        };
         let (seen, answer) = (Arc::clone(&upstream.seen), Arc::new(answer));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -54,7 +57,11 @@ impl Upstream {
                     let answer = Arc::clone(&answer);
                     async move { Ok::<_, Infallible>(answer(request).await) }
                 });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades());
+                tokio::spawn(
+                    http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades(),
+                );
             }
         });
         upstream
@@ -64,8 +71,17 @@ impl Upstream {
     pub(crate) async fn echo() -> Self {
         Self::start(|request| async move {
             let (head, body) = request.into_parts();
-            let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            text(&format!("{} {} {}", head.method, head.uri, String::from_utf8_lossy(&body)))
+            let body = body
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            text(&format!(
+                "{} {} {}",
+                head.method,
+                head.uri,
+                String::from_utf8_lossy(&body)
+            ))
         })
         .await
     }
@@ -84,7 +100,9 @@ impl Upstream {
 impl Seen {
     /// A header's value, if it is there.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("is ASCII"))
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("is ASCII"))
     }
 }
 
