@@ -279,8 +279,9 @@ impl Deployer {
     async fn warm(&self, prepared: &Prepared) -> Result<(), Error> {
         let warming = prepared.callees.values().map(|callee| async move {
             callee.pool().warm().await.map_err(|error| {
-                let message = format!("`{}` does not start: {}", callee.target.workload, error.message);
-                Error::new(code::DEPLOY_UNHEALTHY, message).context(error.context.unwrap_or_default())
+                // Who deploys is the operator: what the workload last said is theirs to read.
+                let said = error.context.map_or_else(String::new, |context| format!("\n{context}"));
+                Error::new(code::DEPLOY_UNHEALTHY, format!("`{}` does not start: {}{said}", callee.target.workload, error.message))
             })
         });
         let results = futures_util::future::join_all(warming).await;

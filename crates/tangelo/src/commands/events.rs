@@ -18,8 +18,8 @@ pub(crate) struct Publish {
     #[arg(value_name = "TYPE")]
     kind: String,
     /// The event's data as JSON
-    #[arg(short, long, default_value = "{}", value_name = "JSON")]
-    data: String,
+    #[arg(short = 'd', long, default_value = "{}", value_name = "JSON")]
+    payload: String,
     /// Who says so
     #[arg(long, default_value = "tangelo-cli")]
     source: String,
@@ -32,7 +32,7 @@ pub(crate) struct Publish {
 }
 
 pub(crate) async fn publish(cli: &Cli, client: &Client, ask: &Publish) -> Result<ExitCode> {
-    let data: Value = serde_json::from_str(&ask.data).context("--data is not JSON")?;
+    let data: Value = serde_json::from_str(&ask.payload).context("--payload is not JSON")?;
     let event = json!({
         "specversion": "1.0", "type": ask.kind, "source": ask.source, "subject": ask.subject, "id": ask.id, "data": data,
     });

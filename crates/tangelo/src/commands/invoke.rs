@@ -17,8 +17,8 @@ pub(crate) struct Invoke {
     /// The workload: `name`, or `app/name` where several apps have one of that name
     workload: String,
     /// The payload: JSON, `@FILE`, or `-` for standard input
-    #[arg(short, long, default_value = "{}", value_name = "JSON")]
-    data: String,
+    #[arg(short = 'd', long, default_value = "{}", value_name = "JSON")]
+    payload: String,
     /// Send an HTTP request with this path instead of a payload
     #[arg(long, value_name = "PATH")]
     http: Option<String>,
@@ -34,11 +34,11 @@ pub(crate) struct Invoke {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Invoke) -> Result<ExitCode> {
-    let data = read(&ask.data)?;
+    let data = read(&ask.payload)?;
     let http = ask.http.as_ref().map(|path| http_ask(ask, path, &data)).transpose()?;
     let payload = match &http {
         Some(_) => None,
-        None => Some(serde_json::from_str(&data).context("--data is not JSON")?),
+        None => Some(serde_json::from_str(&data).context("--payload is not JSON")?),
     };
     let body = Ask { workload: ask.workload.clone(), payload, http, deferred: ask.deferred };
     let response = client.send(http::Method::POST, "/v1/invoke", serde_json::to_vec(&body)?.into()).await?;
@@ -75,7 +75,7 @@ fn http_ask(ask: &Invoke, path: &str, data: &str) -> Result<HttpAsk> {
         let Some((name, value)) = header.split_once(':') else { bail!("`{header}` is no header: expected `Name: value`") };
         headers.insert(name.trim().to_owned(), value.trim().to_owned());
     }
-    // `{}` is the default of --data, which an HTTP request does not have.
+    // `{}` is the default of --payload, which an HTTP request does not have.
     let body = if data == "{}" { String::new() } else { data.to_owned() };
     Ok(HttpAsk { method: ask.method.clone(), path: path.to_owned(), headers, body })
 }

@@ -66,7 +66,7 @@ async fn an_event_reaches_whom_its_data_matches_and_nobody_twice() -> Result<()>
 #[tokio::test]
 async fn what_fails_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() -> Result<()> {
     let server = deployed()?;
-    server.json(&["publish", "order.lost", "--data", "{}"])?;
+    server.json(&["publish", "order.lost", "-d", "{}"])?;
     let letter = eventually("a dead letter", || async {
         server.json(&["dead-letters"]).ok()?["dead_letters"].as_array()?.first().cloned()
     })
@@ -87,7 +87,7 @@ async fn a_kill_loses_no_accepted_event() -> Result<()> {
     let mut server = deployed()?;
     for number in 0..20 {
         let id = format!("k-{number}");
-        server.json(&["publish", "order.created", "--id", &id, "--data", r#"{"total": 1}"#])?;
+        server.json(&["publish", "order.created", "--id", &id, "-d", r#"{"total": 1}"#])?;
     }
     server.kill()?;
     server.restart()?;
