@@ -83,6 +83,7 @@ impl Pool {
             deadline: invocation.deadline,
             body_idle: self.ctx.limits.body_idle,
             meter: Arc::clone(&meter),
+            repeated: false,
         };
         self.in_flight.send_modify(|count| *count += 1);
         match upstream
@@ -146,6 +147,7 @@ pub async fn send(
         deadline: clock.monotonic() + patience,
         body_idle: patience,
         meter: Arc::default(),
+        repeated: false,
     };
     let sent = Upstream::new(origin, clock.clone())
         .send(request, terms, Unwatched)

@@ -46,6 +46,7 @@ impl Probe<'_> {
             deadline: self.clock.monotonic() + self.patience,
             body_idle: self.patience,
             meter: Arc::new(Meter::default()),
+            repeated: false,
         };
         match self.upstream.send(request, terms, ()).await {
             Ok(response) if response.status().is_success() => Ok(()),

@@ -7,6 +7,7 @@ use http::{
     header::{CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
+use http_body::Body as _;
 use model::{Error, code};
 
 use super::origin::Origin;
@@ -54,7 +55,7 @@ pub(super) fn can_repeat(request: &Request<Body>) -> bool {
     let method = request.method();
     let idempotent = method.is_safe() || matches!(*method, Method::PUT | Method::DELETE);
     idempotent
-        && matches!(request.body(), Body::Empty | Body::Full(_))
+        && (request.body().is_end_stream() || matches!(request.body(), Body::Full(_)))
         && !request.headers().contains_key(UPGRADE)
 }
 
@@ -64,9 +65,8 @@ pub(super) fn copy(request: &Request<Body>) -> Option<Request<Body>> {
         return None;
     }
     let body = match request.body() {
-        Body::Empty => Body::Empty,
         Body::Full(bytes) => Body::Full(bytes.clone()),
-        Body::Incoming(_) | Body::Stream(_) => return None,
+        Body::Empty | Body::Incoming(_) | Body::Stream(_) => Body::Empty,
     };
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();

@@ -42,6 +42,8 @@ pub(crate) struct Terms {
     pub(crate) body_idle: Duration,
     /// Where a failure in mid-body is noted.
     pub(crate) meter: Arc<Meter>,
+    /// Whether the request may have been acted on before: then it is not sent a third time.
+    pub(crate) repeated: bool,
 }
 
 /// What lives as long as an exchange.
@@ -58,8 +60,10 @@ impl Guard for () {
 pub(crate) struct Failed<G> {
     /// Why.
     pub(crate) error: Error,
-    /// The request, when certainly nothing of it was acted on: it may be sent elsewhere.
+    /// The request, when certainly nothing of its last try was acted on: it may be sent elsewhere.
     pub(crate) unsent: Option<Request<Body>>,
+    /// Whether an earlier try may have been acted on.
+    pub(crate) repeated: bool,
     /// The guard, back.
     pub(crate) guard: G,
 }
@@ -72,6 +76,8 @@ struct Broken {
     dead: bool,
     /// It did not end, but was thrown away by the other side's system.
     reset: bool,
+    /// An earlier try may have been acted on.
+    repeated: bool,
 }
 
 impl Upstream {
@@ -95,7 +101,12 @@ impl Upstream {
         guard: G,
     ) -> Result<Response<Body>, Failed<G>> {
         head::prepare(&mut request, &self.origin);
-        let exchanged = match self.kept(&request) {
+        let kept = if terms.repeated {
+            None
+        } else {
+            self.kept(&request)
+        };
+        let exchanged = match kept {
             Some(connection) => self.send_on_kept(connection, request, &terms).await,
             None => self.send_on_new(request, &terms).await,
         };
@@ -110,6 +121,7 @@ impl Upstream {
                 Err(Failed {
                     error: broken.error,
                     unsent: broken.unsent,
+                    repeated: broken.repeated,
                     guard,
                 })
             }
@@ -137,16 +149,16 @@ impl Upstream {
         terms: &Terms,
     ) -> Exchanged {
         let copy = head::copy(&request);
-        match self.exchange(connection, request, terms).await {
-            Err(broken) if broken.dead => match broken.unsent.or(copy) {
-                Some(again) => self.send_on_new(again, terms).await,
-                None => Err(Broken {
-                    unsent: None,
-                    ..broken
-                }),
-            },
-            other => other,
-        }
+        let mut broken = match self.exchange(connection, request, terms).await {
+            Err(broken) if broken.dead => broken,
+            other => return other,
+        };
+        let repeated = broken.unsent.is_none();
+        let Some(again) = broken.unsent.take().or(copy) else {
+            return Err(broken);
+        };
+        let exchanged = self.send_on_new(again, terms).await;
+        exchanged.map_err(|broken| Broken { repeated, ..broken })
     }
 
     async fn send_on_new(&self, request: Request<Body>, terms: &Terms) -> Exchanged {
@@ -173,6 +185,7 @@ impl Upstream {
                 unsent: Some(request),
                 dead: true,
                 reset: true,
+                repeated: false,
             }),
         }
     }
@@ -195,6 +208,7 @@ impl Upstream {
                 unsent: None,
                 dead: false,
                 reset: false,
+                repeated: false,
             }),
         }
     }
@@ -222,6 +236,7 @@ impl Upstream {
                 unsent: None,
                 dead: false,
                 reset: false,
+                repeated: false,
             };
         }
         let (dead, reset) = (!error.is_parse(), head::is_reset(error));
@@ -236,6 +251,7 @@ impl Upstream {
             unsent,
             dead,
             reset,
+            repeated: false,
         }
     }
 }

@@ -3,25 +3,18 @@
 //! Pure: it knows no clock, no process and no channel. `H` is how its user knows an instance, `W` one who waits.
 //! Whoever changes it asks [`Book::decide`] afterwards; deciding twice without a change does nothing the second time.
 
+mod trouble;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use model::{Error, Scale, code};
+use trouble::Trouble;
 
 /// Those who may wait for a place at the same time.
 const QUEUE: usize = 1_000;
-
-/// Starts that may fail in a row before requests are refused instead of kept waiting.
-const PATIENCE: u32 = 5;
-
-/// The first pause after a failed start, doubled for each further one up to the longest.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// An instance that was ready for this long has not failed to start, whatever ends it.
-const PROVEN: Duration = Duration::from_secs(10);
 
 /// What an instance is to its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +51,6 @@ pub(super) struct Book<H, W> {
     pub(super) failures: u64,
 }
 
-#[derive(Default)]
-struct Trouble {
-    in_a_row: u32,
-    not_before: Option<Instant>,
-    error: Option<Error>,
-}
-
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decision<H> {
@@ -80,7 +66,7 @@ pub(super) struct Decision<H> {
 pub(super) struct Freed<H, W> {
     /// The place goes on to this one.
     pub(super) next: Option<(W, H)>,
-    /// Whether the instance now works on nothing.
+    /// Whether somebody waits for the instance, or for all, to work on nothing, and it now does.
     pub(super) quiet: bool,
 }
 
@@ -140,11 +126,8 @@ impl<H: Clone, W> Book<H, W> {
 
     /// Why nothing is served at all, when that is so.
     fn failing(&self, now: Instant) -> Option<Error> {
-        let error = self.trouble.error.as_ref()?;
-        let hopeless = self.trouble.in_a_row >= PATIENCE || error.code == code::RUNTIME_MISSING;
-        let left = self.trouble.not_before?.checked_duration_since(now)?;
         let alone = self.members.iter().all(Member::is_leaving);
-        (hopeless && alone).then(|| error.clone().retry_after(left))
+        self.trouble.hopeless(now).filter(|_| alone)
     }
 
     /// Queues one who waits; the ticket takes them out again.
@@ -181,7 +164,7 @@ impl<H: Clone, W> Book<H, W> {
         }
         Freed {
             next,
-            quiet: member.in_flight == 0,
+            quiet: member.in_flight == 0 && (self.closing || member.is_leaving()),
         }
     }
 
@@ -196,19 +179,18 @@ impl<H: Clone, W> Book<H, W> {
         });
     }
 
-    /// An instance takes requests, for the first time or again: those who now get a place with it.
-    pub(super) fn ready(&mut self, id: u64, now: Instant) -> Vec<(W, H)> {
+    /// An instance takes requests, for the first time or again: those who now get a place with it. `None` when that
+    /// is no news.
+    pub(super) fn ready(&mut self, id: u64, now: Instant) -> Option<Vec<(W, H)>> {
         let most = self.scale.concurrency;
-        let Some(member) = self.members.iter_mut().find(|m| m.id == id) else {
-            return Vec::new();
-        };
+        let member = self.members.iter_mut().find(|m| m.id == id)?;
         match member.standing {
             Standing::Starting => member.standing = Standing::Ready(now),
             Standing::Suspect(since) => member.standing = Standing::Ready(since),
-            Standing::Ready(_) | Standing::Leaving(_) => return Vec::new(),
+            Standing::Ready(_) | Standing::Leaving(_) => return None,
         }
         member.last_used = now;
-        self.trouble.error = None;
+        self.trouble.succeeded();
         let mut served = Vec::new();
         while member.in_flight < most
             && let Some((_, waiter)) = self.waiting.pop_front()
@@ -216,7 +198,7 @@ impl<H: Clone, W> Book<H, W> {
             member.in_flight += 1;
             served.push((waiter, member.handle.clone()));
         }
-        served
+        Some(served)
     }
 
     /// An instance refused a connection. Returns whether that is news.
@@ -272,18 +254,12 @@ impl<H: Clone, W> Book<H, W> {
 
     fn failed(&mut self, ready: Option<Instant>, error: Error, now: Instant) {
         self.failures += 1;
-        if ready.is_some_and(|ready| now.saturating_duration_since(ready) >= PROVEN) {
-            self.trouble.in_a_row = 0;
-        }
-        let pause = PAUSE * 2_u32.saturating_pow(self.trouble.in_a_row.min(16));
-        self.trouble.in_a_row += 1;
-        self.trouble.not_before = Some(now + pause.min(LONGEST_PAUSE));
-        self.trouble.error = Some(error);
+        self.trouble.failed(ready, error, now);
     }
 
     /// A pool that closes does not try again.
     fn given_up(&self) -> Option<Error> {
-        let error = self.trouble.error.as_ref()?;
+        let error = self.trouble.error()?;
         (self.closing && self.members.iter().all(Member::is_leaving)).then(|| error.clone())
     }
 
@@ -318,7 +294,7 @@ impl<H: Clone, W> Book<H, W> {
 
     /// The last failure, when no start succeeded since.
     pub(super) fn trouble(&self) -> Option<&Error> {
-        self.trouble.error.as_ref()
+        self.trouble.error()
     }
 
     /// What is to be done now. Those it retires have left the books' service when this returns; those it wants
@@ -332,14 +308,31 @@ impl<H: Clone, W> Book<H, W> {
             again: None,
         };
         if decision.start > 0
-            && let Some(not_before) = self.trouble.not_before
-            && not_before > now
+            && let Some(not_before) = self.trouble.pause(now)
         {
             decision.start = 0;
-            decision.again = Some(not_before);
+            decision.look_again(not_before);
         }
         self.retire_idle(active.saturating_sub(target), now, &mut decision);
+        if active > self.least() {
+            // Who becomes idle tells nobody, so that requests wake nobody: it is looked for in time.
+            decision.look_again(now + self.idle());
+        }
         decision
+    }
+
+    /// Instances that are kept without any load.
+    const fn least(&self) -> u32 {
+        if self.closing { 0 } else { self.scale.min }
+    }
+
+    /// How long one more than needed may idle.
+    const fn idle(&self) -> Duration {
+        if self.closing {
+            Duration::ZERO
+        } else {
+            self.scale.idle
+        }
     }
 
     /// Instances that the load asks for, between `min` and `max`.
@@ -351,18 +344,13 @@ impl<H: Clone, W> Book<H, W> {
             .map(|m| m.in_flight)
             .sum();
         let load = working.saturating_add(count(self.waiting.iter()));
-        let min = if self.closing { 0 } else { self.scale.min };
         load.div_ceil(self.scale.concurrency)
-            .clamp(min, self.scale.max)
+            .clamp(self.least(), self.scale.max)
     }
 
     /// Retires up to `surplus` instances that have idled for long enough, the longest first.
     fn retire_idle(&mut self, surplus: u32, now: Instant, decision: &mut Decision<H>) {
-        let idle = if self.closing {
-            Duration::ZERO
-        } else {
-            self.scale.idle
-        };
+        let idle = self.idle();
         for _ in 0..surplus {
             let oldest = self
                 .members
@@ -374,12 +362,17 @@ impl<H: Clone, W> Book<H, W> {
             };
             let due = member.last_used + idle;
             if due > now {
-                decision.again = Some(decision.again.map_or(due, |again| again.min(due)));
-                return;
+                return decision.look_again(due);
             }
             member.standing = Standing::Leaving(member.ready_since());
             decision.retire.push(member.handle.clone());
         }
+    }
+}
+
+impl<H> Decision<H> {
+    fn look_again(&mut self, at: Instant) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
     }
 }
 
@@ -400,3 +393,6 @@ impl<H> Member<H> {
 fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
