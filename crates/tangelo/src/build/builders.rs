@@ -157,9 +157,22 @@ fn js(
         .arg(source)
         .args(["--world-name", "wasi:http/proxy", "--wit"])
         .arg(wit);
-    command::run(componentize.arg("--out").arg(&beside).current_dir(folder))?;
+    let ran = command::run(componentize.arg("--out").arg(&beside).current_dir(folder));
+    ran.map_err(|error| syntax_error(&folder.join(source)).unwrap_or(error))?;
     std::fs::rename(&beside, output)?;
     Ok(Vec::new())
+}
+
+/// What Node.js says of a module that is not JavaScript: componentize-js only counts such mistakes.
+fn syntax_error(source: &Path) -> Option<anyhow::Error> {
+    let mut node = Command::new("node");
+    node.args(["--input-type=module", "--check", "-"]);
+    let error = command::run_reading(&mut node, std::fs::File::open(source).ok()?).err()?;
+    let error = error.downcast::<Error>().ok()?;
+    let message = error
+        .message
+        .replace("[stdin]", &source.display().to_string());
+    Some(Error { message, ..error }.into())
 }
 
 fn python(

@@ -20,9 +20,14 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// # Errors
 /// `TG0102` with its output when it cannot be started or does not end with status 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    run_reading(command, Stdio::null())
+}
+
+/// As [`run`], with something to read.
+pub(crate) fn run_reading(command: &mut Command, input: impl Into<Stdio>) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let mut child = command
