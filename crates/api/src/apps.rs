@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 
 use crate::{Fault, fault::bad_request};
 
-pub(crate) async fn deploy(State(platform): State<Platform>, Json(request): Json<Request>) -> Result<Json<Deployed>, Fault> {
+pub(crate) async fn deploy(
+    State(platform): State<Platform>,
+    Json(request): Json<Request>,
+) -> Result<Json<Deployed>, Fault> {
     Ok(Json(platform.deployer().deploy(request).await?))
 }
 
@@ -26,26 +29,42 @@ pub(crate) async fn list(State(platform): State<Platform>) -> Json<Value> {
     Json(json!({ "apps": rows }))
 }
 
-pub(crate) async fn show(State(platform): State<Platform>, Path(app): Path<String>) -> Result<Json<Value>, Fault> {
+pub(crate) async fn show(
+    State(platform): State<Platform>,
+    Path(app): Path<String>,
+) -> Result<Json<Value>, Fault> {
     let app = platform.apps().find(&app)?;
     let mut row = summary(&app);
     row["spec"] = serde_json::to_value(&*app.app).map_err(model::Error::internal)?;
     Ok(Json(row))
 }
 
-pub(crate) async fn health(State(platform): State<Platform>, Path(app): Path<String>) -> Result<(StatusCode, Json<ps::Health>), Fault> {
+pub(crate) async fn health(
+    State(platform): State<Platform>,
+    Path(app): Path<String>,
+) -> Result<(StatusCode, Json<ps::Health>), Fault> {
     let health = ps::health(&*platform.apps().find(&app)?);
-    let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if health.healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok((status, Json(health)))
 }
 
-pub(crate) async fn remove(State(platform): State<Platform>, Path(app): Path<String>) -> Result<Json<Value>, Fault> {
+pub(crate) async fn remove(
+    State(platform): State<Platform>,
+    Path(app): Path<String>,
+) -> Result<Json<Value>, Fault> {
     let app = name(&app)?;
     platform.deployer().remove(&app).await?;
     Ok(Json(json!({ "removed": app })))
 }
 
-pub(crate) async fn revisions(State(platform): State<Platform>, Path(app): Path<String>) -> Result<Json<Value>, Fault> {
+pub(crate) async fn revisions(
+    State(platform): State<Platform>,
+    Path(app): Path<String>,
+) -> Result<Json<Value>, Fault> {
     let app = name(&app)?;
     let live = platform.apps().find(app.as_str()).ok().map(|a| a.revision);
     let rows = platform.deployer().revisions(&app).await?;
@@ -64,8 +83,14 @@ pub(crate) struct Rollback {
     to: Option<RevisionId>,
 }
 
-pub(crate) async fn rollback(State(platform): State<Platform>, Path(app): Path<String>, Json(ask): Json<Rollback>) -> Result<Json<Deployed>, Fault> {
-    Ok(Json(platform.deployer().rollback(&name(&app)?, ask.to).await?))
+pub(crate) async fn rollback(
+    State(platform): State<Platform>,
+    Path(app): Path<String>,
+    Json(ask): Json<Rollback>,
+) -> Result<Json<Deployed>, Fault> {
+    Ok(Json(
+        platform.deployer().rollback(&name(&app)?, ask.to).await?,
+    ))
 }
 
 pub(crate) async fn ps(State(platform): State<Platform>) -> Json<Value> {

@@ -25,7 +25,11 @@ impl OperatorToken {
 
     /// Compares in a time that does not depend on where the texts differ.
     fn is(&self, text: &str) -> bool {
-        let same = self.0.bytes().zip(text.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+        let same = self
+            .0
+            .bytes()
+            .zip(text.bytes())
+            .fold(0, |differs, (a, b)| differs | (a ^ b));
         self.0.len() == text.len() && same == 0
     }
 }
@@ -36,14 +40,25 @@ impl fmt::Debug for OperatorToken {
     }
 }
 
-pub(crate) async fn check(State(token): State<OperatorToken>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(token): State<OperatorToken>,
+    request: Request,
+    next: Next,
+) -> Response {
     let open = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
-    let said = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let said = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     if open || said.is_some_and(|said| token.is(said)) {
         return next.run(request).await;
     }
     let message = "the control API over TCP wants `Authorization: Bearer TOKEN`: the token is in operator.token in the data folder";
-    let error = Error { category: Category::Unauthenticated, ..Error::new(code::BAD_REQUEST, message) };
+    let error = Error {
+        category: Category::Unauthenticated,
+        ..Error::new(code::BAD_REQUEST, message)
+    };
     Fault(error).into_response()
 }
 

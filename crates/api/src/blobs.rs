@@ -24,14 +24,27 @@ pub(crate) struct Wanted {
     missing: Vec<BlobHash>,
 }
 
-pub(crate) async fn missing(State(platform): State<Platform>, Json(offer): Json<Offer>) -> Result<Json<Wanted>, Fault> {
-    Ok(Json(Wanted { missing: platform.missing_blobs(offer.hashes).await? }))
+pub(crate) async fn missing(
+    State(platform): State<Platform>,
+    Json(offer): Json<Offer>,
+) -> Result<Json<Wanted>, Fault> {
+    Ok(Json(Wanted {
+        missing: platform.missing_blobs(offer.hashes).await?,
+    }))
 }
 
-pub(crate) async fn upload(State(platform): State<Platform>, Path(hash): Path<String>, request: Request) -> Result<Json<Value>, Fault> {
-    let hash: BlobHash = hash.parse().map_err(|e| bad_request(format!("`{hash}` is no hash: {e}")))?;
+pub(crate) async fn upload(
+    State(platform): State<Platform>,
+    Path(hash): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Fault> {
+    let hash: BlobHash = hash
+        .parse()
+        .map_err(|e| bad_request(format!("`{hash}` is no hash: {e}")))?;
     let body = Body::stream(http_body_util::BodyExt::map_err(request.into_body(), |e| {
-        platform::BodyError::Workload(model::Error::new(model::code::BAD_REQUEST, "the upload broke off").context(e))
+        platform::BodyError::Workload(
+            model::Error::new(model::code::BAD_REQUEST, "the upload broke off").context(e),
+        )
     }));
     platform.upload_blob(hash, body).await?;
     Ok(Json(json!({"hash": hash})))

@@ -29,6 +29,10 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> Fault {
 }
 
 pub(crate) async fn no_route(request: Request) -> Fault {
-    let message = format!("the control API has no {} {}", request.method(), request.uri().path());
+    let message = format!(
+        "the control API has no {} {}",
+        request.method(),
+        request.uri().path()
+    );
     Fault(Error::new(code::NO_ROUTE, message))
 }

@@ -13,12 +13,12 @@ mod observe;
 
 use std::path::Path;
 
+pub use auth::OperatorToken;
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
     routing::{delete, get, post, put},
 };
-pub use auth::OperatorToken;
 pub use fault::Fault;
 use platform::Platform;
 use serde_json::{Value, json};
@@ -49,14 +49,19 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/subscriptions", get(events::subscriptions))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
-        .route("/v1/dead-letters/{id}", delete(dead_letters::discard).get(dead_letters::show))
+        .route(
+            "/v1/dead-letters/{id}",
+            delete(dead_letters::discard).get(dead_letters::show),
+        )
         .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
         .route("/v1/traces", get(observe::traces))
         .route("/v1/traces/{id}", get(observe::trace))
         .route("/v1/logs", get(observe::logs))
         .route("/v1/usage", get(observe::usage))
         .fallback(fault::no_route)
-        .layer(DefaultBodyLimit::max(platform.limits().request_body.as_usize()))
+        .layer(DefaultBodyLimit::max(
+            platform.limits().request_body.as_usize(),
+        ))
         .with_state(platform)
 }
 
@@ -69,23 +74,38 @@ async fn healthz() -> Json<Value> {
 /// # Errors
 /// When the socket cannot be made: its path may be too long (about 100 bytes).
 #[cfg(unix)]
-pub fn serve_socket(path: &Path, platform: Platform, stop: watch::Receiver<bool>) -> std::io::Result<impl Future<Output = ()> + use<>> {
+pub fn serve_socket(
+    path: &Path,
+    platform: Platform,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<impl Future<Output = ()> + use<>> {
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::remove_file(path);
     let listener = tokio::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let router = router(platform);
     Ok(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(stop)).await {
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(stopped(stop))
+            .await
+        {
             tracing::error!(%error, "the control socket failed");
         }
     })
 }
 
 /// Serves TCP until `stop` turns true. Everything but health and metrics wants `token`.
-pub async fn serve_tcp(listener: TcpListener, platform: Platform, token: OperatorToken, stop: watch::Receiver<bool>) {
+pub async fn serve_tcp(
+    listener: TcpListener,
+    platform: Platform,
+    token: OperatorToken,
+    stop: watch::Receiver<bool>,
+) {
     let router = router(platform).layer(axum::middleware::from_fn_with_state(token, auth::check));
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(stop)).await {
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stopped(stop))
+        .await
+    {
         tracing::error!(%error, "the control port failed");
     }
 }

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use model::{Error, TraceId, code, parse_duration};
-use platform::{Platform, telemetry::{Follow, Followed, LogQuery, LogRecord, Telemetry, TraceQuery, UsageFilter}};
+use platform::{
+    Platform,
+    telemetry::{Follow, Followed, LogQuery, LogRecord, Telemetry, TraceQuery, UsageFilter},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +23,10 @@ use crate::{Fault, fault::bad_request};
 pub(crate) async fn readyz(State(platform): State<Platform>) -> (StatusCode, Json<Value>) {
     match platform.ready().await {
         Ok(()) => (StatusCode::OK, Json(json!({"ready": true}))),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "why": why}))),
+        Err(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"ready": false, "why": why})),
+        ),
     }
 }
 
@@ -42,12 +48,20 @@ pub(crate) struct TraceAsk {
     limit: Option<usize>,
 }
 
-pub(crate) async fn traces(State(platform): State<Platform>, Query(ask): Query<TraceAsk>) -> Result<Json<Value>, Fault> {
+pub(crate) async fn traces(
+    State(platform): State<Platform>,
+    Query(ask): Query<TraceAsk>,
+) -> Result<Json<Value>, Fault> {
     let query = TraceQuery {
         app: ask.app.as_deref().map(name).transpose()?,
         workload: ask.workload.as_deref().map(name).transpose()?,
         errors_only: ask.errors,
-        min_duration: ask.slower_than.as_deref().map(duration).transpose()?.unwrap_or_default(),
+        min_duration: ask
+            .slower_than
+            .as_deref()
+            .map(duration)
+            .transpose()?
+            .unwrap_or_default(),
         since: since(&platform, ask.since.as_deref())?,
         limit: ask.limit.unwrap_or(20).min(1000),
         ..TraceQuery::default()
@@ -57,11 +71,19 @@ pub(crate) async fn traces(State(platform): State<Platform>, Query(ask): Query<T
 }
 
 /// A trace with its spans and logs, and the tree as text.
-pub(crate) async fn trace(State(platform): State<Platform>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
-    let id: TraceId = id.parse().map_err(|e| bad_request(format!("`{id}` is no trace id: {e}")))?;
+pub(crate) async fn trace(
+    State(platform): State<Platform>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    let id: TraceId = id
+        .parse()
+        .map_err(|e| bad_request(format!("`{id}` is no trace id: {e}")))?;
     let found = on_disk(&platform, move |telemetry| telemetry.trace(id)).await?;
-    let trace = found.ok_or_else(|| Error::new(code::NO_ROUTE, format!("no trace {id} is kept")))?;
-    Ok(Json(json!({"tree": platform::telemetry::render::tree(&trace), "trace": trace})))
+    let trace =
+        found.ok_or_else(|| Error::new(code::NO_ROUTE, format!("no trace {id} is kept")))?;
+    Ok(Json(
+        json!({"tree": platform::telemetry::render::tree(&trace), "trace": trace}),
+    ))
 }
 
 /// Which lines.
@@ -80,13 +102,22 @@ pub(crate) struct LogAsk {
 }
 
 /// One JSON object a line; with `follow` the answer does not end.
-pub(crate) async fn logs(State(platform): State<Platform>, Query(ask): Query<LogAsk>) -> Result<Response<Body>, Fault> {
+pub(crate) async fn logs(
+    State(platform): State<Platform>,
+    Query(ask): Query<LogAsk>,
+) -> Result<Response<Body>, Fault> {
     let wrong = |what: &str| bad_request(format!("`{what}` is not an id"));
     let query = LogQuery {
         app: ask.app.as_deref().map(name).transpose()?,
         workload: ask.workload.as_deref().map(name).transpose()?,
-        invocation: ask.invocation.map(|id| id.parse().map_err(|_| wrong(&id))).transpose()?,
-        trace: ask.trace.map(|id| id.parse().map_err(|_| wrong(&id))).transpose()?,
+        invocation: ask
+            .invocation
+            .map(|id| id.parse().map_err(|_| wrong(&id)))
+            .transpose()?,
+        trace: ask
+            .trace
+            .map(|id| id.parse().map_err(|_| wrong(&id)))
+            .transpose()?,
         text: ask.text,
         since: since(&platform, ask.since.as_deref())?,
         limit: ask.limit.unwrap_or(1000).min(100_000),
@@ -99,12 +130,17 @@ pub(crate) async fn logs(State(platform): State<Platform>, Query(ask): Query<Log
         Body::from(past.iter().flat_map(line).collect::<Vec<u8>>())
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/x-ndjson"),
+    );
     Ok(response)
 }
 
 /// Each line as it is written, after those that were there.
-fn lines(follow: Follow) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, std::convert::Infallible>> {
+fn lines(
+    follow: Follow,
+) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, std::convert::Infallible>> {
     futures_util::stream::unfold(follow, |mut follow| async move {
         let bytes = match follow.next().await? {
             Followed::Record(record) => line(&record),
@@ -121,9 +157,14 @@ fn line(record: &LogRecord) -> Vec<u8> {
 }
 
 /// Asks telemetry, which reads files, on a thread that may block.
-async fn on_disk<T: Send + 'static>(platform: &Platform, ask: impl FnOnce(&Telemetry) -> T + Send + 'static) -> Result<T, Fault> {
+async fn on_disk<T: Send + 'static>(
+    platform: &Platform,
+    ask: impl FnOnce(&Telemetry) -> T + Send + 'static,
+) -> Result<T, Fault> {
     let telemetry = platform.telemetry().clone();
-    tokio::task::spawn_blocking(move || ask(&telemetry)).await.map_err(|e| Fault(Error::internal(e)))
+    tokio::task::spawn_blocking(move || ask(&telemetry))
+        .await
+        .map_err(|e| Fault(Error::internal(e)))
 }
 
 /// Whose usage.
@@ -134,7 +175,10 @@ pub(crate) struct UsageAsk {
     workload: Option<String>,
 }
 
-pub(crate) async fn usage(State(platform): State<Platform>, Query(ask): Query<UsageAsk>) -> Result<Json<Value>, Fault> {
+pub(crate) async fn usage(
+    State(platform): State<Platform>,
+    Query(ask): Query<UsageAsk>,
+) -> Result<Json<Value>, Fault> {
     let filter = UsageFilter {
         app: ask.app.as_deref().map(name).transpose()?,
         workload: ask.workload.as_deref().map(name).transpose()?,

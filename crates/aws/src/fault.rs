@@ -24,15 +24,27 @@ pub(crate) enum Style {
 
 impl Style {
     pub(crate) fn of(request: &Request<Body>) -> Self {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if kind.starts_with("application/x-www-form-urlencoded") { Self::Query } else { Self::Json }
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        if kind.starts_with("application/x-www-form-urlencoded") {
+            Self::Query
+        } else {
+            Self::Json
+        }
     }
 }
 
 impl Fault {
     pub(crate) fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, kind, message: message.into() }
+        Self {
+            status,
+            kind,
+            message: message.into(),
+        }
     }
 
     /// An operation that Tangelo does not have.
@@ -47,10 +59,16 @@ impl Fault {
     pub(crate) fn response(&self, style: Style) -> Response<Body> {
         match style {
             Style::Json => {
-                let kind = if self.status.is_server_error() { "Service" } else { "User" };
+                let kind = if self.status.is_server_error() {
+                    "Service"
+                } else {
+                    "User"
+                };
                 let body = json!({"__type": self.kind, "Type": kind, "Message": self.message, "message": self.message});
                 let mut response = json_response(self.status, &body);
-                response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
+                response
+                    .headers_mut()
+                    .insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
                 response
             }
             Style::Query => {
@@ -61,7 +79,9 @@ impl Fault {
                 );
                 let mut response = Response::new(Body::full(body));
                 *response.status_mut() = self.status;
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
                 response
             }
         }
@@ -79,8 +99,13 @@ impl From<Error> for Fault {
             Category::Conflict => (409, "ResourceConflictException"),
             Category::TooLarge => (413, "RequestTooLargeException"),
             Category::Throttled => (429, "TooManyRequestsException"),
-            Category::MethodNotAllowed | Category::Unsupported => (501, "UnsupportedOperationException"),
-            Category::Internal | Category::Unavailable | Category::Timeout | Category::WorkloadFailed => (500, "ServiceException"),
+            Category::MethodNotAllowed | Category::Unsupported => {
+                (501, "UnsupportedOperationException")
+            }
+            Category::Internal
+            | Category::Unavailable
+            | Category::Timeout
+            | Category::WorkloadFailed => (500, "ServiceException"),
         };
         if error.category == Category::Internal {
             tracing::error!(code = %error.code, context = error.context.as_deref(), "{}", error.message);
@@ -93,16 +118,27 @@ impl From<Error> for Fault {
 pub(crate) fn body(error: &BodyError, limit: ByteSize) -> Fault {
     match error {
         BodyError::TooLarge(_) => {
-            let message = format!("Request must be smaller than {} bytes for the InvokeFunction operation", limit.0);
+            let message = format!(
+                "Request must be smaller than {} bytes for the InvokeFunction operation",
+                limit.0
+            );
             Fault::new(413, "RequestEntityTooLargeException", message)
         }
-        other => Fault::new(400, "InvalidRequestContentException", format!("the request broke off: {other}")),
+        other => Fault::new(
+            400,
+            "InvalidRequestContentException",
+            format!("the request broke off: {other}"),
+        ),
     }
 }
 
 /// What a request asks for, in words: the operation where the protocol names it, else method and path.
 pub(crate) fn operation<B>(request: &Request<B>) -> String {
-    if let Some(target) = request.headers().get("x-amz-target").and_then(|v| v.to_str().ok()) {
+    if let Some(target) = request
+        .headers()
+        .get("x-amz-target")
+        .and_then(|v| v.to_str().ok())
+    {
         return format!("`{}`", target.escape_default());
     }
     format!("`{} {}`", request.method(), request.uri().path())
@@ -112,10 +148,15 @@ pub(crate) fn operation<B>(request: &Request<B>) -> String {
 pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::full(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

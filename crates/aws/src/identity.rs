@@ -25,17 +25,35 @@ pub(crate) enum Identity {
 /// # Errors
 /// When it claims to be an instance and its signature does not verify.
 pub(crate) fn identify(platform: &Platform, head: &Parts, body: &[u8]) -> Result<Identity, Fault> {
-    let Ok(claim) = Claim::of(&head.uri, &head.headers) else { return Ok(Identity::Outside) };
-    let Some((secret, presence)) = platform.keys().find(&claim.key) else { return Ok(Identity::Outside) };
+    let Ok(claim) = Claim::of(&head.uri, &head.headers) else {
+        return Ok(Identity::Outside);
+    };
+    let Some((secret, presence)) = platform.keys().find(&claim.key) else {
+        return Ok(Identity::Outside);
+    };
     let now = platform.clock().now();
-    sigv4::verify(&head.method, &head.uri, &head.headers, Payload::Whole(body), &secret, now)
-        .map_err(|error| Fault::new(403, error.aws_name(), format!("{error} [{}]", code::AWS_SIGNATURE)))?;
+    sigv4::verify(
+        &head.method,
+        &head.uri,
+        &head.headers,
+        Payload::Whole(body),
+        &secret,
+        now,
+    )
+    .map_err(|error| {
+        Fault::new(
+            403,
+            error.aws_name(),
+            format!("{error} [{}]", code::AWS_SIGNATURE),
+        )
+    })?;
     Ok(Identity::Instance(caller(&head.headers, presence)))
 }
 
 /// What a call of this instance belongs to: the trace it names, else the only thing that it works on.
 fn caller(headers: &HeaderMap, presence: Arc<Presence>) -> Caller {
-    let named = platform::mesh::from_headers(headers).and_then(|said| presence.of_trace(said.trace));
+    let named =
+        platform::mesh::from_headers(headers).and_then(|said| presence.of_trace(said.trace));
     let working = named.or_else(|| presence.only());
     Caller { presence, working }
 }

@@ -39,15 +39,24 @@ async fn answer(platform: &Platform, request: Request<Body>) -> Result<Response<
     let (head, body) = request.into_parts();
     // A signature covers the body, so all of it is read before anything is decided.
     let limit = platform.limits().sync_payload;
-    let body = body.collect(limit).await.map_err(|error| fault::body(&error, limit))?;
+    let body = body
+        .collect(limit)
+        .await
+        .map_err(|error| fault::body(&error, limit))?;
     let identity = identity::identify(platform, &head, &body)?;
     route(platform, identity, Request::from_parts(head, body)).await
 }
 
-async fn route(platform: &Platform, identity: Identity, request: Request<Bytes>) -> Result<Response<Body>, Fault> {
+async fn route(
+    platform: &Platform,
+    identity: Identity,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
     let path = request.uri().path();
     match path.strip_prefix("/2015-03-31/functions") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => lambda::route(platform, identity, request).await,
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            lambda::route(platform, identity, request).await
+        }
         _ => Err(Fault::unsupported(&fault::operation(&request))),
     }
 }

@@ -14,7 +14,10 @@ use tokio::{net::TcpListener, sync::watch};
 pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(platform.limits().head_timeout);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(platform.limits().head_timeout);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -26,7 +29,9 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
             let platform = platform.clone();
             async move { Ok::<_, Infallible>(crate::handle(&platform, request.map(Body::from)).await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {

@@ -39,7 +39,10 @@ pub struct Apps {
 
 impl Default for Apps {
     fn default() -> Self {
-        Self { live: ArcSwap::default(), changed: watch::Sender::new(0) }
+        Self {
+            live: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -62,11 +65,19 @@ impl Apps {
     /// `NO_SUCH_APP`, naming those that there are.
     pub fn find(&self, app: &str) -> Result<Arc<LiveApp>, Error> {
         let live = self.live.load();
-        live.apps.iter().find(|a| a.name.as_str() == app).cloned().ok_or_else(|| {
-            let names: Vec<_> = live.apps.iter().map(|a| a.name.as_str()).collect();
-            let known = if names.is_empty() { "none is deployed".to_owned() } else { format!("there are: {}", names.join(", ")) };
-            Error::new(code::NO_SUCH_APP, format!("no app `{app}`: {known}"))
-        })
+        live.apps
+            .iter()
+            .find(|a| a.name.as_str() == app)
+            .cloned()
+            .ok_or_else(|| {
+                let names: Vec<_> = live.apps.iter().map(|a| a.name.as_str()).collect();
+                let known = if names.is_empty() {
+                    "none is deployed".to_owned()
+                } else {
+                    format!("there are: {}", names.join(", "))
+                };
+                Error::new(code::NO_SUCH_APP, format!("no app `{app}`: {known}"))
+            })
     }
 
     /// What `target` means now.
@@ -74,7 +85,9 @@ impl Apps {
     /// # Errors
     /// `NO_SUCH_APP` or `NO_SUCH_WORKLOAD`.
     pub fn resolve(&self, target: &Target) -> Result<Arc<Callee>, Error> {
-        let callee = self.find(target.app.as_str())?.callee(target.workload.as_str())?;
+        let callee = self
+            .find(target.app.as_str())?
+            .callee(target.workload.as_str())?;
         match target.select {
             Select::Live => Ok(callee),
             Select::Version(version) if callee.version == version => Ok(callee),
@@ -93,14 +106,24 @@ impl Apps {
         if let Some((app, workload)) = name.split_once('/') {
             return self.find(app)?.callee(workload);
         }
-        if let Some(callee) = home.and_then(|app| self.find(app.as_str()).ok()).and_then(|app| app.callees.get(name).cloned()) {
+        if let Some(callee) = home
+            .and_then(|app| self.find(app.as_str()).ok())
+            .and_then(|app| app.callees.get(name).cloned())
+        {
             return Ok(callee);
         }
         let live = self.live.load();
-        let found: Vec<_> = live.apps.iter().filter_map(|app| app.callees.get(name)).collect();
+        let found: Vec<_> = live
+            .apps
+            .iter()
+            .filter_map(|app| app.callees.get(name))
+            .collect();
         match found.as_slice() {
             [one] => Ok(Arc::clone(one)),
-            [] => Err(Error::new(code::NO_SUCH_WORKLOAD, format!("no workload `{name}` is deployed"))),
+            [] => Err(Error::new(
+                code::NO_SUCH_WORKLOAD,
+                format!("no workload `{name}` is deployed"),
+            )),
             several => {
                 let names: Vec<_> = several.iter().map(|c| c.target.to_string()).collect();
                 let message = format!("`{name}` is ambiguous: say one of {}", names.join(", "));
@@ -113,7 +136,10 @@ impl Apps {
     pub fn switch(&self, app: Arc<LiveApp>) -> Option<Arc<LiveApp>> {
         let before = self.live.load_full();
         let mut apps = before.apps.clone();
-        let old = match apps.iter_mut().find(|a| a.name == app.name && a.namespace == app.namespace) {
+        let old = match apps
+            .iter_mut()
+            .find(|a| a.name == app.name && a.namespace == app.namespace)
+        {
             Some(place) => Some(std::mem::replace(place, app)),
             None => {
                 apps.push(app);
@@ -148,7 +174,11 @@ impl LiveApp {
     pub fn callee(&self, workload: &str) -> Result<Arc<Callee>, Error> {
         self.callees.get(workload).cloned().ok_or_else(|| {
             let names: Vec<_> = self.callees.keys().map(model::Name::as_str).collect();
-            let message = format!("app `{}` has no workload `{workload}`: it has {}", self.name, names.join(", "));
+            let message = format!(
+                "app `{}` has no workload `{workload}`: it has {}",
+                self.name,
+                names.join(", ")
+            );
             Error::new(code::NO_SUCH_WORKLOAD, message)
         })
     }

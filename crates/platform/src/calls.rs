@@ -7,7 +7,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bus::{Bus, CallResult, CallState, CallStatus, NewCall};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use model::{Cause, Class, Clock, Error, Ids, Invocation, InvocationId, Limits, RetryPolicy, Route, Select, Target, Trigger, code};
+use model::{
+    Cause, Class, Clock, Error, Ids, Invocation, InvocationId, Limits, RetryPolicy, Route, Select,
+    Target, Trigger, code,
+};
 use runtime::{Body, BodyError, Input};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,44 +54,109 @@ pub(crate) enum StoredInput {
 
 impl Calls {
     /// Commits the request of an asynchronous route and answers 202 with the status URL.
-    pub async fn accept_http(&self, callee: &Arc<Callee>, route: &Route, invocation: Invocation, request: Request<Body>) -> Response<Body> {
+    pub async fn accept_http(
+        &self,
+        callee: &Arc<Callee>,
+        route: &Route,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let request_id = invocation.id.to_string();
-        let result = self.accept_request(callee, route, invocation, request).await;
+        let result = self
+            .accept_request(callee, route, invocation, request)
+            .await;
         result.unwrap_or_else(|error| problem::response(&error, Some(&request_id)))
     }
 
-    async fn accept_request(&self, callee: &Arc<Callee>, route: &Route, invocation: Invocation, request: Request<Body>) -> Result<Response<Body>, Error> {
+    async fn accept_request(
+        &self,
+        callee: &Arc<Callee>,
+        route: &Route,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
         let (head, body) = request.into_parts();
-        let limit = route.max_body.unwrap_or(self.limits.async_payload).min(callee.workload.max_body);
+        let limit = route
+            .max_body
+            .unwrap_or(self.limits.async_payload)
+            .min(callee.workload.max_body);
         let body = body.collect(limit).await.map_err(|error| match error {
-            BodyError::TooLarge(limit) => Error::new(code::BODY_TOO_LARGE, format!("the request's body is larger than {limit}")),
+            BodyError::TooLarge(limit) => Error::new(
+                code::BODY_TOO_LARGE,
+                format!("the request's body is larger than {limit}"),
+            ),
             other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
         })?;
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), STANDARD.encode(value.as_bytes()))).collect();
-        let input = StoredInput::Http { method: head.method.to_string(), uri: head.uri.to_string(), headers, body: STANDARD.encode(&body) };
+        let headers = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), STANDARD.encode(value.as_bytes())))
+            .collect();
+        let input = StoredInput::Http {
+            method: head.method.to_string(),
+            uri: head.uri.to_string(),
+            headers,
+            body: STANDARD.encode(&body),
+        };
         let mut cause = invocation.cause(Class::Async);
         cause.invocation = None;
         cause.depth = invocation.depth;
         let trigger = Trigger::Accepted(Box::new(invocation.trigger));
-        self.commit(invocation.id, &callee.target, trigger, cause, &input, route.callback.clone()).await
+        self.commit(
+            invocation.id,
+            &callee.target,
+            trigger,
+            cause,
+            &input,
+            route.callback.clone(),
+        )
+        .await
     }
 
     /// Commits a JSON payload and answers 202 with the status URL.
     ///
     /// # Errors
     /// When the store refuses: nothing was accepted.
-    pub async fn accept_payload(&self, callee: &Arc<Callee>, payload: Bytes, cause: Cause, callback: Option<String>) -> Result<Response<Body>, Error> {
-        let text = String::from_utf8(payload.to_vec()).map_err(|_| Error::new(code::BAD_REQUEST, "the payload is not UTF-8"))?;
+    pub async fn accept_payload(
+        &self,
+        callee: &Arc<Callee>,
+        payload: Bytes,
+        cause: Cause,
+        callback: Option<String>,
+    ) -> Result<Response<Body>, Error> {
+        let text = String::from_utf8(payload.to_vec())
+            .map_err(|_| Error::new(code::BAD_REQUEST, "the payload is not UTF-8"))?;
         let id = self.ids.invocation(&self.clock);
         let trigger = Trigger::Accepted(Box::new(Trigger::Direct));
-        self.commit(id, &callee.target, trigger, cause, &StoredInput::Payload(text), callback).await
+        self.commit(
+            id,
+            &callee.target,
+            trigger,
+            cause,
+            &StoredInput::Payload(text),
+            callback,
+        )
+        .await
     }
 
-    async fn commit(&self, id: InvocationId, target: &Target, trigger: Trigger, mut cause: Cause, input: &StoredInput, callback: Option<String>) -> Result<Response<Body>, Error> {
-        cause.idempotency_key.get_or_insert_with(|| id.to_string().into());
+    async fn commit(
+        &self,
+        id: InvocationId,
+        target: &Target,
+        trigger: Trigger,
+        mut cause: Cause,
+        input: &StoredInput,
+        callback: Option<String>,
+    ) -> Result<Response<Body>, Error> {
+        cause
+            .idempotency_key
+            .get_or_insert_with(|| id.to_string().into());
         let call = NewCall {
             id,
-            target: Target { select: Select::Live, ..target.clone() },
+            target: Target {
+                select: Select::Live,
+                ..target.clone()
+            },
             trigger,
             cause,
             input: serde_json::to_vec(input).map_err(Error::internal)?.into(),
@@ -97,11 +165,19 @@ impl Calls {
         };
         self.bus.calls().accept(call).await?;
         let location = format!("{STATUS_PATH}{id}");
-        let mut response = Response::new(Body::full(json!({"id": id, "status": location}).to_string()));
+        let mut response = Response::new(Body::full(
+            json!({"id": id, "status": location}).to_string(),
+        ));
         *response.status_mut() = StatusCode::ACCEPTED;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::LOCATION, HeaderValue::try_from(location).map_err(Error::internal)?);
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(
+            header::LOCATION,
+            HeaderValue::try_from(location).map_err(Error::internal)?,
+        );
         Ok(response)
     }
 
@@ -110,13 +186,17 @@ impl Calls {
         match self.bus.calls().status(id).await {
             Err(error) => problem::response(&error.into(), None),
             Ok(None) => {
-                let message = format!("no asynchronous invocation {id} is known; results are kept for a day");
+                let message =
+                    format!("no asynchronous invocation {id} is known; results are kept for a day");
                 problem::response(&Error::new(code::NO_SUCH_INVOCATION, message), None)
             }
             Ok(Some(status)) => {
                 let mut response = Response::new(Body::full(describe(&status).to_string()));
                 let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response
             }
@@ -160,13 +240,25 @@ impl StoredInput {
     pub(crate) fn restore(self) -> Result<Input, Error> {
         match self {
             Self::Payload(text) => Ok(Input::Payload(text.into())),
-            Self::Http { method, uri, headers, body } => {
+            Self::Http {
+                method,
+                uri,
+                headers,
+                body,
+            } => {
                 let bytes = STANDARD.decode(body).map_err(Error::internal)?;
-                let mut request = Request::builder().method(method.as_str()).uri(uri).body(Body::full(bytes)).map_err(Error::internal)?;
+                let mut request = Request::builder()
+                    .method(method.as_str())
+                    .uri(uri)
+                    .body(Body::full(bytes))
+                    .map_err(Error::internal)?;
                 for (name, value) in headers {
                     let name = HeaderName::try_from(name).map_err(Error::internal)?;
                     let value = STANDARD.decode(value).map_err(Error::internal)?;
-                    request.headers_mut().append(name, HeaderValue::from_bytes(&value).map_err(Error::internal)?);
+                    request.headers_mut().append(
+                        name,
+                        HeaderValue::from_bytes(&value).map_err(Error::internal)?,
+                    );
                 }
                 Ok(Input::Http(request))
             }
@@ -176,7 +268,9 @@ impl StoredInput {
 
 /// The headers that are kept of a result.
 pub(crate) fn kept_headers(headers: &http::HeaderMap) -> Value {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| Some((name.to_string(), value.to_str().ok()?.to_owned()));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.to_string(), value.to_str().ok()?.to_owned()))
+    };
     let kept: BTreeMap<_, _> = headers.iter().filter_map(text).collect();
     json!(kept)
 }
@@ -190,14 +284,30 @@ mod tests {
         let stored = StoredInput::Http {
             method: "POST".into(),
             uri: "/a?b=c".into(),
-            headers: vec![("x-a".into(), STANDARD.encode("1")), ("x-a".into(), STANDARD.encode([0xff]))],
+            headers: vec![
+                ("x-a".into(), STANDARD.encode("1")),
+                ("x-a".into(), STANDARD.encode([0xff])),
+            ],
             body: STANDARD.encode([0, 159]),
         };
         let bytes = serde_json::to_vec(&stored).expect("is data");
         let restored: StoredInput = serde_json::from_slice(&bytes).expect("is data");
-        let Ok(Input::Http(request)) = restored.restore() else { panic!("is a request") };
-        assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/a"));
+        let Ok(Input::Http(request)) = restored.restore() else {
+            panic!("is a request")
+        };
+        assert_eq!(
+            (request.method().as_str(), request.uri().path()),
+            ("POST", "/a")
+        );
         assert_eq!(request.headers().get_all("x-a").iter().count(), 2);
-        assert_eq!(request.into_body().collect(model::ByteSize(9)).await.expect("is at hand").as_ref(), [0, 159]);
+        assert_eq!(
+            request
+                .into_body()
+                .collect(model::ByteSize(9))
+                .await
+                .expect("is at hand")
+                .as_ref(),
+            [0, 159]
+        );
     }
 }

@@ -54,22 +54,39 @@ impl Platform {
         let callee = self.apps().by_name(&ask.workload, None)?;
         let trace = self.new_trace();
         if ask.deferred {
-            let payload = ask.payload.unwrap_or(Value::Object(serde_json::Map::new())).to_string();
+            let payload = ask
+                .payload
+                .unwrap_or(Value::Object(serde_json::Map::new()))
+                .to_string();
             let cause = self.operator_cause(trace);
-            return self.calls().accept_payload(&callee, payload.into(), cause, None).await;
+            return self
+                .calls()
+                .accept_payload(&callee, payload.into(), cause, None)
+                .await;
         }
         let input = match ask.http {
             Some(http) => Input::Http(http_request(http)?),
             None => Input::Payload(Bytes::from(ask.payload.unwrap_or(Value::Null).to_string())),
         };
-        let invocation = self.invocation(&callee, Trigger::Direct, Class::Interactive, vec![Principal::Operator], trace);
-        let permit = self.dispatch().admit(&callee, Class::Interactive).map_err(|refused| refused.0)?;
+        let invocation = self.invocation(
+            &callee,
+            Trigger::Direct,
+            Class::Interactive,
+            vec![Principal::Operator],
+            trace,
+        );
+        let permit = self
+            .dispatch()
+            .admit(&callee, Class::Interactive)
+            .map_err(|refused| refused.0)?;
         let started = self.dispatch().invoke(permit, invocation, input).await;
         let mut response = started.response?;
         let status = HeaderValue::from(response.status().as_u16());
         *response.status_mut() = http::StatusCode::OK;
         if let Some(FunctionError(kind)) = response.extensions().get::<FunctionError>().cloned() {
-            response.headers_mut().insert("x-tangelo-function-error", HeaderValue::from_static(kind));
+            response
+                .headers_mut()
+                .insert("x-tangelo-function-error", HeaderValue::from_static(kind));
         }
         response.headers_mut().insert("x-tangelo-status", status);
         if let Ok(trace) = HeaderValue::from_str(&trace.trace.to_string()) {
@@ -80,7 +97,14 @@ impl Platform {
 
     /// A new invocation of `callee` from outside, with the whole of its timeout.
     #[must_use]
-    pub fn invocation(&self, callee: &Arc<Callee>, trigger: Trigger, class: Class, principals: Vec<Principal>, trace: TraceContext) -> Invocation {
+    pub fn invocation(
+        &self,
+        callee: &Arc<Callee>,
+        trigger: Trigger,
+        class: Class,
+        principals: Vec<Principal>,
+        trace: TraceContext,
+    ) -> Invocation {
         Invocation {
             id: self.ids().invocation(self.clock()),
             target: Arc::clone(&callee.target),
@@ -98,21 +122,37 @@ impl Platform {
     /// A cause for work that an operator asks for.
     #[must_use]
     pub fn operator_cause(&self, trace: TraceContext) -> Cause {
-        Cause { invocation: None, class: Class::Async, principals: vec![Principal::Operator], trace, depth: 1, idempotency_key: None }
+        Cause {
+            invocation: None,
+            class: Class::Async,
+            principals: vec![Principal::Operator],
+            trace,
+            depth: 1,
+            idempotency_key: None,
+        }
     }
 }
 
 fn http_request(ask: HttpAsk) -> Result<Request<Body>, Error> {
-    let wrong = |what: String| Error { category: Category::Invalid, ..Error::new(code::BAD_REQUEST, what) };
-    let path = if ask.path.starts_with('/') { ask.path } else { format!("/{}", ask.path) };
+    let wrong = |what: String| Error {
+        category: Category::Invalid,
+        ..Error::new(code::BAD_REQUEST, what)
+    };
+    let path = if ask.path.starts_with('/') {
+        ask.path
+    } else {
+        format!("/{}", ask.path)
+    };
     let mut request = Request::builder()
         .method(ask.method.as_str())
         .uri(path.as_str())
         .body(Body::full(ask.body))
         .map_err(|e| wrong(format!("`{} {path}` is no request: {e}", ask.method)))?;
     for (name, value) in ask.headers {
-        let header = HeaderName::try_from(&name).map_err(|_| wrong(format!("`{name}` is no header's name")))?;
-        let value = HeaderValue::try_from(value).map_err(|_| wrong(format!("the value of header `{name}` is not one")))?;
+        let header = HeaderName::try_from(&name)
+            .map_err(|_| wrong(format!("`{name}` is no header's name")))?;
+        let value = HeaderValue::try_from(value)
+            .map_err(|_| wrong(format!("the value of header `{name}` is not one")))?;
         request.headers_mut().insert(header, value);
     }
     Ok(request)

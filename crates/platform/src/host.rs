@@ -37,12 +37,20 @@ pub struct PlatformHost {
 
 impl Host for PlatformHost {
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)> {
-        let Ok(known) = self.versions.get(presence.version) else { return Vec::new() };
+        let Ok(known) = self.versions.get(presence.version) else {
+            return Vec::new();
+        };
         let mut env = match known.workload.run {
             Run::Wasm { .. } => guest_variables(&known.workload),
             _ => self.process_variables(presence, &known),
         };
-        env.extend(known.workload.secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_owned()))));
+        env.extend(
+            known
+                .workload
+                .secrets
+                .iter()
+                .filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_owned()))),
+        );
         env
     }
 
@@ -51,8 +59,16 @@ impl Host for PlatformHost {
         self.keys.revoke(|presence| presence.instance == instance);
     }
 
-    fn call(&self, caller: Caller, request: http::Request<Body>) -> BoxFuture<http::Response<Body>> {
-        let mesh = self.mesh.get().expect("set before the first pool is made").clone();
+    fn call(
+        &self,
+        caller: Caller,
+        request: http::Request<Body>,
+    ) -> BoxFuture<http::Response<Body>> {
+        let mesh = self
+            .mesh
+            .get()
+            .expect("set before the first pool is made")
+            .clone();
         Box::pin(async move {
             let host = request.uri().host().unwrap_or_default().to_owned();
             mesh.serve_host(caller, &host, request).await
@@ -91,9 +107,14 @@ impl PlatformHost {
     }
 
     fn aws_variables(&self, doors: &Doors, presence: &Arc<Presence>) -> Vec<(String, String)> {
-        let pair = self.keys.mint(self.ids.random(), self.ids.random(), Arc::clone(presence));
+        let pair = self
+            .keys
+            .mint(self.ids.random(), self.ids.random(), Arc::clone(presence));
         vec![
-            ("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", doors.aws)),
+            (
+                "AWS_ENDPOINT_URL".to_owned(),
+                format!("http://{}", doors.aws),
+            ),
             ("AWS_ACCESS_KEY_ID".to_owned(), pair.id),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), pair.secret),
             ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
@@ -104,8 +125,16 @@ impl PlatformHost {
 
 /// The same names for a Wasm guest, which reaches them in-process and without a token.
 fn guest_variables(workload: &Workload) -> Vec<(String, String)> {
-    let mut env = vec![("TANGELO_EVENTS_URL".to_owned(), "http://events.internal/".to_owned())];
-    env.extend(workload.calls.iter().map(|call| (url_variable(call), format!("http://{}.internal", call.replacen('/', "~", 1)))));
+    let mut env = vec![(
+        "TANGELO_EVENTS_URL".to_owned(),
+        "http://events.internal/".to_owned(),
+    )];
+    env.extend(workload.calls.iter().map(|call| {
+        (
+            url_variable(call),
+            format!("http://{}.internal", call.replacen('/', "~", 1)),
+        )
+    }));
     env
 }
 
@@ -114,11 +143,22 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
     let mut env = vec![
         ("TANGELO_MESH_URL".to_owned(), base.to_owned()),
         ("TANGELO_EVENTS_URL".to_owned(), format!("{base}/events")),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("{base}/otlp")),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned()),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            format!("{base}/otlp"),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(),
+            "http/protobuf".to_owned(),
+        ),
         ("OTEL_SERVICE_NAME".to_owned(), workload.name.to_string()),
     ];
-    env.extend(workload.calls.iter().map(|call| (url_variable(call), format!("{base}/w/{}", call.replacen('/', "~", 1)))));
+    env.extend(workload.calls.iter().map(|call| {
+        (
+            url_variable(call),
+            format!("{base}/w/{}", call.replacen('/', "~", 1)),
+        )
+    }));
     env
 }
 
@@ -135,6 +175,10 @@ fn proxy_variables(doors: &Doors, token: &str) -> Vec<(String, String)> {
     ["http_proxy", "HTTP_PROXY"]
         .into_iter()
         .map(|name| (name.to_owned(), proxy.clone()))
-        .chain(["no_proxy", "NO_PROXY"].into_iter().map(|name| (name.to_owned(), direct.clone())))
+        .chain(
+            ["no_proxy", "NO_PROXY"]
+                .into_iter()
+                .map(|name| (name.to_owned(), direct.clone())),
+        )
         .collect()
 }

@@ -140,6 +140,10 @@ impl Platform {
     /// The root of a new trace.
     #[must_use]
     pub fn new_trace(&self) -> TraceContext {
-        TraceContext { trace: TraceId(self.ids().random().max(1)), parent: None, sampled: true }
+        TraceContext {
+            trace: TraceId(self.ids().random().max(1)),
+            parent: None,
+            sampled: true,
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response, Uri};
 use model::{
-    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, TraceId, Trigger, code,
+    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, TraceId,
+    Trigger, code,
 };
 use runtime::{Body, Caller, Input, Presence};
 use telemetry::{Attributes, Span, SpanKind, Telemetry};
@@ -43,7 +44,10 @@ impl Mesh {
         let path = request.uri().path();
         if path == "/events" || path == "/events/" {
             let trace = self.trace(&caller, request.headers());
-            return self.events.publish_http(Origin::Workload(caller, trace), request).await;
+            return self
+                .events
+                .publish_http(Origin::Workload(caller, trace), request)
+                .await;
         }
         if let Some(signal) = path.strip_prefix("/otlp/") {
             let signal = signal.to_owned();
@@ -52,14 +56,21 @@ impl Mesh {
         match split_name(request.uri()) {
             Some((name, rest)) => self.call(&caller, &name, rest, request).await,
             None => {
-                let message = format!("the mesh has no `{path}`: there are /w/NAME/…, /events and /otlp/v1/traces");
+                let message = format!(
+                    "the mesh has no `{path}`: there are /w/NAME/…, /events and /otlp/v1/traces"
+                );
                 problem::response(&Error::new(code::NO_SUCH_WORKLOAD, message), None)
             }
         }
     }
 
     /// Serves a request to a host name: `orders.internal`, `events.internal`, or a name in the app's `hosts:`.
-    pub async fn serve_host(&self, caller: Caller, host: &str, request: Request<Body>) -> Response<Body> {
+    pub async fn serve_host(
+        &self,
+        caller: Caller,
+        host: &str,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let known = match self.versions.get(caller.presence.version) {
             Ok(known) => known,
             Err(error) => return problem::response(&error, None),
@@ -72,7 +83,11 @@ impl Mesh {
                 None => return problem::response(&not_inside(host), None),
             },
         };
-        let path = if name == "events" { "/events".to_owned() } else { format!("/w/{name}{rest}") };
+        let path = if name == "events" {
+            "/events".to_owned()
+        } else {
+            format!("/w/{name}{rest}")
+        };
         match path.parse::<Uri>() {
             Ok(uri) => {
                 let (mut head, body) = request.into_parts();
@@ -80,19 +95,33 @@ impl Mesh {
                 self.serve(caller, Request::from_parts(head, body)).await
             }
             Err(error) => {
-                let error = Error::new(code::BAD_REQUEST, format!("`{path}` is no path")).context(error);
+                let error =
+                    Error::new(code::BAD_REQUEST, format!("`{path}` is no path")).context(error);
                 problem::response(&error, None)
             }
         }
     }
 
-    async fn call(&self, caller: &Caller, name: &str, rest: Uri, request: Request<Body>) -> Response<Body> {
+    async fn call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        rest: Uri,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let trace = self.trace(caller, request.headers());
         let span = SpanId(self.ids.random() as u64 | 1);
         let started = self.clock.now();
         let (mut head, body) = request.into_parts();
         head.uri = rest;
-        let result = self.invoke(caller, name, trace.below(span), Request::from_parts(head, body)).await;
+        let result = self
+            .invoke(
+                caller,
+                name,
+                trace.below(span),
+                Request::from_parts(head, body),
+            )
+            .await;
         self.telemetry.span(Span {
             trace: trace.trace,
             id: span,
@@ -111,16 +140,28 @@ impl Mesh {
         result.unwrap_or_else(|error| problem::response(&error, None))
     }
 
-    async fn invoke(&self, caller: &Caller, name: &str, trace: TraceContext, request: Request<Body>) -> Result<Response<Body>, Error> {
+    async fn invoke(
+        &self,
+        caller: &Caller,
+        name: &str,
+        trace: TraceContext,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
         let known = self.versions.get(caller.presence.version)?;
         let callee = self.apps.resolve(&target(caller, &known, name)?)?;
-        let permit = self.dispatch.admit(&callee, Class::Interactive).map_err(|refused| refused.0)?;
+        let permit = self
+            .dispatch
+            .admit(&callee, Class::Interactive)
+            .map_err(|refused| refused.0)?;
         let deadline = self.deadline(caller, callee.workload.timeout);
         let invocation = Invocation {
             id: self.ids.invocation(&self.clock),
             target: Arc::clone(&callee.target),
             trigger: Trigger::Mesh(caller_name(&caller.presence).into()),
-            class: caller.working.as_ref().map_or(Class::Interactive, |w| w.0.class),
+            class: caller
+                .working
+                .as_ref()
+                .map_or(Class::Interactive, |w| w.0.class),
             principals: principals(caller),
             trace,
             deadline,
@@ -128,13 +169,19 @@ impl Mesh {
             idempotency_key: idempotency_key(request.headers()),
             attempt: 1,
         };
-        self.dispatch.invoke(permit, invocation, Input::Http(request)).await.response
+        self.dispatch
+            .invoke(permit, invocation, Input::Http(request))
+            .await
+            .response
     }
 
     /// The callee's own timeout, but never longer than what the caller has left.
     fn deadline(&self, caller: &Caller, timeout: Duration) -> std::time::Instant {
         let own = self.clock.monotonic() + timeout;
-        caller.working.as_ref().map_or(own, |w| own.min(w.0.deadline))
+        caller
+            .working
+            .as_ref()
+            .map_or(own, |w| own.min(w.0.deadline))
     }
 
     /// The trace that a call belongs to: what the caller works on, refined by a span that it named in a header;
@@ -142,20 +189,39 @@ impl Mesh {
     fn trace(&self, caller: &Caller, headers: &HeaderMap) -> TraceContext {
         let said = from_headers(headers);
         match (&caller.working, said) {
-            (Some(working), Some(said)) if said.trace == working.0.trace.trace && said.parent.is_some() => said,
+            (Some(working), Some(said))
+                if said.trace == working.0.trace.trace && said.parent.is_some() =>
+            {
+                said
+            }
             (Some(working), _) => working.0.trace,
             (None, Some(said)) => said,
-            (None, None) => TraceContext { trace: TraceId(self.ids.random().max(1)), parent: None, sampled: true },
+            (None, None) => TraceContext {
+                trace: TraceId(self.ids.random().max(1)),
+                parent: None,
+                sampled: true,
+            },
         }
     }
 
-    async fn ingest(&self, presence: &Presence, signal: &str, request: Request<Body>) -> Response<Body> {
+    async fn ingest(
+        &self,
+        presence: &Presence,
+        signal: &str,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let content_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let content_type = head
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         let bytes = match body.collect(model::ByteSize::mib(2)).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 2MiB").context(error);
+                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 2MiB")
+                    .context(error);
                 return problem::response(&error, None);
             }
         };
@@ -165,7 +231,12 @@ impl Mesh {
 
 fn target(caller: &Caller, known: &Known, name: &str) -> Result<Target, Error> {
     let (app, workload) = known.may_call(name)?;
-    Ok(Target { namespace: caller.presence.namespace.clone(), app, workload, select: Select::Live })
+    Ok(Target {
+        namespace: caller.presence.namespace.clone(),
+        app,
+        workload,
+        select: Select::Live,
+    })
 }
 
 /// `/w/orders/a?b` → `orders` and `/a?b`; `/w/app~orders/a` names a workload of another app.
@@ -173,7 +244,11 @@ fn split_name(uri: &Uri) -> Option<(String, Uri)> {
     let rest = uri.path_and_query()?.as_str().strip_prefix("/w/")?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (name, rest) = rest.split_at(end);
-    let rest = if rest.starts_with('/') { Cow::Borrowed(rest) } else { Cow::Owned(format!("/{rest}")) };
+    let rest = if rest.starts_with('/') {
+        Cow::Borrowed(rest)
+    } else {
+        Cow::Owned(format!("/{rest}"))
+    };
     Some((name.replacen('~', "/", 1), rest.parse().ok()?))
 }
 
@@ -190,13 +265,20 @@ fn caller_name(presence: &Presence) -> String {
 }
 
 fn principals(caller: &Caller) -> Vec<Principal> {
-    let mut chain = caller.working.as_ref().map(|w| w.0.principals.clone()).unwrap_or_default();
+    let mut chain = caller
+        .working
+        .as_ref()
+        .map(|w| w.0.principals.clone())
+        .unwrap_or_default();
     chain.push(Principal::Workload(caller_name(&caller.presence).into()));
     chain
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Option<Arc<str>> {
-    headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(Arc::from)
+    headers
+        .get("idempotency-key")
+        .and_then(|v| v.to_str().ok())
+        .map(Arc::from)
 }
 
 /// `traceparent`, or AWS's header when there is none.

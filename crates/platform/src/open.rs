@@ -1,6 +1,11 @@
 //! Opening and closing the platform: rooms are made from the bottom up, and closed from the top down.
 
-use std::{net::SocketAddr, path::PathBuf, sync::{Arc, OnceLock}, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use access::{InstanceKeys, MeshTokens, Secrets};
 use bus::Bus;
@@ -75,17 +80,32 @@ impl Platform {
     /// # Errors
     /// `STORE_LOCKED`, `STORE_TOO_NEW`, or what a room fails with.
     pub async fn open(options: Options) -> Result<Running, Error> {
-        let store_options = store::Options { limits: options.limits, ..store::Options::new(&options.data, options.clock.clone()) };
-        let store = tokio::task::spawn_blocking(|| Store::open(store_options)).await.map_err(Error::internal)??;
+        let store_options = store::Options {
+            limits: options.limits,
+            ..store::Options::new(&options.data, options.clock.clone())
+        };
+        let store = tokio::task::spawn_blocking(|| Store::open(store_options))
+            .await
+            .map_err(Error::internal)??;
         let telemetry = open_telemetry(&options, &store)?;
-        let bus = Bus::open(store.clone(), options.clock.clone(), options.ids.clone(), options.limits).await?;
+        let bus = Bus::open(
+            store.clone(),
+            options.clock.clone(),
+            options.ids.clone(),
+            options.limits,
+        )
+        .await?;
         let (rooms, host) = rooms(options, store, telemetry, bus)?;
         let platform = Self(Arc::new(rooms));
         let _ = host.mesh.set(platform.mesh().clone());
         platform.deployer().restore().await?;
         let stop = watch::Sender::new(false);
         let loops = loops::start(&platform, &stop.subscribe());
-        Ok(Running { platform, stop, loops })
+        Ok(Running {
+            platform,
+            stop,
+            loops,
+        })
     }
 }
 
@@ -103,8 +123,24 @@ fn open_telemetry(options: &Options, store: &Store) -> Result<Telemetry, Error> 
     Telemetry::open(options).map_err(Error::internal)
 }
 
-fn rooms(options: Options, store: Store, telemetry: Telemetry, bus: Bus) -> Result<(Rooms, Arc<PlatformHost>), Error> {
-    let Options { data, cache, clock, ids, limits, secrets, launcher, mesh, aws, .. } = options;
+fn rooms(
+    options: Options,
+    store: Store,
+    telemetry: Telemetry,
+    bus: Bus,
+) -> Result<(Rooms, Arc<PlatformHost>), Error> {
+    let Options {
+        data,
+        cache,
+        clock,
+        ids,
+        limits,
+        secrets,
+        launcher,
+        mesh,
+        aws,
+        ..
+    } = options;
     let versions = Versions::default();
     let tokens = Arc::new(MeshTokens::default());
     let keys = Arc::new(InstanceKeys::default());
@@ -120,10 +156,28 @@ fn rooms(options: Options, store: Store, telemetry: Telemetry, bus: Bus) -> Resu
         telemetry: telemetry.clone(),
         ids: ids.clone(),
     });
-    let context = Context { host: host.clone(), clock: clock.clone(), ids: ids.clone(), limits, launcher, cache };
+    let context = Context {
+        host: host.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        limits,
+        launcher,
+        cache,
+    };
     let runtime = Runtime::new(context)?;
-    let events = Events { versions: versions.clone(), bus: bus.clone(), clock: clock.clone(), ids: ids.clone(), limits };
-    let calls = Calls { bus: bus.clone(), clock: clock.clone(), ids: ids.clone(), limits };
+    let events = Events {
+        versions: versions.clone(),
+        bus: bus.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        limits,
+    };
+    let calls = Calls {
+        bus: bus.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        limits,
+    };
     let mesh = Mesh {
         apps: Arc::clone(&apps),
         versions: versions.clone(),
@@ -148,7 +202,21 @@ fn rooms(options: Options, store: Store, telemetry: Telemetry, bus: Bus) -> Resu
         pools: Mutex::default(),
         one_at_a_time: tokio::sync::Mutex::default(),
     });
-    let rooms = Rooms { clock, ids, limits, store, bus, telemetry, dispatch, apps, events, calls, mesh, deployer, keys };
+    let rooms = Rooms {
+        clock,
+        ids,
+        limits,
+        store,
+        bus,
+        telemetry,
+        dispatch,
+        apps,
+        events,
+        calls,
+        mesh,
+        deployer,
+        keys,
+    };
     Ok((rooms, host))
 }
 
@@ -158,8 +226,13 @@ impl Running {
         self.stop.send_replace(true);
         while self.loops.join_next().await.is_some() {}
         let live = self.platform.apps().live();
-        let callees: Vec<_> = live.apps.iter().flat_map(|app| app.callees.values()).collect();
-        futures_util::future::join_all(callees.iter().map(|callee| callee.pool().drain(grace))).await;
+        let callees: Vec<_> = live
+            .apps
+            .iter()
+            .flat_map(|app| app.callees.values())
+            .collect();
+        futures_util::future::join_all(callees.iter().map(|callee| callee.pool().drain(grace)))
+            .await;
         self.platform.telemetry().close().await;
         if let Err(error) = self.platform.store().close().await {
             tracing::error!(%error, "the store did not close in order");

@@ -1,8 +1,8 @@
 //! What operators ask of the whole platform: uploads, readiness, metrics, subscriptions, dead letters.
 
 use bus::DeadLetter;
-use prometheus_client::metrics::gauge::Gauge;
 use model::{BlobHash, ByteSize, Error, SubscriptionKey, code};
+use prometheus_client::metrics::gauge::Gauge;
 use runtime::Body;
 
 use crate::Platform;
@@ -17,11 +17,21 @@ impl Platform {
     /// When there are unreasonably many.
     pub async fn missing_blobs(&self, hashes: Vec<BlobHash>) -> Result<Vec<BlobHash>, Error> {
         if hashes.len() > 100_000 {
-            return Err(Error::new(code::PAYLOAD_TOO_LARGE, "an app may have at most 100,000 files"));
+            return Err(Error::new(
+                code::PAYLOAD_TOO_LARGE,
+                "an app may have at most 100,000 files",
+            ));
         }
         let blobs = self.store().blobs();
-        let missing = move || hashes.into_iter().filter(|hash| !blobs.contains(hash)).collect();
-        tokio::task::spawn_blocking(missing).await.map_err(Error::internal)
+        let missing = move || {
+            hashes
+                .into_iter()
+                .filter(|hash| !blobs.contains(hash))
+                .collect()
+        };
+        tokio::task::spawn_blocking(missing)
+            .await
+            .map_err(Error::internal)
     }
 
     /// Takes one file, durably.
@@ -31,7 +41,8 @@ impl Platform {
     pub async fn upload_blob(&self, hash: BlobHash, mut body: Body) -> Result<(), Error> {
         let mut writer = self.store().blobs().writer(LARGEST_FILE).await?;
         while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
-            let frame = frame.map_err(|e| Error::new(code::BAD_REQUEST, "the upload broke off").context(e))?;
+            let frame = frame
+                .map_err(|e| Error::new(code::BAD_REQUEST, "the upload broke off").context(e))?;
             if let Ok(data) = frame.into_data() {
                 writer.write(data).await?;
             }
@@ -58,11 +69,31 @@ impl Platform {
         let store = self.store().stats();
         let bus = self.bus().stats();
         let gauges: [(&str, &str, u64); 5] = [
-            ("tangelo_store_queue", "Commands waiting for the store's writer", store.queued as u64),
-            ("tangelo_store_queue_bytes", "Bytes of those commands", store.queued_bytes as u64),
-            ("tangelo_store_wal_pages", "Pages in the write-ahead log", store.wal_pages),
-            ("tangelo_bus_backlog", "Deliveries not settled", bus.iter().map(|s| s.backlog).sum()),
-            ("tangelo_bus_dead_letters", "Dead letters", bus.iter().map(|s| s.dead).sum()),
+            (
+                "tangelo_store_queue",
+                "Commands waiting for the store's writer",
+                store.queued as u64,
+            ),
+            (
+                "tangelo_store_queue_bytes",
+                "Bytes of those commands",
+                store.queued_bytes as u64,
+            ),
+            (
+                "tangelo_store_wal_pages",
+                "Pages in the write-ahead log",
+                store.wal_pages,
+            ),
+            (
+                "tangelo_bus_backlog",
+                "Deliveries not settled",
+                bus.iter().map(|s| s.backlog).sum(),
+            ),
+            (
+                "tangelo_bus_dead_letters",
+                "Dead letters",
+                bus.iter().map(|s| s.dead).sum(),
+            ),
         ];
         self.telemetry().metrics_text(|registry| {
             for (name, help, value) in gauges {
@@ -83,9 +114,20 @@ impl Platform {
     ///
     /// # Errors
     /// When a name is none, or the store cannot be read.
-    pub async fn dead_letters(&self, app: Option<&str>, subscription: Option<&str>, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let filter = bus::DeadLetterFilter { app: app.map(name).transpose()?, subscription: subscription.map(key).transpose()? };
-        self.bus().dead_letters(filter, limit).await.map_err(Error::from)
+    pub async fn dead_letters(
+        &self,
+        app: Option<&str>,
+        subscription: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, Error> {
+        let filter = bus::DeadLetterFilter {
+            app: app.map(name).transpose()?,
+            subscription: subscription.map(key).transpose()?,
+        };
+        self.bus()
+            .dead_letters(filter, limit)
+            .await
+            .map_err(Error::from)
     }
 
     /// One dead letter.
@@ -94,7 +136,12 @@ impl Platform {
     /// `NO_SUCH_DEAD_LETTER`.
     pub async fn dead_letter(&self, id: u64) -> Result<DeadLetter, Error> {
         let found = self.bus().dead_letter(id).await.map_err(Error::from)?;
-        found.ok_or_else(|| Error::new(code::NO_SUCH_DEAD_LETTER, format!("there is no dead letter {id}")))
+        found.ok_or_else(|| {
+            Error::new(
+                code::NO_SUCH_DEAD_LETTER,
+                format!("there is no dead letter {id}"),
+            )
+        })
     }
 
     /// Delivers a dead letter again, with attempts anew and the same idempotency key.
@@ -109,8 +156,15 @@ impl Platform {
     ///
     /// # Errors
     /// When a name is none, or the store fails.
-    pub async fn redrive_all(&self, app: Option<&str>, subscription: Option<&str>) -> Result<u64, Error> {
-        let filter = bus::DeadLetterFilter { app: app.map(name).transpose()?, subscription: subscription.map(key).transpose()? };
+    pub async fn redrive_all(
+        &self,
+        app: Option<&str>,
+        subscription: Option<&str>,
+    ) -> Result<u64, Error> {
+        let filter = bus::DeadLetterFilter {
+            app: app.map(name).transpose()?,
+            subscription: subscription.map(key).transpose()?,
+        };
         self.bus().redrive_all(filter).await.map_err(Error::from)
     }
 
@@ -128,5 +182,6 @@ fn name(text: &str) -> Result<model::Name, Error> {
 }
 
 fn key(text: &str) -> Result<SubscriptionKey, Error> {
-    text.parse().map_err(|e: String| Error::new(code::NO_SUCH_SUBSCRIPTION, e))
+    text.parse()
+        .map_err(|e: String| Error::new(code::NO_SUCH_SUBSCRIPTION, e))
 }

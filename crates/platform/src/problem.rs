@@ -15,7 +15,8 @@ pub fn response(error: &Error, request_id: Option<&str>) -> Response<Body> {
     } else if let Some(context) = &error.context {
         tracing::debug!(code = %error.code, context, request_id, "{}", error.message);
     }
-    let status = StatusCode::from_u16(error.category.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(error.category.http_status())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut document = json!({
         "type": format!("urn:tangelo:error:{}", error.code),
         "title": title(error.category),
@@ -29,7 +30,10 @@ pub fn response(error: &Error, request_id: Option<&str>) -> Response<Body> {
     let mut response = Response::new(Body::full(document.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(after) = error.retry_after {
         // Whole seconds, rounded up: RFC 9110 §10.2.3 has no fractions.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -66,12 +70,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_operators_context_stays_inside() {
-        let error = Error::new(code::CONCURRENCY_LIMIT, "full").context("secret").retry_after(Duration::from_millis(1500));
+        let error = Error::new(code::CONCURRENCY_LIMIT, "full")
+            .context("secret")
+            .retry_after(Duration::from_millis(1500));
         let response = response(&error, Some("r-1"));
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "2");
-        let body = response.into_body().collect(model::ByteSize::kib(4)).await.expect("is at hand");
+        let body = response
+            .into_body()
+            .collect(model::ByteSize::kib(4))
+            .await
+            .expect("is at hand");
         let text = String::from_utf8(body.to_vec()).expect("is JSON");
-        assert!(text.contains("TG0301") && text.contains("r-1") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("TG0301") && text.contains("r-1") && !text.contains("secret"),
+            "{text}"
+        );
     }
 }

@@ -57,7 +57,10 @@ impl Platform {
     #[must_use]
     pub fn ps(&self) -> Vec<Row> {
         let live = self.apps().live();
-        live.apps.iter().flat_map(|app| app.callees.values().map(|callee| row(app, callee))).collect()
+        live.apps
+            .iter()
+            .flat_map(|app| app.callees.values().map(|callee| row(app, callee)))
+            .collect()
     }
 }
 
@@ -78,18 +81,36 @@ fn row(app: &LiveApp, callee: &Callee) -> Row {
 /// Whether `app` is well.
 #[must_use]
 pub fn health(app: &LiveApp) -> Health {
-    let workloads: Vec<_> = app.callees.values().map(|callee| workload_health(callee)).collect();
-    Health { app: app.name.clone(), healthy: workloads.iter().all(|w| w.healthy), workloads }
+    let workloads: Vec<_> = app
+        .callees
+        .values()
+        .map(|callee| workload_health(callee))
+        .collect();
+    Health {
+        app: app.name.clone(),
+        healthy: workloads.iter().all(|w| w.healthy),
+        workloads,
+    }
 }
 
 fn workload_health(callee: &Callee) -> WorkloadHealth {
     let stats = callee.pool().stats();
-    let ready = stats.instances.iter().filter(|i| matches!(i.state, InstanceState::Idle | InstanceState::Busy)).count();
-    let needed = callee.tier() == Tier::Service && callee.workload.scale.min > 0 && callee.workload.run.kind() == "process";
+    let ready = stats
+        .instances
+        .iter()
+        .filter(|i| matches!(i.state, InstanceState::Idle | InstanceState::Busy))
+        .count();
+    let needed = callee.tier() == Tier::Service
+        && callee.workload.scale.min > 0
+        && callee.workload.run.kind() == "process";
     let (healthy, reason) = match (ready, needed) {
         (0, true) => (false, "no instance takes requests".to_owned()),
         (0, false) => (true, "starts on the first request".to_owned()),
         (n, _) => (true, format!("{n} ready")),
     };
-    WorkloadHealth { workload: callee.workload.name.clone(), healthy, reason }
+    WorkloadHealth {
+        workload: callee.workload.name.clone(),
+        healthy,
+        reason,
+    }
 }

@@ -2,7 +2,10 @@
 //!
 //! Keyed by version and not by name, so that during a switch each instance is judged by its own manifest.
 
-use std::{collections::{BTreeMap, HashMap}, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use model::{AppName, Error, VersionId, Workload, WorkloadName, code};
 use parking_lot::RwLock;
@@ -38,7 +41,12 @@ impl Versions {
     /// # Errors
     /// `BAD_MESH_TOKEN`: an instance of a version that was removed has no identity any more.
     pub fn get(&self, version: VersionId) -> Result<Arc<Known>, Error> {
-        let gone = || Error::new(code::BAD_MESH_TOKEN, "the calling instance belongs to a version that was removed");
+        let gone = || {
+            Error::new(
+                code::BAD_MESH_TOKEN,
+                "the calling instance belongs to a version that was removed",
+            )
+        };
         self.0.read().get(&version).cloned().ok_or_else(gone)
     }
 }
@@ -57,8 +65,16 @@ impl Known {
             return Err(Error::new(code::CALL_NOT_DECLARED, message));
         }
         let (app, workload) = name.split_once('/').unwrap_or((self.app.as_str(), name));
-        let bad = |_| Error::new(code::NO_SUCH_WORKLOAD, format!("`{name}` is no name of a workload"));
-        Ok((AppName::new(app).map_err(bad)?, WorkloadName::new(workload).map_err(bad)?))
+        let bad = |_| {
+            Error::new(
+                code::NO_SUCH_WORKLOAD,
+                format!("`{name}` is no name of a workload"),
+            )
+        };
+        Ok((
+            AppName::new(app).map_err(bad)?,
+            WorkloadName::new(workload).map_err(bad)?,
+        ))
     }
 
     /// Whether it declared that it publishes events of type `kind`.

@@ -10,11 +10,16 @@ use crate::error::Result;
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// Every commit is fsynced before it is answered.
+    /// Every commit is fsynced before it is answered, every blob and its folder before it is referred to.
     #[default]
     Full,
-    /// None is: only for the tests that prove that the unplug tests would notice.
-    None,
+    // What follows is only for the tests that prove that the unplug tests would notice.
+    /// Commits are not.
+    WithoutCommitSync,
+    /// Blobs are not.
+    WithoutBlobSync,
+    /// The folders of blobs are not.
+    WithoutFolderSync,
 }
 
 /// Where the database is and through what it is read and written.
@@ -64,8 +69,8 @@ impl Database {
         };
         connection.busy_timeout(Duration::from_secs(10))?;
         let synchronous = match self.durability {
-            Durability::Full => "FULL",
-            Durability::None => "OFF",
+            Durability::WithoutCommitSync => "OFF",
+            _ => "FULL",
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
         // Without this, fsync on macOS leaves the bytes in the drive's cache.

@@ -20,7 +20,9 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the server whose data folder is `data`.
     pub(crate) fn new(data: &Path) -> Self {
-        Self { socket: data.join(api::SOCKET) }
+        Self {
+            socket: data.join(api::SOCKET),
+        }
     }
 
     /// Whether a server answers.
@@ -32,8 +34,13 @@ impl Client {
         self.json(Method::GET, path, Bytes::new()).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        self.json(Method::POST, path, serde_json::to_vec(body)?.into()).await
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.json(Method::POST, path, serde_json::to_vec(body)?.into())
+            .await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -45,19 +52,42 @@ impl Client {
         Ok(())
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T> {
         let response = self.send(method, path, body).await?;
-        let bytes = response.into_body().collect().await.context("the server's answer broke off")?.to_bytes();
-        serde_json::from_slice(&bytes).with_context(|| format!("the server's answer to {path} is not what this tangelo expects: same version?"))
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .context("the server's answer broke off")?
+            .to_bytes();
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!("the server's answer to {path} is not what this tangelo expects: same version?")
+        })
     }
 
     /// Sends a request and gives back a good answer; a problem document becomes the error it describes.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<http::Response<Incoming>> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<http::Response<Incoming>> {
         self.send_as(method, path, "application/json", body).await
     }
 
     /// The same with another media type.
-    pub(crate) async fn send_as(&self, method: Method, path: &str, media_type: &str, body: Bytes) -> Result<http::Response<Incoming>> {
+    pub(crate) async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &str,
+        body: Bytes,
+    ) -> Result<http::Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             anyhow!(
                 "no server answers at {} ({error}): start one with `tangelo serve --data {}` [TG0901]",
@@ -65,7 +95,8 @@ impl Client {
                 self.socket.parent().unwrap_or(Path::new(".")).display()
             )
         })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -73,19 +104,30 @@ impl Client {
             .header(http::header::HOST, "tangelo")
             .header(http::header::CONTENT_TYPE, media_type)
             .body(Full::new(body))?;
-        let response = sender.send_request(request).await.context("the server closed the connection")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .context("the server closed the connection")?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
         let bytes = response.into_body().collect().await?.to_bytes();
-        bail!("{}", problem_text(&bytes).unwrap_or_else(|| format!("the server answered {status} to {path}")))
+        bail!(
+            "{}",
+            problem_text(&bytes)
+                .unwrap_or_else(|| format!("the server answered {status} to {path}"))
+        )
     }
 }
 
 fn problem_text(bytes: &[u8]) -> Option<String> {
     let problem: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    Some(format!("{} [{}]", problem.get("detail")?.as_str()?, problem.get("code")?.as_str()?))
+    Some(format!(
+        "{} [{}]",
+        problem.get("detail")?.as_str()?,
+        problem.get("code")?.as_str()?
+    ))
 }
 
 /// `?a=1&b=x%20y` of what is there.
@@ -95,7 +137,10 @@ pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
         text.push(if text.is_empty() { '?' } else { '&' });
         text.push_str(name);
         text.push('=');
-        text.extend(percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC));
+        text.extend(percent_encoding::utf8_percent_encode(
+            value,
+            percent_encoding::NON_ALPHANUMERIC,
+        ));
     }
     text
 }

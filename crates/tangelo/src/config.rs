@@ -102,10 +102,20 @@ pub(crate) struct Origin {
 impl Config {
     /// Reads everything there is to read.
     pub(crate) fn read(data: &Path, flags: &Flags) -> Result<Self> {
-        let path = flags.config.clone().unwrap_or_else(|| data.join("tangelo.toml"));
+        let path = flags
+            .config
+            .clone()
+            .unwrap_or_else(|| data.join("tangelo.toml"));
         let file = read_file(&path, flags.config.is_some())?;
-        let mut pick = Picker { file: &path, origins: Vec::new() };
-        pick.origins.push(Origin { setting: "data", value: data.display().to_string(), from: "command line".into() });
+        let mut pick = Picker {
+            file: &path,
+            origins: Vec::new(),
+        };
+        pick.origins.push(Origin {
+            setting: "data",
+            value: data.display().to_string(),
+            from: "command line".into(),
+        });
         let config = Self {
             data: data.to_owned(),
             gateway: pick.of("gateway", flags.gateway, file.gateway, "127.0.0.1:8080")?,
@@ -113,14 +123,30 @@ impl Config {
             aws: pick.of("aws", flags.aws, file.aws, "127.0.0.1:4566")?,
             mesh: pick.of("mesh", flags.mesh, file.mesh, "127.0.0.1:0")?,
             workers: pick.of("workers", flags.workers, file.workers, &cores().to_string())?,
-            retention: duration("retention", &pick.of::<String>("retention", flags.retention.clone(), file.retention, "7d")?)?,
+            retention: duration(
+                "retention",
+                &pick.of::<String>("retention", flags.retention.clone(), file.retention, "7d")?,
+            )?,
             telemetry_bytes: pick
-                .of::<String>("telemetry_bytes", flags.telemetry_bytes.clone(), file.telemetry_bytes, "1GiB")?
+                .of::<String>(
+                    "telemetry_bytes",
+                    flags.telemetry_bytes.clone(),
+                    file.telemetry_bytes,
+                    "1GiB",
+                )?
                 .parse()
                 .context("setting `telemetry_bytes`")?,
             otlp: pick.optional("otlp", flags.otlp.clone(), file.otlp),
-            grace: duration("grace", &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?)?,
-            profile: profile(&pick.of::<String>("profile", flags.profile.clone(), file.profile, "tangelo")?)?,
+            grace: duration(
+                "grace",
+                &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?,
+            )?,
+            profile: profile(&pick.of::<String>(
+                "profile",
+                flags.profile.clone(),
+                file.profile,
+                "tangelo",
+            )?)?,
             secrets: read_secrets(data, flags.secrets.clone().or(file.secrets))?,
             origins: pick.origins,
         };
@@ -137,7 +163,13 @@ struct Picker<'a> {
 }
 
 impl Picker<'_> {
-    fn of<T>(&mut self, setting: &'static str, flag: Option<T>, file: Option<T>, default: &str) -> Result<T>
+    fn of<T>(
+        &mut self,
+        setting: &'static str,
+        flag: Option<T>,
+        file: Option<T>,
+        default: &str,
+    ) -> Result<T>
     where
         T: std::str::FromStr + ToString,
         T::Err: std::error::Error + Send + Sync + 'static,
@@ -145,29 +177,52 @@ impl Picker<'_> {
         let (value, from) = match (flag, file) {
             (Some(value), _) => (value, "flag or environment".to_owned()),
             (None, Some(value)) => (value, self.file.display().to_string()),
-            (None, None) => (default.parse().with_context(|| format!("default of `{setting}`"))?, "default".to_owned()),
+            (None, None) => (
+                default
+                    .parse()
+                    .with_context(|| format!("default of `{setting}`"))?,
+                "default".to_owned(),
+            ),
         };
-        self.origins.push(Origin { setting, value: value.to_string(), from });
+        self.origins.push(Origin {
+            setting,
+            value: value.to_string(),
+            from,
+        });
         Ok(value)
     }
 
-    fn optional(&mut self, setting: &'static str, flag: Option<String>, file: Option<String>) -> Option<String> {
+    fn optional(
+        &mut self,
+        setting: &'static str,
+        flag: Option<String>,
+        file: Option<String>,
+    ) -> Option<String> {
         let from = match (&flag, &file) {
             (Some(_), _) => "flag or environment".to_owned(),
             (None, Some(_)) => self.file.display().to_string(),
             (None, None) => "default".to_owned(),
         };
         let value = flag.or(file);
-        self.origins.push(Origin { setting, value: value.clone().unwrap_or_else(|| "off".to_owned()), from });
+        self.origins.push(Origin {
+            setting,
+            value: value.clone().unwrap_or_else(|| "off".to_owned()),
+            from,
+        });
         value
     }
 }
 
 fn read_file(path: &Path, asked_for: bool) -> Result<File> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("{} is not a configuration [TG0902]", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(File::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display())),
+        Ok(text) => toml::from_str(&text)
+            .with_context(|| format!("{} is not a configuration [TG0902]", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
+            Ok(File::default())
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display()))
+        }
     }
 }
 
@@ -176,9 +231,18 @@ fn read_secrets(data: &Path, named: Option<PathBuf>) -> Result<BTreeMap<String, 
     let path = named.unwrap_or_else(|| data.join("secrets.toml"));
     match std::fs::read_to_string(&path) {
         // The parser's message would quote the line, and with it the secret.
-        Ok(text) => toml::from_str(&text).map_err(|_| anyhow::anyhow!("{} is not TOML of NAME = \"value\" [TG0902]", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(BTreeMap::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display())),
+        Ok(text) => toml::from_str(&text).map_err(|_| {
+            anyhow::anyhow!(
+                "{} is not TOML of NAME = \"value\" [TG0902]",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
+            Ok(BTreeMap::new())
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display()))
+        }
     }
 }
 
@@ -205,11 +269,32 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("tangelo.toml"), "gateway = \"127.0.0.1:1\"\naws = \"127.0.0.1:2\"\n").expect("writes");
-        let flags = Flags { gateway: Some("127.0.0.1:9".parse().expect("is one")), ..Flags::default() };
+        std::fs::write(
+            folder.path().join("tangelo.toml"),
+            "gateway = \"127.0.0.1:1\"\naws = \"127.0.0.1:2\"\n",
+        )
+        .expect("writes");
+        let flags = Flags {
+            gateway: Some("127.0.0.1:9".parse().expect("is one")),
+            ..Flags::default()
+        };
         let config = Config::read(folder.path(), &flags).expect("is good");
-        assert_eq!((config.gateway.port(), config.aws.port(), config.control.port()), (9, 2, 8081));
-        let from = |setting| config.origins.iter().find(|o| o.setting == setting).map(|o| o.from.clone()).unwrap_or_default();
+        assert_eq!(
+            (
+                config.gateway.port(),
+                config.aws.port(),
+                config.control.port()
+            ),
+            (9, 2, 8081)
+        );
+        let from = |setting| {
+            config
+                .origins
+                .iter()
+                .find(|o| o.setting == setting)
+                .map(|o| o.from.clone())
+                .unwrap_or_default()
+        };
         assert_eq!(from("gateway"), "flag or environment");
         assert!(from("aws").ends_with("tangelo.toml"));
         assert_eq!(from("control"), "default");
@@ -218,7 +303,11 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("tangelo.toml"), "gatway = \"127.0.0.1:1\"\n").expect("writes");
+        std::fs::write(
+            folder.path().join("tangelo.toml"),
+            "gatway = \"127.0.0.1:1\"\n",
+        )
+        .expect("writes");
         let error = Config::read(folder.path(), &Flags::default()).expect_err("is wrong");
         assert!(format!("{error:#}").contains("gatway"), "{error:#}");
     }

@@ -18,7 +18,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything starts a thread: this copy of the program is the launcher (docs/ARCHITECTURE.md).
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == runtime::launcher::ARGUMENT) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == runtime::launcher::ARGUMENT)
+    {
         return runtime::launcher::main();
     }
     let cli = commands::Cli::parse();

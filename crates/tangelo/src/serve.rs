@@ -54,7 +54,10 @@ pub(crate) struct Server {
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let config = Config::read(&cli.data, &serve.flags)?;
     let launcher = start_launcher(&config.data)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()?;
     runtime.block_on(async {
         let server = Server::start(config, launcher).await?;
         server.announce(cli.json)?;
@@ -67,7 +70,8 @@ pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
 
 /// Starts the launcher while this process has one thread, after what an earlier server left behind was swept.
 pub(crate) fn start_launcher(data: &Path) -> Result<Launcher> {
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
     let record = data.join("instances");
     launcher::sweep(&record).context("cannot end instances that an earlier server left behind")?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
@@ -88,23 +92,62 @@ impl Server {
             mesh: format!("http://{}", mesh_listener.address()),
             data: config.data.display().to_string(),
         };
-        let options = options(&config, launcher, mesh_listener.address(), aws.local_addr()?);
+        let options = options(
+            &config,
+            launcher,
+            mesh_listener.address(),
+            aws.local_addr()?,
+        );
         let running = Platform::open(options).await?;
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
         let mut doors = JoinSet::new();
         let socket = config.data.join(api::SOCKET);
-        let serving = api::serve_socket(&socket, platform.clone(), stop.subscribe())
-            .with_context(|| format!("cannot listen at {}: is the path longer than 100 bytes?", socket.display()))?;
+        let serving =
+            api::serve_socket(&socket, platform.clone(), stop.subscribe()).with_context(|| {
+                format!(
+                    "cannot listen at {}: is the path longer than 100 bytes?",
+                    socket.display()
+                )
+            })?;
         doors.spawn(serving);
         let token = operator_token(&config.data)?;
-        doors.spawn(api::serve_tcp(listener(control)?, platform.clone(), token, stop.subscribe()));
-        doors.spawn(aws::serve(listener(aws)?, platform.clone(), stop.subscribe()));
+        doors.spawn(api::serve_tcp(
+            listener(control)?,
+            platform.clone(),
+            token,
+            stop.subscribe(),
+        ));
+        doors.spawn(aws::serve(
+            listener(aws)?,
+            platform.clone(),
+            stop.subscribe(),
+        ));
         let limits = edge::connection_limits(platform.limits());
-        let mesh = MeshDoor::start(mesh::Options { listeners: vec![mesh_listener], limits, doors: Vec::new() }, platform.clone())?;
-        let edge = edge::Options { listeners: vec![gateway], limits, trusted: Vec::new(), doors: Vec::new() };
+        let mesh = MeshDoor::start(
+            mesh::Options {
+                listeners: vec![mesh_listener],
+                limits,
+                doors: Vec::new(),
+            },
+            platform.clone(),
+        )?;
+        let edge = edge::Options {
+            listeners: vec![gateway],
+            limits,
+            trusted: Vec::new(),
+            doors: Vec::new(),
+        };
         let edge = Edge::start(edge, platform)?;
-        Ok(Self { addresses, config, running, edge, mesh, stop, doors })
+        Ok(Self {
+            addresses,
+            config,
+            running,
+            edge,
+            mesh,
+            stop,
+            doors,
+        })
     }
 
     /// Says where it listens: one JSON line, or a few lines for people.
@@ -113,8 +156,16 @@ impl Server {
             anstream::println!("{}", serde_json::to_string(&self.addresses)?);
             return Ok(());
         }
-        let Addresses { gateway, control, aws, data, .. } = &self.addresses;
-        anstream::println!("tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  data     {data}");
+        let Addresses {
+            gateway,
+            control,
+            aws,
+            data,
+            ..
+        } = &self.addresses;
+        anstream::println!(
+            "tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  data     {data}"
+        );
         Ok(())
     }
 
@@ -142,7 +193,10 @@ fn options(config: &Config, launcher: Launcher, mesh: SocketAddr, aws: SocketAdd
             sampling: platform::telemetry::Sampling::default(),
             retention: config.retention,
             max_bytes: config.telemetry_bytes,
-            otlp: config.otlp.clone().map(platform::telemetry::OtlpExport::new),
+            otlp: config
+                .otlp
+                .clone()
+                .map(platform::telemetry::OtlpExport::new),
         },
         mesh,
         aws,
@@ -172,7 +226,12 @@ fn operator_token(data: &Path) -> Result<OperatorToken> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let text = format!("{:032x}", Ids::system().random());
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(OperatorToken::new(&text))

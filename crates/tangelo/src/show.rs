@@ -7,8 +7,13 @@ use serde::Serialize;
 
 /// The server's own log, on stderr: quiet unless asked.
 pub(crate) fn start_logging(verbose: bool) {
-    let default = if verbose { "debug,hyper=info,h2=info,wasmtime=info,cranelift=info,rustls=info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TANGELO_LOG").unwrap_or_else(|_| default.into());
+    let default = if verbose {
+        "debug,hyper=info,h2=info,wasmtime=info,cranelift=info,rustls=info"
+    } else {
+        "warn"
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANGELO_LOG")
+        .unwrap_or_else(|_| default.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -37,7 +42,10 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
         return;
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.iter().map(|h| h.to_uppercase()));
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.iter().map(|h| h.to_uppercase()));
     rows.into_iter().for_each(|row| {
         table.add_row(row);
     });

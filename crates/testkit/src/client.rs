@@ -29,7 +29,9 @@ impl Client {
     /// A client of `base`, such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: &str) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned() }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// GET `path`.
@@ -45,27 +47,50 @@ impl Client {
     /// # Errors
     /// When the connection fails.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::POST, path, &[("content-type", "application/json")], body.to_string().into()).await
+        self.send(
+            Method::POST,
+            path,
+            &[("content-type", "application/json")],
+            body.to_string().into(),
+        )
+        .await
     }
 
     /// Any request.
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer> {
         let uri: Uri = format!("{}{path}", self.base).parse()?;
-        let authority = uri.authority().context("a base with an address")?.to_string();
+        let authority = uri
+            .authority()
+            .context("a base with an address")?
+            .to_string();
         let stream = TcpStream::connect(&authority).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", &authority);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &authority);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = sender.send_request(request.body(Full::new(body))?).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 }
 
@@ -85,6 +110,9 @@ impl Answer {
     /// A header as text; empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
     }
 }

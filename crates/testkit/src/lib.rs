@@ -18,7 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// When it does not become true.
-#[allow(clippy::disallowed_methods, reason = "a test waits for another process in real time")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for another process in real time"
+)]
 pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -28,7 +31,10 @@ where
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -36,7 +42,10 @@ where
 /// The folder of documents and recorded cases outside of the repository, when it is there: `TANGELO_MATERIAL`,
 /// else `../shared` beside the workspace. The one place that reads it.
 #[must_use]
-#[allow(clippy::disallowed_methods, reason = "the one place that reads TANGELO_MATERIAL")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads TANGELO_MATERIAL"
+)]
 pub fn material() -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var("TANGELO_MATERIAL").map_or_else(|_| beside(), PathBuf::from);

@@ -53,7 +53,13 @@ impl Server {
         let executable = PathBuf::from(executable);
         let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
         let (child, addresses) = spawn(&executable, folder.path(), &flags)?;
-        Ok(Self { executable, folder, flags, child, addresses })
+        Ok(Self {
+            executable,
+            folder,
+            flags,
+            child,
+            addresses,
+        })
     }
 
     /// Where it listens.
@@ -132,7 +138,11 @@ impl Server {
     /// When the program cannot be run.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.executable);
-        command.arg("--data").arg(self.data()).args(arguments).stdin(Stdio::null());
+        command
+            .arg("--data")
+            .arg(self.data())
+            .args(arguments)
+            .stdin(Stdio::null());
         Ok(command.output()?)
     }
 
@@ -143,8 +153,12 @@ impl Server {
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let output = self.cli(&[&["--json"], arguments].concat())?;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "tangelo {arguments:?} failed: {stderr}");
-        serde_json::from_slice(&output.stdout).with_context(|| format!("tangelo {arguments:?} printed no JSON"))
+        ensure!(
+            output.status.success(),
+            "tangelo {arguments:?} failed: {stderr}"
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("tangelo {arguments:?} printed no JSON"))
     }
 
     /// Writes `files` (path and text) as an app and deploys it.
@@ -181,9 +195,28 @@ fn spawn(executable: &Path, folder: &Path, flags: &[String]) -> Result<(Child, A
     let any = "127.0.0.1:0";
     let log = std::fs::File::create(folder.join("server.log"))?;
     let mut command = Command::new(executable);
-    command.arg("--json").arg("--data").arg(folder.join("data")).arg("serve");
-    command.args(["--gateway", any, "--control", any, "--aws", any, "--workers", "2"]).args(flags);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+    command
+        .arg("--json")
+        .arg("--data")
+        .arg(folder.join("data"))
+        .arg("serve");
+    command
+        .args([
+            "--gateway",
+            any,
+            "--control",
+            any,
+            "--aws",
+            any,
+            "--workers",
+            "2",
+        ])
+        .args(flags);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;

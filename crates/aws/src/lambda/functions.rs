@@ -15,13 +15,21 @@ use crate::{
 /// Most functions in one answer, as AWS has it.
 const PAGE: usize = 50;
 
-pub(super) fn get(platform: &Platform, identity: &Identity, name: &str) -> Result<Response<Body>, Fault> {
+pub(super) fn get(
+    platform: &Platform,
+    identity: &Identity,
+    name: &str,
+) -> Result<Response<Body>, Fault> {
     let callee = names::resolve(platform, identity, name)?;
     let body = json!({"Configuration": describe(&callee), "Code": {"RepositoryType": "Tangelo"}, "Tags": {}});
     Ok(json_response(StatusCode::OK, &body))
 }
 
-pub(super) fn configuration(platform: &Platform, identity: &Identity, name: &str) -> Result<Response<Body>, Fault> {
+pub(super) fn configuration(
+    platform: &Platform,
+    identity: &Identity,
+    name: &str,
+) -> Result<Response<Body>, Fault> {
     let callee = names::resolve(platform, identity, name)?;
     Ok(json_response(StatusCode::OK, &describe(&callee)))
 }
@@ -29,13 +37,32 @@ pub(super) fn configuration(platform: &Platform, identity: &Identity, name: &str
 pub(super) fn list(platform: &Platform, query: Option<&str>) -> Result<Response<Body>, Fault> {
     let ask = read_query(query.unwrap_or_default())?;
     let live = platform.apps().live();
-    let mut all: Vec<_> = live.apps.iter().flat_map(|app| app.callees.values()).filter(|c| c.tier() == Tier::Function).collect();
+    let mut all: Vec<_> = live
+        .apps
+        .iter()
+        .flat_map(|app| app.callees.values())
+        .filter(|c| c.tier() == Tier::Function)
+        .collect();
     all.sort_by_key(|callee| names::function_name(callee));
-    let after = |callee: &&&std::sync::Arc<Callee>| ask.marker.as_ref().is_none_or(|marker| names::function_name(callee) > *marker);
+    let after = |callee: &&&std::sync::Arc<Callee>| {
+        ask.marker
+            .as_ref()
+            .is_none_or(|marker| names::function_name(callee) > *marker)
+    };
     let rest: Vec<_> = all.iter().filter(after).collect();
-    let page: Vec<Value> = rest.iter().take(ask.max_items).map(|callee| describe(callee)).collect();
-    let next = rest.get(ask.max_items.wrapping_sub(1)).filter(|_| rest.len() > ask.max_items).map(|last| names::function_name(last));
-    Ok(json_response(StatusCode::OK, &json!({"Functions": page, "NextMarker": next})))
+    let page: Vec<Value> = rest
+        .iter()
+        .take(ask.max_items)
+        .map(|callee| describe(callee))
+        .collect();
+    let next = rest
+        .get(ask.max_items.wrapping_sub(1))
+        .filter(|_| rest.len() > ask.max_items)
+        .map(|last| names::function_name(last));
+    Ok(json_response(
+        StatusCode::OK,
+        &json!({"Functions": page, "NextMarker": next}),
+    ))
 }
 
 struct ListAsk {
@@ -44,21 +71,44 @@ struct ListAsk {
 }
 
 fn read_query(query: &str) -> Result<ListAsk, Fault> {
-    let mut ask = ListAsk { marker: None, max_items: PAGE };
-    for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
+    let mut ask = ListAsk {
+        marker: None,
+        max_items: PAGE,
+    };
+    for (name, value) in query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    {
         let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
         match name {
             "Marker" => ask.marker = Some(value),
             "MaxItems" => {
-                let wrong = || Fault::new(400, "InvalidParameterValueException", format!("MaxItems is `{value}`, not a number from 1 to 10000"));
-                ask.max_items = value.parse().ok().filter(|n: &usize| (1..=10_000).contains(n)).ok_or_else(wrong)?.min(PAGE);
+                let wrong = || {
+                    Fault::new(
+                        400,
+                        "InvalidParameterValueException",
+                        format!("MaxItems is `{value}`, not a number from 1 to 10000"),
+                    )
+                };
+                ask.max_items = value
+                    .parse()
+                    .ok()
+                    .filter(|n: &usize| (1..=10_000).contains(n))
+                    .ok_or_else(wrong)?
+                    .min(PAGE);
             }
             "FunctionVersion" | "MasterRegion" => {
-                let message = format!("parameter `{name}` is not supported: there are no versions of functions yet");
+                let message = format!(
+                    "parameter `{name}` is not supported: there are no versions of functions yet"
+                );
                 return Err(Fault::new(400, "InvalidParameterValueException", message));
             }
             other => {
-                let message = format!("ListFunctions has no parameter `{}`", other.escape_default());
+                let message = format!(
+                    "ListFunctions has no parameter `{}`",
+                    other.escape_default()
+                );
                 return Err(Fault::new(400, "InvalidParameterValueException", message));
             }
         }
@@ -82,7 +132,10 @@ fn describe(callee: &Callee) -> Value {
         "RevisionId": callee.version.short(),
         "TracingConfig": {"Mode": "Active"},
     });
-    if let Run::Lambda { runtime, handler, .. } = &workload.run {
+    if let Run::Lambda {
+        runtime, handler, ..
+    } = &workload.run
+    {
         row["Handler"] = handler.as_str().into();
         row["Runtime"] = match runtime {
             LambdaRuntime::Python3 => "python3.13",

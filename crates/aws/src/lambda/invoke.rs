@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use super::names;
+use crate::{
+    fault::{self, Fault},
+    identity::Identity,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use model::{Category, Class, Error, Invocation, Principal, TraceContext, Trigger, code};
 use platform::{Body, BodyError, FunctionError, Input, LogTail, Platform, dispatch::Callee};
 use serde_json::{Value, json};
-use super::names;
-use crate::{
-    fault::{self, Fault},
-    identity::Identity,
-};
 
 /// How an invocation is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,12 @@ enum Kind {
     DryRun,
 }
 
-pub(super) async fn invoke(platform: &Platform, identity: Identity, name: &str, request: Request<Bytes>) -> Result<Response<Body>, Fault> {
+pub(super) async fn invoke(
+    platform: &Platform,
+    identity: Identity,
+    name: &str,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
     let kind = kind(&head.headers)?;
     refuse_unsupported(&head.headers, head.uri.query())?;
@@ -37,20 +42,35 @@ pub(super) async fn invoke(platform: &Platform, identity: Identity, name: &str, 
 }
 
 fn kind(headers: &HeaderMap) -> Result<Kind, Fault> {
-    match headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes) {
+    match headers
+        .get("x-amz-invocation-type")
+        .map(HeaderValue::as_bytes)
+    {
         None | Some(b"RequestResponse") => Ok(Kind::RequestResponse),
         Some(b"Event") => Ok(Kind::Event),
         Some(b"DryRun") => Ok(Kind::DryRun),
         Some(other) => {
-            let message = format!("InvocationType is `{}`: expected RequestResponse, Event or DryRun", other.escape_ascii());
+            let message = format!(
+                "InvocationType is `{}`: expected RequestResponse, Event or DryRun",
+                other.escape_ascii()
+            );
             Err(Fault::new(400, "InvalidParameterValueException", message))
         }
     }
 }
 
 fn refuse_unsupported(headers: &HeaderMap, query: Option<&str>) -> Result<(), Fault> {
-    let unsupported = |what: &str| Err(Fault::new(400, "InvalidParameterValueException", format!("{what} is not supported by Tangelo yet")));
-    for (header, what) in [("x-amz-tenant-id", "TenantId"), ("x-amz-durable-execution-name", "DurableExecutionName")] {
+    let unsupported = |what: &str| {
+        Err(Fault::new(
+            400,
+            "InvalidParameterValueException",
+            format!("{what} is not supported by Tangelo yet"),
+        ))
+    };
+    for (header, what) in [
+        ("x-amz-tenant-id", "TenantId"),
+        ("x-amz-durable-execution-name", "DurableExecutionName"),
+    ] {
         if headers.contains_key(header) {
             return unsupported(what);
         }
@@ -63,17 +83,27 @@ fn refuse_unsupported(headers: &HeaderMap, query: Option<&str>) -> Result<(), Fa
 
 /// An instance may invoke what its manifest declares that it calls, and nothing else: as on the mesh.
 fn may_call(platform: &Platform, identity: &Identity, callee: &Callee) -> Result<(), Fault> {
-    let Identity::Instance(caller) = identity else { return Ok(()) };
+    let Identity::Instance(caller) = identity else {
+        return Ok(());
+    };
     let known = platform.versions().get(caller.presence.version)?;
     let local = callee.target.workload.as_str();
     let full = callee.target.to_string();
     let same_app = callee.target.app == known.app;
-    let declared = if same_app && known.may_call(local).is_ok() { Ok(()) } else { known.may_call(&full).map(drop) };
+    let declared = if same_app && known.may_call(local).is_ok() {
+        Ok(())
+    } else {
+        known.may_call(&full).map(drop)
+    };
     declared.map_err(Fault::from)
 }
 
 fn payload(platform: &Platform, kind: Kind, bytes: Bytes) -> Result<Bytes, Fault> {
-    let limit = if kind == Kind::Event { platform.limits().async_payload } else { platform.limits().sync_payload };
+    let limit = if kind == Kind::Event {
+        platform.limits().async_payload
+    } else {
+        platform.limits().sync_payload
+    };
     if bytes.len() as u64 > limit.0 {
         return Err(fault::body(&BodyError::TooLarge(limit), limit));
     }
@@ -89,15 +119,29 @@ fn payload(platform: &Platform, kind: Kind, bytes: Bytes) -> Result<Bytes, Fault
     }
 }
 
-async fn run(platform: &Platform, identity: &Identity, callee: &Arc<Callee>, payload: Bytes, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+async fn run(
+    platform: &Platform,
+    identity: &Identity,
+    callee: &Arc<Callee>,
+    payload: Bytes,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Fault> {
     let invocation = invocation(platform, identity, callee, headers);
     let class = invocation.class;
-    let permit = platform.dispatch().admit(callee, class).map_err(|refused| Fault::from(refused.0))?;
-    let started = platform.dispatch().invoke(permit, invocation, Input::Payload(payload)).await;
+    let permit = platform
+        .dispatch()
+        .admit(callee, class)
+        .map_err(|refused| Fault::from(refused.0))?;
+    let started = platform
+        .dispatch()
+        .invoke(permit, invocation, Input::Payload(payload))
+        .await;
     match started.response {
         Ok(response) => Ok(answer(response, headers)),
         // What the code did wrong is a 200 with FunctionError; what the platform could not do is an error.
-        Err(error) if matches!(error.category, Category::WorkloadFailed | Category::Timeout) => Ok(unhandled(&error)),
+        Err(error) if matches!(error.category, Category::WorkloadFailed | Category::Timeout) => {
+            Ok(unhandled(&error))
+        }
         Err(error) => Err(Fault::from(error)),
     }
 }
@@ -109,8 +153,14 @@ fn answer(response: Response<Body>, asked: &HeaderMap) -> Response<Body> {
     let tail = head.extensions.remove::<LogTail>();
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        "x-amz-executed-version",
+        HeaderValue::from_static("$LATEST"),
+    );
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     if let Some(error) = error {
         headers.insert("x-amz-function-error", HeaderValue::from_static(error));
     }
@@ -125,30 +175,70 @@ fn answer(response: Response<Body>, asked: &HeaderMap) -> Response<Body> {
 
 /// A failure of the code that left no error object of its own, in the shape that Lambda gives it.
 fn unhandled(error: &Error) -> Response<Body> {
-    let kind = if error.code == code::WORKLOAD_TIMEOUT { "Sandbox.Timedout" } else { "Runtime.ExitError" };
+    let kind = if error.code == code::WORKLOAD_TIMEOUT {
+        "Sandbox.Timedout"
+    } else {
+        "Runtime.ExitError"
+    };
     let body: Value = json!({"errorType": kind, "errorMessage": error.message});
     let mut response = fault::json_response(StatusCode::OK, &body);
-    response.headers_mut().insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
-    response.headers_mut().insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    response.headers_mut().insert(
+        "x-amz-function-error",
+        HeaderValue::from_static("Unhandled"),
+    );
+    response.headers_mut().insert(
+        "x-amz-executed-version",
+        HeaderValue::from_static("$LATEST"),
+    );
     response
 }
 
-async fn accept(platform: &Platform, identity: &Identity, callee: &Arc<Callee>, payload: Bytes, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+async fn accept(
+    platform: &Platform,
+    identity: &Identity,
+    callee: &Arc<Callee>,
+    payload: Bytes,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Fault> {
     let mut cause = invocation(platform, identity, callee, headers).cause(Class::Async);
     cause.depth = cause.depth.saturating_sub(1);
-    platform.calls().accept_payload(callee, payload, cause, None).await?;
+    platform
+        .calls()
+        .accept_payload(callee, payload, cause, None)
+        .await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-fn invocation(platform: &Platform, identity: &Identity, callee: &Arc<Callee>, headers: &HeaderMap) -> Invocation {
+fn invocation(
+    platform: &Platform,
+    identity: &Identity,
+    callee: &Arc<Callee>,
+    headers: &HeaderMap,
+) -> Invocation {
     let trace = trace(platform, identity, headers);
     match identity {
-        Identity::Outside => platform.invocation(callee, Trigger::Direct, Class::Interactive, Vec::new(), trace),
+        Identity::Outside => platform.invocation(
+            callee,
+            Trigger::Direct,
+            Class::Interactive,
+            Vec::new(),
+            trace,
+        ),
         Identity::Instance(caller) => {
             let name = format!("{}/{}", caller.presence.app, caller.presence.workload);
-            let mut principals = caller.working.as_ref().map(|w| w.0.principals.clone()).unwrap_or_default();
+            let mut principals = caller
+                .working
+                .as_ref()
+                .map(|w| w.0.principals.clone())
+                .unwrap_or_default();
             principals.push(Principal::Workload(name.as_str().into()));
-            let mut invocation = platform.invocation(callee, Trigger::Mesh(name.into()), Class::Interactive, principals, trace);
+            let mut invocation = platform.invocation(
+                callee,
+                Trigger::Mesh(name.into()),
+                Class::Interactive,
+                principals,
+                trace,
+            );
             if let Some(working) = &caller.working {
                 invocation.deadline = invocation.deadline.min(working.0.deadline);
                 invocation.depth = working.0.depth + 1;
@@ -164,7 +254,9 @@ fn trace(platform: &Platform, identity: &Identity, headers: &HeaderMap) -> Trace
         Identity::Instance(caller) => caller.working.as_ref().map(|w| w.0.trace),
         Identity::Outside => None,
     };
-    working.or_else(|| platform::mesh::from_headers(headers)).unwrap_or_else(|| platform.new_trace())
+    working
+        .or_else(|| platform::mesh::from_headers(headers))
+        .unwrap_or_else(|| platform.new_trace())
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

@@ -8,17 +8,28 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use platform::{Body, Platform};
 
-use crate::{fault::{self, Fault}, identity::Identity};
+use crate::{
+    fault::{self, Fault},
+    identity::Identity,
+};
 
 /// Answers a request below `/2015-03-31/functions`.
-pub(crate) async fn route(platform: &Platform, identity: Identity, request: Request<Bytes>) -> Result<Response<Body>, Fault> {
+pub(crate) async fn route(
+    platform: &Platform,
+    identity: Identity,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
     let path = request.uri().path().to_owned();
-    let rest = path.trim_start_matches("/2015-03-31/functions").trim_matches('/');
+    let rest = path
+        .trim_start_matches("/2015-03-31/functions")
+        .trim_matches('/');
     let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
     match (request.method(), parts.as_slice()) {
         (&Method::GET, []) => functions::list(platform, request.uri().query()),
         (&Method::GET, [name]) => functions::get(platform, &identity, name),
-        (&Method::GET, [name, "configuration"]) => functions::configuration(platform, &identity, name),
+        (&Method::GET, [name, "configuration"]) => {
+            functions::configuration(platform, &identity, name)
+        }
         (&Method::POST, [name, "invocations"]) => {
             let name = (*name).to_owned();
             invoke::invoke(platform, identity, &name, request).await

@@ -19,18 +19,31 @@ pub(super) fn function_name(callee: &Callee) -> String {
 
 /// The function's ARN, computed from its key.
 pub(super) fn arn(callee: &Callee) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", function_name(callee))
+    format!(
+        "arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}",
+        function_name(callee)
+    )
 }
 
 /// The workload that `text` means: a name, a partial or a whole ARN, with `:$LATEST` or without.
-pub(super) fn resolve(platform: &Platform, identity: &Identity, text: &str) -> Result<Arc<Callee>, Fault> {
+pub(super) fn resolve(
+    platform: &Platform,
+    identity: &Identity,
+    text: &str,
+) -> Result<Arc<Callee>, Fault> {
     let text = percent_decode_str(text).decode_utf8_lossy();
     if text.is_empty() || text.len() > LONGEST {
-        return Err(Fault::new(400, "ValidationException", "a function's name has 1 to 170 characters"));
+        return Err(Fault::new(
+            400,
+            "ValidationException",
+            "a function's name has 1 to 170 characters",
+        ));
     }
     let (name, qualifier) = split(&text);
     if let Some(qualifier) = qualifier.filter(|q| *q != "$LATEST") {
-        let message = format!("Function not found: {text}: there are no versions or aliases yet, only $LATEST, not `{qualifier}`");
+        let message = format!(
+            "Function not found: {text}: there are no versions or aliases yet, only $LATEST, not `{qualifier}`"
+        );
         return Err(Fault::new(404, "ResourceNotFoundException", message));
     }
     let home: Option<AppName> = match identity {
@@ -38,7 +51,10 @@ pub(super) fn resolve(platform: &Platform, identity: &Identity, text: &str) -> R
         Identity::Outside => None,
     };
     let asked = name.replacen('_', "/", 1);
-    platform.apps().by_name(&asked, home.as_ref()).map_err(|error| not_found(&text, &error))
+    platform
+        .apps()
+        .by_name(&asked, home.as_ref())
+        .map_err(|error| not_found(&text, &error))
 }
 
 /// The name and the qualifier of what AWS takes as a function.
@@ -54,7 +70,11 @@ fn split(text: &str) -> (&str, Option<&str>) {
 }
 
 fn not_found(text: &str, error: &Error) -> Fault {
-    let message = format!("Function not found: {text}: {} [{}]", error.message, code::NO_SUCH_WORKLOAD);
+    let message = format!(
+        "Function not found: {text}: {} [{}]",
+        error.message,
+        code::NO_SUCH_WORKLOAD
+    );
     Fault::new(404, "ResourceNotFoundException", message)
 }
 
@@ -67,8 +87,16 @@ mod tests {
         for (text, name, qualifier) in [
             ("orders", "orders", None),
             ("shop_orders:$LATEST", "shop_orders", Some("$LATEST")),
-            ("arn:aws:lambda:us-east-1:000000000000:function:shop_orders", "shop_orders", None),
-            ("arn:aws:lambda:us-east-1:000000000000:function:orders:live", "orders", Some("live")),
+            (
+                "arn:aws:lambda:us-east-1:000000000000:function:shop_orders",
+                "shop_orders",
+                None,
+            ),
+            (
+                "arn:aws:lambda:us-east-1:000000000000:function:orders:live",
+                "orders",
+                Some("live"),
+            ),
             ("000000000000:function:orders", "orders", None),
         ] {
             assert_eq!(split(text), (name, qualifier), "{text}");

@@ -10,5 +10,6 @@ mod mesh;
 mod requests;
 mod routes;
 mod streams;
+mod traces;
 mod upstream;
 mod work;

@@ -27,11 +27,19 @@ pub type Files = Vec<FileEntry>;
 
 /// Checks what a client sent: paths that stay inside, no path twice, not too much.
 pub(super) fn check(workload: &WorkloadName, files: &Files, limits: &Limits) -> Result<(), Error> {
-    let wrong = |message: String| Err(Error::new(code::UPLOAD_MISSING, format!("`{workload}`: {message}")));
+    let wrong = |message: String| {
+        Err(Error::new(
+            code::UPLOAD_MISSING,
+            format!("`{workload}`: {message}"),
+        ))
+    };
     let mut seen = HashSet::new();
     for file in files {
         if !stays_inside(&file.path) {
-            return wrong(format!("`{}` leaves the folder of the manifest", file.path.escape_default()));
+            return wrong(format!(
+                "`{}` leaves the folder of the manifest",
+                file.path.escape_default()
+            ));
         }
         if !seen.insert(file.path.as_str()) {
             return wrong(format!("`{}` is there twice", file.path));
@@ -39,7 +47,10 @@ pub(super) fn check(workload: &WorkloadName, files: &Files, limits: &Limits) -> 
     }
     let size: u64 = files.iter().fold(0, |sum, f| sum.saturating_add(f.size));
     if size > limits.artifact.0 {
-        let message = format!("`{workload}`: its files are larger than {}", limits.artifact);
+        let message = format!(
+            "`{workload}`: its files are larger than {}",
+            limits.artifact
+        );
         return Err(Error::new(code::PAYLOAD_TOO_LARGE, message));
     }
     Ok(())
@@ -47,17 +58,25 @@ pub(super) fn check(workload: &WorkloadName, files: &Files, limits: &Limits) -> 
 
 /// Whether `path` is relative, has no `..`, and nothing that a file system could read otherwise.
 fn stays_inside(path: &str) -> bool {
-    let good = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);
+    let good = |part: &str| {
+        !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0'])
+    };
     !path.is_empty() && path.len() <= 1024 && path.split('/').all(good)
 }
 
 /// The hash of everything that makes a version behave as it does.
 pub(super) fn version(app: &App, workload: &Workload, files: &Files) -> Result<VersionId, Error> {
     // What a workload reacts to, who owns it and how it was built do not change how it runs.
-    let runs = Workload { on: Vec::new(), owner: None, build: None, ..workload.clone() };
+    let runs = Workload {
+        on: Vec::new(),
+        owner: None,
+        build: None,
+        ..workload.clone()
+    };
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort();
-    let text = serde_json::to_vec(&(1, &app.name, &app.hosts, runs, sorted)).map_err(Error::internal)?;
+    let text =
+        serde_json::to_vec(&(1, &app.name, &app.hosts, runs, sorted)).map_err(Error::internal)?;
     Ok(VersionId(Sha256::digest(text).into()))
 }
 
@@ -75,8 +94,20 @@ pub(super) async fn unpack(store: &Store, files: &Files, folder: &Path) -> Resul
         if let Some(parent) = path.parent() {
             tokio::fs::create_dir_all(parent).await.map_err(failed)?;
         }
-        store.blobs().copy_out(BlobRef { hash: file.hash, size: file.size }, &path).await.map_err(Error::from)?;
-        set_executable(&path, file.executable).await.map_err(failed)?;
+        store
+            .blobs()
+            .copy_out(
+                BlobRef {
+                    hash: file.hash,
+                    size: file.size,
+                },
+                &path,
+            )
+            .await
+            .map_err(Error::from)?;
+        set_executable(&path, file.executable)
+            .await
+            .map_err(failed)?;
     }
     tokio::fs::rename(&half, folder).await.map_err(failed)
 }
@@ -97,7 +128,17 @@ mod tests {
         for good in ["a", "functions/auth.wasm", "a/.hidden/..b"] {
             assert!(stays_inside(good), "{good}");
         }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a\\b", "a/\0", &"a/".repeat(600)] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "./a",
+            "a\\b",
+            "a/\0",
+            &"a/".repeat(600),
+        ] {
             assert!(!stays_inside(bad), "{bad:?}");
         }
     }

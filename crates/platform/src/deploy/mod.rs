@@ -13,13 +13,19 @@ use std::{
     sync::{Arc, Weak},
 };
 
-pub use artifact::{Files, FileEntry};
+pub use artifact::{FileEntry, Files};
 use bus::Bus;
-use model::{App, AppName, Clock, Error, Limits, Name, RevisionId, Select, Subscription, SubscriptionKey, Target, VersionId, Workload, WorkloadName, code};
+use model::{
+    App, AppName, Clock, Error, Limits, Name, RevisionId, Select, Subscription, SubscriptionKey,
+    Target, VersionId, Workload, WorkloadName, code,
+};
 use parking_lot::Mutex;
 use runtime::{Pool, Runtime, Spec};
 use serde::{Deserialize, Serialize};
-use store::{Store, apps::{NewRevision, Revision}};
+use store::{
+    Store,
+    apps::{NewRevision, Revision},
+};
 
 use crate::{
     apps::{Apps, LiveApp},
@@ -102,7 +108,12 @@ impl Deployer {
             manifest: request.manifest,
             spec: to_json(&*prepared.app)?,
             files: to_json(&request.files)?,
-            blobs: request.files.values().flatten().map(|f| (f.hash, f.size)).collect(),
+            blobs: request
+                .files
+                .values()
+                .flatten()
+                .map(|f| (f.hash, f.size))
+                .collect(),
             at: self.clock.now(),
         };
         let revision = self.store.apps().commit(row).await.map_err(store_error)?;
@@ -113,7 +124,11 @@ impl Deployer {
     ///
     /// # Errors
     /// `NO_SUCH_REVISION`, or what a deploy of it would fail with.
-    pub async fn rollback(self: &Arc<Self>, app: &AppName, to: Option<RevisionId>) -> Result<Deployed, Error> {
+    pub async fn rollback(
+        self: &Arc<Self>,
+        app: &AppName,
+        to: Option<RevisionId>,
+    ) -> Result<Deployed, Error> {
         let _turn = self.one_at_a_time.lock().await;
         let live = self.apps.find(app.as_str())?.revision;
         let revision = match to {
@@ -124,7 +139,11 @@ impl Deployer {
         let (model, files) = read_row(&row)?;
         let prepared = self.prepare(Arc::new(model), &files).await?;
         self.warm(&prepared).await?;
-        self.store.apps().point(Name::default_namespace(), app.clone(), revision).await.map_err(store_error)?;
+        self.store
+            .apps()
+            .point(Name::default_namespace(), app.clone(), revision)
+            .await
+            .map_err(store_error)?;
         Ok(self.switch(revision, prepared, Vec::new()).await)
     }
 
@@ -135,8 +154,15 @@ impl Deployer {
     pub async fn remove(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
         let _turn = self.one_at_a_time.lock().await;
         self.apps.find(app.as_str())?;
-        self.store.apps().remove(Name::default_namespace(), app.clone()).await.map_err(store_error)?;
-        self.bus.set_subscriptions(&Name::default_namespace(), app, Vec::new()).await.map_err(bus_error)?;
+        self.store
+            .apps()
+            .remove(Name::default_namespace(), app.clone())
+            .await
+            .map_err(store_error)?;
+        self.bus
+            .set_subscriptions(&Name::default_namespace(), app, Vec::new())
+            .await
+            .map_err(bus_error)?;
         if let Some(old) = self.apps.remove(app) {
             self.retire(old);
         }
@@ -148,7 +174,11 @@ impl Deployer {
     /// # Errors
     /// When the store cannot be read.
     pub async fn revisions(&self, app: &AppName) -> Result<Vec<Revision>, Error> {
-        self.store.apps().revisions(Name::default_namespace(), app.clone()).await.map_err(store_error)
+        self.store
+            .apps()
+            .revisions(Name::default_namespace(), app.clone())
+            .await
+            .map_err(store_error)
     }
 
     /// Makes live what was live when the server stopped. Only names are read; code loads on first use.
@@ -173,7 +203,11 @@ impl Deployer {
         match &parsed.app {
             None => Err(Error::new(code::MANIFEST_INVALID, rendered())),
             Some(app) => {
-                let warnings = parsed.diagnostics.iter().map(|d| d.message.clone()).collect();
+                let warnings = parsed
+                    .diagnostics
+                    .iter()
+                    .map(|d| d.message.clone())
+                    .collect();
                 Ok((app.clone(), warnings))
             }
         }
@@ -182,13 +216,18 @@ impl Deployer {
     fn check(&self, app: &App, request: &Request) -> Result<(), Error> {
         for (workload, files) in &request.files {
             if !app.workloads.contains_key(workload) {
-                let message = format!("files were uploaded for `{workload}`, which the manifest does not have");
+                let message = format!(
+                    "files were uploaded for `{workload}`, which the manifest does not have"
+                );
                 return Err(Error::new(code::UPLOAD_MISSING, message));
             }
             artifact::check(workload, files, &self.limits)?;
             for file in files {
                 if !self.store.blobs().contains(&file.hash) {
-                    let message = format!("`{}` of `{workload}` was not uploaded ({})", file.path, file.hash);
+                    let message = format!(
+                        "`{}` of `{workload}` was not uploaded ({})",
+                        file.path, file.hash
+                    );
                     return Err(Error::new(code::UPLOAD_MISSING, message));
                 }
             }
@@ -203,8 +242,15 @@ impl Deployer {
     }
 
     /// What is live already needs no revision of its own: tools deploy whenever a file is touched.
-    async fn unchanged(&self, app: &App, request: &Request, warnings: &[String]) -> Result<Option<Deployed>, Error> {
-        let Ok(live) = self.apps.find(app.name.as_str()) else { return Ok(None) };
+    async fn unchanged(
+        &self,
+        app: &App,
+        request: &Request,
+        warnings: &[String],
+    ) -> Result<Option<Deployed>, Error> {
+        let Ok(live) = self.apps.find(app.name.as_str()) else {
+            return Ok(None);
+        };
         let row = self.revision(&app.name, live.revision).await?;
         let same = row.manifest == request.manifest && row.files == to_json(&request.files)?;
         Ok(same.then(|| Deployed {
@@ -220,7 +266,9 @@ impl Deployer {
         let live = self.apps.find(app.as_str()).ok().map(|live| live.revision);
         match (expect, live) {
             (Some(expected), Some(live)) if expected != live => {
-                let message = format!("revision {expected} was expected to be live, but {live} is: look, then deploy again");
+                let message = format!(
+                    "revision {expected} was expected to be live, but {live} is: look, then deploy again"
+                );
                 Err(Error::new(code::DEPLOY_CONFLICT, message))
             }
             _ => Ok(()),
@@ -228,7 +276,11 @@ impl Deployer {
     }
 
     /// Unpacks what is new and makes a callee for every workload; nothing runs yet.
-    async fn prepare(&self, app: Arc<App>, files: &BTreeMap<WorkloadName, Files>) -> Result<Prepared, Error> {
+    async fn prepare(
+        &self,
+        app: Arc<App>,
+        files: &BTreeMap<WorkloadName, Files>,
+    ) -> Result<Prepared, Error> {
         let mut versions = BTreeMap::new();
         let mut callees = BTreeMap::new();
         let none = Files::default();
@@ -245,22 +297,44 @@ impl Deployer {
                 select: Select::Version(version),
             };
             versions.insert(name.clone(), version);
-            callees.insert(name.clone(), Arc::new(Callee::new(target, workload.clone(), version, pool)));
+            callees.insert(
+                name.clone(),
+                Arc::new(Callee::new(target, workload.clone(), version, pool)),
+            );
         }
-        Ok(Prepared { app, versions, callees })
+        Ok(Prepared {
+            app,
+            versions,
+            callees,
+        })
     }
 
     /// The pool of `version`: the running one if there is one, so that a switch touches only what differs.
-    fn pool(&self, app: &App, workload: &Workload, version: VersionId, folder: PathBuf) -> Result<Arc<Pool>, Error> {
+    fn pool(
+        &self,
+        app: &App,
+        workload: &Workload,
+        version: VersionId,
+        folder: PathBuf,
+    ) -> Result<Arc<Pool>, Error> {
         let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(&version).and_then(Weak::upgrade) {
             return Ok(pool);
         }
-        let known = Known { app: app.name.clone(), workload: workload.clone(), hosts: app.hosts.clone() };
+        let known = Known {
+            app: app.name.clone(),
+            workload: workload.clone(),
+            hosts: app.hosts.clone(),
+        };
         self.versions.add(version, known);
-        let state_folder = workload.state_folder.then(|| self.state.join(app.name.as_str()).join(workload.name.as_str()));
+        let state_folder = workload.state_folder.then(|| {
+            self.state
+                .join(app.name.as_str())
+                .join(workload.name.as_str())
+        });
         if let Some(folder) = &state_folder {
-            std::fs::create_dir_all(folder).map_err(|e| Error::internal(format!("{}: {e}", folder.display())))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Error::internal(format!("{}: {e}", folder.display())))?;
         }
         let pool = Arc::new(self.runtime.pool(Spec {
             namespace: Name::default_namespace(),
@@ -280,8 +354,16 @@ impl Deployer {
         let warming = prepared.callees.values().map(|callee| async move {
             callee.pool().warm().await.map_err(|error| {
                 // Who deploys is the operator: what the workload last said is theirs to read.
-                let said = error.context.map_or_else(String::new, |context| format!("\n{context}"));
-                Error::new(code::DEPLOY_UNHEALTHY, format!("`{}` does not start: {}{said}", callee.target.workload, error.message))
+                let said = error
+                    .context
+                    .map_or_else(String::new, |context| format!("\n{context}"));
+                Error::new(
+                    code::DEPLOY_UNHEALTHY,
+                    format!(
+                        "`{}` does not start: {}{said}",
+                        callee.target.workload, error.message
+                    ),
+                )
             })
         });
         let results = futures_util::future::join_all(warming).await;
@@ -296,33 +378,72 @@ impl Deployer {
         }
     }
 
-    async fn switch(self: &Arc<Self>, revision: RevisionId, prepared: Prepared, warnings: Vec<String>) -> Deployed {
+    async fn switch(
+        self: &Arc<Self>,
+        revision: RevisionId,
+        prepared: Prepared,
+        warnings: Vec<String>,
+    ) -> Deployed {
         let namespace = Name::default_namespace();
         let name = prepared.app.name.clone();
         let subscriptions = subscriptions(&prepared.app);
-        if let Err(error) = self.bus.set_subscriptions(&namespace, &name, subscriptions).await {
+        if let Err(error) = self
+            .bus
+            .set_subscriptions(&namespace, &name, subscriptions)
+            .await
+        {
             tracing::error!(app = %name, %error, "subscriptions could not be switched");
         }
-        let live = LiveApp { namespace, name: name.clone(), revision, app: prepared.app, callees: prepared.callees };
+        let live = LiveApp {
+            namespace,
+            name: name.clone(),
+            revision,
+            app: prepared.app,
+            callees: prepared.callees,
+        };
         let live = Arc::new(live);
         let old = self.apps.switch(Arc::clone(&live));
         let (changed, removed) = differences(old.as_deref(), &prepared.versions);
         if let Some(old) = old {
             self.retire(old);
         }
-        Deployed { app: name, revision, changed, removed, warnings }
+        Deployed {
+            app: name,
+            revision,
+            changed,
+            removed,
+            warnings,
+        }
     }
 
     async fn before(&self, app: &AppName, live: RevisionId) -> Result<RevisionId, Error> {
         let revisions = self.revisions(app).await?;
-        revisions.iter().map(|r| r.revision).filter(|r| *r < live).max().ok_or_else(|| {
-            Error::new(code::NO_SUCH_REVISION, format!("`{app}` has no revision before {live}"))
-        })
+        revisions
+            .iter()
+            .map(|r| r.revision)
+            .filter(|r| *r < live)
+            .max()
+            .ok_or_else(|| {
+                Error::new(
+                    code::NO_SUCH_REVISION,
+                    format!("`{app}` has no revision before {live}"),
+                )
+            })
     }
 
     async fn revision(&self, app: &AppName, revision: RevisionId) -> Result<Revision, Error> {
-        let found = self.store.apps().revision(Name::default_namespace(), app.clone(), revision).await.map_err(store_error)?;
-        found.ok_or_else(|| Error::new(code::NO_SUCH_REVISION, format!("`{app}` has no revision {revision}")))
+        let found = self
+            .store
+            .apps()
+            .revision(Name::default_namespace(), app.clone(), revision)
+            .await
+            .map_err(store_error)?;
+        found.ok_or_else(|| {
+            Error::new(
+                code::NO_SUCH_REVISION,
+                format!("`{app}` has no revision {revision}"),
+            )
+        })
     }
 }
 
@@ -331,23 +452,40 @@ fn subscriptions(app: &App) -> Vec<(SubscriptionKey, Subscription)> {
     let of = |workload: &Workload| {
         let name = workload.name.clone();
         workload.on.clone().into_iter().map(move |subscription| {
-            let key = SubscriptionKey { app: app.name.clone(), workload: name.clone(), name: subscription.name.clone() };
+            let key = SubscriptionKey {
+                app: app.name.clone(),
+                workload: name.clone(),
+                name: subscription.name.clone(),
+            };
             (key, subscription)
         })
     };
     app.workloads.values().flat_map(of).collect()
 }
 
-fn differences(old: Option<&LiveApp>, new: &BTreeMap<WorkloadName, VersionId>) -> (Vec<WorkloadName>, Vec<WorkloadName>) {
+fn differences(
+    old: Option<&LiveApp>,
+    new: &BTreeMap<WorkloadName, VersionId>,
+) -> (Vec<WorkloadName>, Vec<WorkloadName>) {
     let before = |name: &WorkloadName| old.and_then(|o| o.callees.get(name)).map(|c| c.version);
-    let changed = new.iter().filter(|(name, version)| before(name) != Some(**version)).map(|(name, _)| name.clone());
-    let gone = old.into_iter().flat_map(|o| o.callees.keys()).filter(|name| !new.contains_key(*name)).cloned();
+    let changed = new
+        .iter()
+        .filter(|(name, version)| before(name) != Some(**version))
+        .map(|(name, _)| name.clone());
+    let gone = old
+        .into_iter()
+        .flat_map(|o| o.callees.keys())
+        .filter(|name| !new.contains_key(*name))
+        .cloned();
     (changed.collect(), gone.collect())
 }
 
 fn read_row(row: &Revision) -> Result<(App, BTreeMap<WorkloadName, Files>), Error> {
     let bad = |e| Error::internal(format!("revision {} of {}: {e}", row.revision, row.app));
-    Ok((serde_json::from_str(&row.spec).map_err(bad)?, serde_json::from_str(&row.files).map_err(bad)?))
+    Ok((
+        serde_json::from_str(&row.spec).map_err(bad)?,
+        serde_json::from_str(&row.files).map_err(bad)?,
+    ))
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, Error> {

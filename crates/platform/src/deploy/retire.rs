@@ -38,6 +38,11 @@ impl Deployer {
     }
 
     fn is_live(&self, version: VersionId) -> bool {
-        self.apps.live().apps.iter().flat_map(|app| app.callees.values()).any(|callee| callee.version == version)
+        self.apps
+            .live()
+            .apps
+            .iter()
+            .flat_map(|app| app.callees.values())
+            .any(|callee| callee.version == version)
     }
 }

@@ -33,7 +33,11 @@ impl Callee {
     /// A callee in front of `pool`.
     #[must_use]
     pub fn new(target: Target, workload: Workload, version: VersionId, pool: Arc<Pool>) -> Self {
-        let places = workload.scale.max.saturating_mul(workload.scale.concurrency).max(1);
+        let places = workload
+            .scale
+            .max
+            .saturating_mul(workload.scale.concurrency)
+            .max(1);
         Self {
             target: Arc::new(target),
             workload,
@@ -73,8 +77,13 @@ impl Callee {
     /// places, so that interactive work always finds one.
     pub(super) fn admit(callee: &Arc<Self>, class: Class) -> Result<Permit, Error> {
         if callee.closed.load(Ordering::Relaxed) {
-            let message = format!("`{}` is being replaced or removed; try again", callee.target);
-            return Err(Error::new(code::WORKLOAD_GONE, message).retry_after(Duration::from_secs(1)));
+            let message = format!(
+                "`{}` is being replaced or removed; try again",
+                callee.target
+            );
+            return Err(
+                Error::new(code::WORKLOAD_GONE, message).retry_after(Duration::from_secs(1))
+            );
         }
         let deferred = class != Class::Interactive;
         if deferred && !take(&callee.deferred, callee.capacity - callee.capacity / 4) {
@@ -86,17 +95,27 @@ impl Callee {
             }
             return Err(callee.full());
         }
-        Ok(Permit { callee: Arc::clone(callee), deferred })
+        Ok(Permit {
+            callee: Arc::clone(callee),
+            deferred,
+        })
     }
 
     fn full(&self) -> Error {
-        let message = format!("`{}` has all the work that it may hold ({}); try again", self.target, self.capacity);
+        let message = format!(
+            "`{}` has all the work that it may hold ({}); try again",
+            self.target, self.capacity
+        );
         Error::new(code::CONCURRENCY_LIMIT, message).retry_after(Duration::from_secs(1))
     }
 }
 
 fn take(counter: &AtomicU32, limit: u32) -> bool {
-    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+            (n < limit).then_some(n + 1)
+        })
+        .is_ok()
 }
 
 /// The right to run one invocation; given back when dropped.

@@ -25,7 +25,10 @@ impl http_body::Body for CountedIn {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -54,7 +57,10 @@ impl http_body::Body for CountedOut {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         match &polled {
@@ -62,7 +68,8 @@ impl http_body::Body for CountedOut {
             Poll::Ready(None) => this.tally.complete(),
             Poll::Ready(Some(Err(error))) => this.tally.broken(error),
             Poll::Ready(Some(Ok(frame))) => {
-                this.tally.count_out(frame.data_ref().map_or(0, Bytes::len) as u64);
+                this.tally
+                    .count_out(frame.data_ref().map_or(0, Bytes::len) as u64);
                 // A server that saw the end of the stream polls no further.
                 if this.inner.is_end_stream() {
                     this.tally.complete();

@@ -13,10 +13,7 @@ mod tally;
 use std::{sync::Arc, time::Duration};
 
 pub use callee::{Callee, Permit};
-use model::{
-    Class, Clock, Error, Ids, Invocation, Outcome, SpanId, code,
-    invocation::MAX_DEPTH,
-};
+use model::{Class, Clock, Error, Ids, Invocation, Outcome, SpanId, code, invocation::MAX_DEPTH};
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
 use tally::Tally;
@@ -66,7 +63,11 @@ impl Dispatch {
     /// A door that records to `telemetry`.
     #[must_use]
     pub const fn new(clock: Clock, ids: Ids, telemetry: Telemetry) -> Self {
-        Self { clock, ids, telemetry }
+        Self {
+            clock,
+            ids,
+            telemetry,
+        }
     }
 
     /// Asks for one invocation of `callee`.
@@ -78,17 +79,30 @@ impl Dispatch {
     }
 
     /// Runs an admitted invocation. Its span is a child of `invocation.trace`.
-    pub async fn invoke(&self, permit: Permit, mut invocation: Invocation, input: Input) -> Started {
+    pub async fn invoke(
+        &self,
+        permit: Permit,
+        mut invocation: Invocation,
+        input: Input,
+    ) -> Started {
         let span = SpanId(self.ids.random() as u64 | 1);
         let parent = invocation.trace;
         invocation.trace = parent.below(span);
         let invocation = Arc::new(invocation);
         let (sender, receiver) = oneshot::channel();
         let tally = Tally::begin(self, permit, Arc::clone(&invocation), parent, span, sender);
-        Started { response: self.run(tally, invocation, input).await, end: End(receiver) }
+        Started {
+            response: self.run(tally, invocation, input).await,
+            end: End(receiver),
+        }
     }
 
-    async fn run(&self, mut tally: Tally, invocation: Arc<Invocation>, input: Input) -> Result<http::Response<Body>, Error> {
+    async fn run(
+        &self,
+        mut tally: Tally,
+        invocation: Arc<Invocation>,
+        input: Input,
+    ) -> Result<http::Response<Body>, Error> {
         if let Some(error) = refuse_late(&invocation, &self.clock) {
             tally.fail(&error);
             return Err(error);
@@ -110,14 +124,22 @@ impl Dispatch {
 /// What only the invocation itself can tell: it came too late, or from too deep.
 fn refuse_late(invocation: &Invocation, clock: &Clock) -> Option<Error> {
     if invocation.depth > MAX_DEPTH {
-        let message = format!("the chain of calls is deeper than {MAX_DEPTH}: does `{}` call itself?", invocation.target);
+        let message = format!(
+            "the chain of calls is deeper than {MAX_DEPTH}: does `{}` call itself?",
+            invocation.target
+        );
         return Some(Error::new(code::TOO_DEEP, message));
     }
-    (clock.monotonic() >= invocation.deadline)
-        .then(|| Error::new(code::DEADLINE_PASSED, "the deadline had passed before the work began"))
+    (clock.monotonic() >= invocation.deadline).then(|| {
+        Error::new(
+            code::DEADLINE_PASSED,
+            "the deadline had passed before the work began",
+        )
+    })
 }
 
 /// Whether a response is an upgraded connection rather than a body.
 fn is_upgrade<B>(response: &http::Response<B>) -> bool {
-    response.status() == http::StatusCode::SWITCHING_PROTOCOLS && response.extensions().get::<Upgrade>().is_some()
+    response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+        && response.extensions().get::<Upgrade>().is_some()
 }

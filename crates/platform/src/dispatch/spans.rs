@@ -9,7 +9,8 @@ use super::tally::Open;
 
 pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
     let callee = open.permit.callee();
-    let ok = !matches!(outcome, Outcome::Failed(_)) && !matches!(outcome, Outcome::Done { status } if *status >= 500);
+    let ok = !matches!(outcome, Outcome::Failed(_))
+        && !matches!(outcome, Outcome::Done { status } if *status >= 500);
     let key = UsageKey {
         app: callee.target.app.clone(),
         workload: callee.target.workload.clone(),
@@ -19,7 +20,9 @@ pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
     let telemetry = &open.door.telemetry;
     telemetry.usage(&key, usage, ok);
     if let Some(cold) = usage.cold_start {
-        phases(open, cold).into_iter().for_each(|span| telemetry.span(span));
+        phases(open, cold)
+            .into_iter()
+            .for_each(|span| telemetry.span(span));
     }
     telemetry.span(Span {
         trace: open.parent.trace,
@@ -40,7 +43,10 @@ pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
 
 /// The gateway's span is the root of its requests; what no request waits for is a root of its own.
 fn is_root(open: &Open) -> bool {
-    matches!(open.invocation.trigger, Trigger::Event { .. } | Trigger::Direct | Trigger::Accepted(_))
+    matches!(
+        open.invocation.trigger,
+        Trigger::Event { .. } | Trigger::Direct | Trigger::Accepted(_)
+    )
 }
 
 const fn kind(trigger: &Trigger) -> SpanKind {
@@ -75,11 +81,22 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
         all.push("tangelo.attempt", i64::from(open.invocation.attempt));
     }
     if !usage.cpu.is_zero() {
-        all.push("tangelo.cpu_us", i64::try_from(usage.cpu.as_micros()).unwrap_or(i64::MAX));
+        all.push(
+            "tangelo.cpu_us",
+            i64::try_from(usage.cpu.as_micros()).unwrap_or(i64::MAX),
+        );
     }
-    if let Trigger::Event { subscription, event, .. } = &open.invocation.trigger {
+    if let Trigger::Event {
+        subscription,
+        event,
+        ..
+    } = &open.invocation.trigger
+    {
         all.push("messaging.message.id", event.to_string());
-        all.push("messaging.destination.subscription.name", subscription.to_string());
+        all.push(
+            "messaging.destination.subscription.name",
+            subscription.to_string(),
+        );
     }
     all
 }
@@ -87,7 +104,12 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
 /// One span per phase that took time, one after another from the invocation's beginning.
 fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
     let mut at = open.began;
-    let named = [("cold start: wait", cold.wait), ("cold start: load", cold.load), ("cold start: spawn", cold.spawn), ("cold start: init", cold.init)];
+    let named = [
+        ("cold start: wait", cold.wait),
+        ("cold start: load", cold.load),
+        ("cold start: spawn", cold.spawn),
+        ("cold start: init", cold.init),
+    ];
     let mut spans = Vec::new();
     for (name, took) in named.into_iter().filter(|(_, took)| *took > Duration::ZERO) {
         spans.push(phase(open, name, at, at + took));
@@ -114,4 +136,3 @@ fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
         local_root: false,
     }
 }
-

@@ -73,7 +73,11 @@ impl Tally {
     }
 
     pub(super) fn callee(&self) -> &Arc<Callee> {
-        self.0.as_ref().expect("asked before the end only").permit.callee()
+        self.0
+            .as_ref()
+            .expect("asked before the end only")
+            .permit
+            .callee()
     }
 
     /// Counts what goes in.
@@ -83,13 +87,20 @@ impl Tally {
             Input::Http(request) => Input::Http(request.map(|body| match body {
                 Body::Empty => Body::Empty,
                 Body::Full(bytes) => {
-                    open.bytes_in.fetch_add(bytes.as_ref().map_or(0, |b| b.len() as u64), Ordering::Relaxed);
+                    open.bytes_in.fetch_add(
+                        bytes.as_ref().map_or(0, |b| b.len() as u64),
+                        Ordering::Relaxed,
+                    );
                     Body::Full(bytes)
                 }
-                inner => Body::stream(CountedIn { inner, bytes: Arc::clone(&open.bytes_in) }),
+                inner => Body::stream(CountedIn {
+                    inner,
+                    bytes: Arc::clone(&open.bytes_in),
+                }),
             })),
             Input::Payload(bytes) => {
-                open.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                open.bytes_in
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 Input::Payload(bytes)
             }
             event @ Input::Event(_) => event,
@@ -110,11 +121,15 @@ impl Tally {
 
     /// Ties the rest of the invocation to the response: to its body, or to the upgraded connection.
     pub(super) fn attach(mut self, mut response: http::Response<Body>) -> http::Response<Body> {
-        let Some(open) = &mut self.0 else { return response };
+        let Some(open) = &mut self.0 else {
+            return response;
+        };
         open.status = response.status().as_u16();
         if is_upgrade(&response) {
             open.upgraded = true;
-            response.extensions_mut().insert(Held(Arc::new(Mutex::new(self))));
+            response
+                .extensions_mut()
+                .insert(Held(Arc::new(Mutex::new(self))));
             return response;
         }
         if http_body::Body::is_end_stream(response.body()) {
@@ -129,7 +144,9 @@ impl Tally {
         if let Some(open) = self.0.take() {
             let outcome = match open.meter.failure() {
                 Some(error) => Outcome::Failed(error.clone()),
-                None => Outcome::Done { status: open.status },
+                None => Outcome::Done {
+                    status: open.status,
+                },
             };
             open.record(outcome);
         }
@@ -139,7 +156,9 @@ impl Tally {
     pub(super) fn broken(&mut self, error: &BodyError) {
         let error = match error {
             BodyError::Workload(error) => error.clone(),
-            other => Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other),
+            other => {
+                Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other)
+            }
         };
         self.fail(&error);
     }
@@ -157,7 +176,9 @@ impl Drop for Tally {
         if let Some(open) = self.0.take() {
             let outcome = match open.meter.failure() {
                 Some(error) => Outcome::Failed(error.clone()),
-                None if open.upgraded => Outcome::Done { status: open.status },
+                None if open.upgraded => Outcome::Done {
+                    status: open.status,
+                },
                 None => Outcome::CutOff,
             };
             open.record(outcome);
@@ -168,7 +189,11 @@ impl Drop for Tally {
 impl Open {
     fn record(self: Box<Self>, outcome: Outcome) {
         let usage = Usage {
-            wall: self.door.clock.monotonic().saturating_duration_since(self.began_monotonic),
+            wall: self
+                .door
+                .clock
+                .monotonic()
+                .saturating_duration_since(self.began_monotonic),
             cpu: self.meter.cpu(),
             memory: self.meter.memory(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),

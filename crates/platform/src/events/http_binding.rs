@@ -11,13 +11,24 @@ use serde_json::Value;
 use super::Events;
 
 /// Reads all events of a request. The outer error concerns the request, an inner one a single event of it.
-pub(super) async fn read(request: Request<Body>, limits: &Limits, events: &Events) -> Result<Vec<Result<Event, Error>>, Error> {
+pub(super) async fn read(
+    request: Request<Body>,
+    limits: &Limits,
+    events: &Events,
+) -> Result<Vec<Result<Event, Error>>, Error> {
     let (head, body) = request.into_parts();
     let content_type = media_type(&head.headers);
     let batch = content_type == "application/cloudevents-batch+json";
-    let limit = if batch { model::ByteSize(limits.event.0.saturating_mul(16)) } else { limits.event };
+    let limit = if batch {
+        model::ByteSize(limits.event.0.saturating_mul(16))
+    } else {
+        limits.event
+    };
     let bytes = body.collect(limit).await.map_err(|error| match error {
-        BodyError::TooLarge(limit) => Error::new(code::BODY_TOO_LARGE, format!("the events are larger than {limit}")),
+        BodyError::TooLarge(limit) => Error::new(
+            code::BODY_TOO_LARGE,
+            format!("the events are larger than {limit}"),
+        ),
         other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
     })?;
     match content_type.as_str() {
@@ -27,20 +38,36 @@ pub(super) async fn read(request: Request<Body>, limits: &Limits, events: &Event
             let message = format!("`{other}` is not spoken: send application/cloudevents+json");
             Err(Error::new(code::BAD_EVENT, message))
         }
-        _ => Ok(vec![binary(&head.headers, &content_type, &bytes, limits, events)]),
+        _ => Ok(vec![binary(
+            &head.headers,
+            &content_type,
+            &bytes,
+            limits,
+            events,
+        )]),
     }
 }
 
 fn media_type(headers: &HeaderMap) -> String {
-    let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    text.split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|e| Error::new(code::BAD_EVENT, format!("the body is not JSON: {e}")))?;
     if deeper_than(&value, limits.depth) {
-        return Err(Error::new(code::BAD_EVENT, format!("the JSON is nested deeper than {}", limits.depth)));
+        return Err(Error::new(
+            code::BAD_EVENT,
+            format!("the JSON is nested deeper than {}", limits.depth),
+        ));
     }
     Ok(value)
 }
@@ -54,22 +81,41 @@ fn deeper_than(value: &Value, limit: usize) -> bool {
     }
 }
 
-fn batch_of(value: Value, limits: &Limits, events: &Events) -> Result<Vec<Result<Event, Error>>, Error> {
+fn batch_of(
+    value: Value,
+    limits: &Limits,
+    events: &Events,
+) -> Result<Vec<Result<Event, Error>>, Error> {
     let Value::Array(items) = value else {
-        return Err(Error::new(code::BAD_EVENT, "a batch of events is a JSON array"));
+        return Err(Error::new(
+            code::BAD_EVENT,
+            "a batch of events is a JSON array",
+        ));
     };
     if items.len() > limits.publish_batch {
-        let message = format!("{} events in one request; at most {} are taken", items.len(), limits.publish_batch);
+        let message = format!(
+            "{} events in one request; at most {} are taken",
+            items.len(),
+            limits.publish_batch
+        );
         return Err(Error::new(code::BAD_EVENT, message));
     }
-    Ok(items.into_iter().map(|item| json_event(item, events)).collect())
+    Ok(items
+        .into_iter()
+        .map(|item| json_event(item, events))
+        .collect())
 }
 
 fn json_event(mut value: Value, events: &Events) -> Result<Event, Error> {
     if let Value::Object(fields) = &mut value {
-        let absent = |fields: &serde_json::Map<String, Value>, name: &str| fields.get(name).is_none_or(Value::is_null);
+        let absent = |fields: &serde_json::Map<String, Value>, name: &str| {
+            fields.get(name).is_none_or(Value::is_null)
+        };
         if absent(fields, "id") {
-            fields.insert("id".into(), events.ids.uuid(&events.clock).to_string().into());
+            fields.insert(
+                "id".into(),
+                events.ids.uuid(&events.clock).to_string().into(),
+            );
         }
         if absent(fields, "time") {
             fields.insert("time".into(), events.clock.now().rfc3339().into());
@@ -82,16 +128,35 @@ fn json_event(mut value: Value, events: &Events) -> Result<Event, Error> {
 }
 
 /// Binary mode: attributes in `ce-` headers, the body is the data.
-fn binary(headers: &HeaderMap, content_type: &str, bytes: &[u8], limits: &Limits, events: &Events) -> Result<Event, Error> {
+fn binary(
+    headers: &HeaderMap,
+    content_type: &str,
+    bytes: &[u8],
+    limits: &Limits,
+    events: &Events,
+) -> Result<Event, Error> {
     let mut fields = serde_json::Map::new();
     for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
-        let text = value.to_str().map_err(|_| Error::new(code::BAD_EVENT, format!("header `ce-{name}` is not ASCII")))?;
+        let Some(name) = name.as_str().strip_prefix("ce-") else {
+            continue;
+        };
+        let text = value
+            .to_str()
+            .map_err(|_| Error::new(code::BAD_EVENT, format!("header `ce-{name}` is not ASCII")))?;
         let text = percent_decode_str(text).decode_utf8().map_err(|_| {
-            Error::new(code::BAD_EVENT, format!("header `ce-{name}` is not percent-encoded UTF-8"))
+            Error::new(
+                code::BAD_EVENT,
+                format!("header `ce-{name}` is not percent-encoded UTF-8"),
+            )
         })?;
-        if fields.insert(name.to_owned(), Value::String(text.into_owned())).is_some() {
-            return Err(Error::new(code::BAD_EVENT, format!("header `ce-{name}` is there twice")));
+        if fields
+            .insert(name.to_owned(), Value::String(text.into_owned()))
+            .is_some()
+        {
+            return Err(Error::new(
+                code::BAD_EVENT,
+                format!("header `ce-{name}` is there twice"),
+            ));
         }
     }
     if !fields.contains_key("specversion") {
@@ -111,6 +176,12 @@ fn data(content_type: &str, bytes: &[u8], limits: &Limits) -> Result<EventData, 
     if bytes.is_empty() {
         return Ok(EventData::None);
     }
-    let json = content_type.is_empty() || content_type == "application/json" || content_type.ends_with("+json");
-    if json { parse(bytes, limits).map(EventData::Json) } else { Ok(EventData::Binary(bytes.to_vec())) }
+    let json = content_type.is_empty()
+        || content_type == "application/json"
+        || content_type.ends_with("+json");
+    if json {
+        parse(bytes, limits).map(EventData::Json)
+    } else {
+        Ok(EventData::Binary(bytes.to_vec()))
+    }
 }

@@ -6,7 +6,10 @@ mod http_binding;
 
 use bus::{Bus, Published};
 use http::{Request, Response};
-use model::{AppName, Category, Cause, Class, Clock, Error, Event, Ids, Limits, Name, Namespace, Principal, TraceContext, code, invocation::MAX_DEPTH};
+use model::{
+    AppName, Category, Cause, Class, Clock, Error, Event, Ids, Limits, Name, Namespace, Principal,
+    TraceContext, code, invocation::MAX_DEPTH,
+};
 use runtime::{Body, Caller};
 use serde_json::{Value, json};
 
@@ -42,16 +45,34 @@ pub type Receipt = Result<Published, Error>;
 
 impl Events {
     /// Publishes `events`. A bad one is refused and costs the others nothing; accepted means fsynced.
-    pub async fn publish(&self, origin: &Origin, events: Vec<Result<Event, Error>>) -> Vec<Receipt> {
-        let checked: Vec<_> = events.into_iter().map(|event| event.and_then(|e| self.check(origin, e))).collect();
+    pub async fn publish(
+        &self,
+        origin: &Origin,
+        events: Vec<Result<Event, Error>>,
+    ) -> Vec<Receipt> {
+        let checked: Vec<_> = events
+            .into_iter()
+            .map(|event| event.and_then(|e| self.check(origin, e)))
+            .collect();
         let (namespace, cause) = match self.cause(origin) {
             Ok(cause) => (namespace(origin), cause),
             Err(error) => return checked.into_iter().map(|_| Err(error.clone())).collect(),
         };
-        let good: Vec<_> = checked.iter().filter_map(|e| e.as_ref().ok()).map(|e| (e.clone(), cause.clone())).collect();
+        let good: Vec<_> = checked
+            .iter()
+            .filter_map(|e| e.as_ref().ok())
+            .map(|e| (e.clone(), cause.clone()))
+            .collect();
         let mut receipts = self.bus.publish(&namespace, good).await.into_iter();
-        let missing = || Err(Error::internal("the bus answered for fewer events than it got"));
-        checked.into_iter().map(|event| event.and_then(|_| receipts.next().unwrap_or_else(missing))).collect()
+        let missing = || {
+            Err(Error::internal(
+                "the bus answered for fewer events than it got",
+            ))
+        };
+        checked
+            .into_iter()
+            .map(|event| event.and_then(|_| receipts.next().unwrap_or_else(missing)))
+            .collect()
     }
 
     /// Publishes what an HTTP request carries (CloudEvents HTTP binding 1.0.2: binary, structured or batch), and answers it.
@@ -64,9 +85,13 @@ impl Events {
     }
 
     fn check(&self, origin: &Origin, event: Event) -> Result<Event, Error> {
-        event.check().map_err(|e| Error::new(code::BAD_EVENT, e.to_string()))?;
+        event
+            .check()
+            .map_err(|e| Error::new(code::BAD_EVENT, e.to_string()))?;
         if let Origin::Workload(caller, _) = origin {
-            self.versions.get(caller.presence.version)?.may_publish(&event.kind)?;
+            self.versions
+                .get(caller.presence.version)?
+                .may_publish(&event.kind)?;
         }
         Ok(event)
     }
@@ -74,7 +99,9 @@ impl Events {
     /// What is stored beside the events: the same for all events of one publish.
     fn cause(&self, origin: &Origin) -> Result<Cause, Error> {
         let cause = match origin {
-            Origin::Outside { trace, principals, .. } => Cause {
+            Origin::Outside {
+                trace, principals, ..
+            } => Cause {
                 invocation: None,
                 class: Class::Async,
                 principals: principals.clone(),
@@ -82,24 +109,42 @@ impl Events {
                 depth: 1,
                 idempotency_key: None,
             },
-            Origin::Workload(Caller { working: Some(working), presence }, trace) => {
+            Origin::Workload(
+                Caller {
+                    working: Some(working),
+                    presence,
+                },
+                trace,
+            ) => {
                 let mut cause = working.0.cause(Class::Async);
                 cause.trace = *trace;
                 cause.idempotency_key = None;
-                cause.principals.push(Principal::Workload(format!("{}/{}", presence.app, presence.workload).into()));
+                cause.principals.push(Principal::Workload(
+                    format!("{}/{}", presence.app, presence.workload).into(),
+                ));
                 cause
             }
-            Origin::Workload(Caller { working: None, presence }, trace) => Cause {
+            Origin::Workload(
+                Caller {
+                    working: None,
+                    presence,
+                },
+                trace,
+            ) => Cause {
                 invocation: None,
                 class: Class::Async,
-                principals: vec![Principal::Workload(format!("{}/{}", presence.app, presence.workload).into())],
+                principals: vec![Principal::Workload(
+                    format!("{}/{}", presence.app, presence.workload).into(),
+                )],
                 trace: *trace,
                 depth: 1,
                 idempotency_key: None,
             },
         };
         if cause.depth > MAX_DEPTH {
-            let message = format!("the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?");
+            let message = format!(
+                "the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?"
+            );
             return Err(Error::new(code::TOO_DEEP, message));
         }
         Ok(cause)
@@ -123,16 +168,27 @@ fn answer(receipts: &[Receipt]) -> Response<Body> {
     }
     let rows: Vec<Value> = receipts.iter().map(row).collect();
     let accepted = receipts.iter().filter(|r| r.is_ok()).count();
-    let status = if accepted > 0 { http::StatusCode::ACCEPTED } else { http::StatusCode::BAD_REQUEST };
-    let mut response = Response::new(Body::full(json!({"accepted": accepted, "events": rows}).to_string()));
+    let status = if accepted > 0 {
+        http::StatusCode::ACCEPTED
+    } else {
+        http::StatusCode::BAD_REQUEST
+    };
+    let mut response = Response::new(Body::full(
+        json!({"accepted": accepted, "events": rows}).to_string(),
+    ));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn row(receipt: &Receipt) -> Value {
     match receipt {
-        Ok(published) => json!({"id": published.id, "position": published.position, "duplicate": published.duplicate}),
+        Ok(published) => {
+            json!({"id": published.id, "position": published.position, "duplicate": published.duplicate})
+        }
         Err(error) => json!({"code": error.code, "refused": error.message}),
     }
 }

@@ -40,7 +40,10 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
 
 fn admit(platform: &Platform, target: &Target) -> Result<(Arc<Callee>, Permit), Error> {
     let callee = platform.apps().resolve(target)?;
-    let permit = platform.dispatch().admit(&callee, Class::Async).map_err(|refused| refused.0)?;
+    let permit = platform
+        .dispatch()
+        .admit(&callee, Class::Async)
+        .map_err(|refused| refused.0)?;
     Ok((callee, permit))
 }
 
@@ -55,10 +58,18 @@ async fn run_one(platform: Platform, callee: Arc<Callee>, permit: Permit, attemp
     }
 }
 
-async fn attempt_result(platform: &Platform, callee: &Arc<Callee>, permit: Permit, attempt: &CallAttempt) -> Result<CallResult, Error> {
+async fn attempt_result(
+    platform: &Platform,
+    callee: &Arc<Callee>,
+    permit: Permit,
+    attempt: &CallAttempt,
+) -> Result<CallResult, Error> {
     let stored: StoredInput = serde_json::from_slice(&attempt.input).map_err(Error::internal)?;
     let input = stored.restore()?;
-    let started = platform.dispatch().invoke(permit, invocation(platform, callee, attempt), input).await;
+    let started = platform
+        .dispatch()
+        .invoke(permit, invocation(platform, callee, attempt), input)
+        .await;
     let (head, body) = started.response?.into_parts();
     let body = read_answer(body, platform.limits().sync_payload).await?;
     if let Some(FunctionError(kind)) = head.extensions.get::<FunctionError>() {
@@ -66,9 +77,16 @@ async fn attempt_result(platform: &Platform, callee: &Arc<Callee>, permit: Permi
         return Err(Error::new(code::FUNCTION_ERROR, format!("{kind}: {text}")));
     }
     if head.status.is_server_error() {
-        return Err(Error::new(code::FUNCTION_ERROR, format!("the workload answered {}", head.status.as_u16())));
+        return Err(Error::new(
+            code::FUNCTION_ERROR,
+            format!("the workload answered {}", head.status.as_u16()),
+        ));
     }
-    Ok(CallResult { status: head.status.as_u16(), head: kept_headers(&head.headers), body })
+    Ok(CallResult {
+        status: head.status.as_u16(),
+        head: kept_headers(&head.headers),
+        body,
+    })
 }
 
 fn invocation(platform: &Platform, callee: &Arc<Callee>, attempt: &CallAttempt) -> Invocation {

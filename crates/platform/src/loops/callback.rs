@@ -8,7 +8,9 @@ use std::time::Duration;
 use bus::{CALL_ENDED, CallStatus};
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use model::{Cause, Class, Error, Event, InvocationId, Principal, Time, code, event::EventData, name::Name};
+use model::{
+    Cause, Class, Error, Event, InvocationId, Principal, Time, code, event::EventData, name::Name,
+};
 use runtime::{Body, external};
 use serde_json::Value;
 use store::outbox::Work;
@@ -47,7 +49,9 @@ async fn work_off(platform: &Platform) -> Duration {
             }
         };
         let now = platform.clock().now();
-        let Some(first) = work.first() else { return LOOK };
+        let Some(first) = work.first() else {
+            return LOOK;
+        };
         if first.due > now {
             return first.due.since(now).min(LOOK);
         }
@@ -81,14 +85,20 @@ async fn announce(platform: &Platform, work: &Work, now: Time) -> Result<(), Err
         }
         Err(error) => {
             tracing::info!(%error, %id, "a callback failed and will be tried again");
-            let wait = Duration::from_secs(1 << work.attempts.min(11)).min(Duration::from_secs(3600));
+            let wait =
+                Duration::from_secs(1 << work.attempts.min(11)).min(Duration::from_secs(3600));
             platform.store().outbox().later(work.id, wait).await?;
         }
     }
     Ok(())
 }
 
-async fn publish(platform: &Platform, status: &CallStatus, document: Value, now: Time) -> Result<(), Error> {
+async fn publish(
+    platform: &Platform,
+    status: &CallStatus,
+    document: Value,
+    now: Time,
+) -> Result<(), Error> {
     let event = Event {
         id: status.id.to_string(),
         source: format!("/tangelo/{}", status.target),
@@ -100,19 +110,51 @@ async fn publish(platform: &Platform, status: &CallStatus, document: Value, now:
         extensions: std::collections::BTreeMap::new(),
         data: EventData::Json(document),
     };
-    let cause = Cause { invocation: Some(status.id), class: Class::Async, principals: vec![Principal::Operator], ..status.cause.clone() };
-    let receipts = platform.bus().publish(&Name::default_namespace(), vec![(event, cause)]).await;
-    receipts.into_iter().try_for_each(|receipt| receipt.map(drop))
+    let cause = Cause {
+        invocation: Some(status.id),
+        class: Class::Async,
+        principals: vec![Principal::Operator],
+        ..status.cause.clone()
+    };
+    let receipts = platform
+        .bus()
+        .publish(&Name::default_namespace(), vec![(event, cause)])
+        .await;
+    receipts
+        .into_iter()
+        .try_for_each(|receipt| receipt.map(drop))
 }
 
 /// POSTs `document` and wants a 2xx.
 async fn post(platform: &Platform, url: &str, document: Bytes) -> Result<(), Error> {
-    let failed = |e: String| Error::new(code::UPSTREAM_UNREACHABLE, format!("the callback {url} did not take it: {e}"));
+    let failed = |e: String| {
+        Error::new(
+            code::UPSTREAM_UNREACHABLE,
+            format!("the callback {url} did not take it: {e}"),
+        )
+    };
     let uri: Uri = url.parse().map_err(|_| failed("it is no URL".to_owned()))?;
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(failed("it is no URL".to_owned())) };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(failed("it is no URL".to_owned()));
+    };
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Body::full(document));
+    let request = Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::full(document));
     let request = request.map_err(|e| failed(e.to_string()))?;
-    let response = external::send(platform.clock(), &format!("{scheme}://{authority}"), request, PATIENCE).await?;
-    if response.status().is_success() { Ok(()) } else { Err(failed(format!("it answered {}", response.status().as_u16()))) }
+    let response = external::send(
+        platform.clock(),
+        &format!("{scheme}://{authority}"),
+        request,
+        PATIENCE,
+    )
+    .await?;
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(failed(format!(
+            "it answered {}",
+            response.status().as_u16()
+        )))
+    }
 }

@@ -3,13 +3,18 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bus::{Delivery, Settled};
-use model::{Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code, name::Name};
+use model::{
+    Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code, name::Name,
+};
 use runtime::Input;
 use telemetry::{Attributes, Span, SpanKind};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{read_answer, stopped};
-use crate::{Platform, dispatch::{Callee, Permit}};
+use crate::{
+    Platform,
+    dispatch::{Callee, Permit},
+};
 
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let mut under_way = JoinSet::new();
@@ -20,7 +25,11 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
         };
         match admit(&platform, &key) {
-            Err(error) => platform.bus().park(&key, error.retry_after.unwrap_or(PARKED), &error.to_string()),
+            Err(error) => platform.bus().park(
+                &key,
+                error.retry_after.unwrap_or(PARKED),
+                &error.to_string(),
+            ),
             Ok((callee, permit)) => {
                 if let Some(delivery) = platform.bus().take(&key).await {
                     under_way.spawn(deliver(platform.clone(), callee, permit, delivery));
@@ -42,13 +51,23 @@ fn admit(platform: &Platform, key: &SubscriptionKey) -> Result<(Arc<Callee>, Per
         select: Select::Live,
     };
     let callee = platform.apps().resolve(&target)?;
-    let permit = platform.dispatch().admit(&callee, Class::Async).map_err(|refused| refused.0)?;
+    let permit = platform
+        .dispatch()
+        .admit(&callee, Class::Async)
+        .map_err(|refused| refused.0)?;
     Ok((callee, permit))
 }
 
 async fn deliver(platform: Platform, callee: Arc<Callee>, permit: Permit, delivery: Delivery) {
     let invocation = invocation(&platform, &callee, &delivery);
-    let started = platform.dispatch().invoke(permit, invocation, Input::Event(Arc::clone(&delivery.event))).await;
+    let started = platform
+        .dispatch()
+        .invoke(
+            permit,
+            invocation,
+            Input::Event(Arc::clone(&delivery.event)),
+        )
+        .await;
     let settled = match started.response {
         Err(error) => failed(error),
         Ok(response) => {
@@ -56,7 +75,10 @@ async fn deliver(platform: Platform, callee: Arc<Callee>, permit: Permit, delive
             match read_answer(body, platform.limits().sync_payload).await {
                 Err(error) => failed(error),
                 Ok(_) if head.status.is_success() => Settled::Done,
-                Ok(_) => Settled::Retry(Error::new(code::FUNCTION_ERROR, format!("the consumer answered {}", head.status.as_u16()))),
+                Ok(_) => Settled::Retry(Error::new(
+                    code::FUNCTION_ERROR,
+                    format!("the consumer answered {}", head.status.as_u16()),
+                )),
             }
         }
     };
@@ -68,13 +90,19 @@ async fn deliver(platform: Platform, callee: Arc<Callee>, permit: Permit, delive
 /// An event that its consumer can never take is given up at once; anything else is tried again.
 fn failed(error: Error) -> Settled {
     match error.code {
-        code::INPUT_NOT_SUPPORTED | code::BAD_COMPONENT | code::TOO_DEEP | code::PAYLOAD_TOO_LARGE => Settled::Dead(error),
+        code::INPUT_NOT_SUPPORTED
+        | code::BAD_COMPONENT
+        | code::TOO_DEEP
+        | code::PAYLOAD_TOO_LARGE => Settled::Dead(error),
         _ => Settled::Retry(error),
     }
 }
 
 fn invocation(platform: &Platform, callee: &Arc<Callee>, delivery: &Delivery) -> Invocation {
-    let trace = delivery.cause.trace.below(dwell(platform, callee, delivery));
+    let trace = delivery
+        .cause
+        .trace
+        .below(dwell(platform, callee, delivery));
     Invocation {
         id: platform.ids().invocation(platform.clock()),
         target: Arc::clone(&callee.target),
@@ -99,7 +127,10 @@ fn dwell(platform: &Platform, callee: &Callee, delivery: &Delivery) -> SpanId {
     let mut attributes = Attributes::default();
     attributes.push("messaging.operation.type", "receive");
     attributes.push("messaging.destination.name", delivery.event.kind.clone());
-    attributes.push("tangelo.position", i64::try_from(delivery.position.0).unwrap_or(i64::MAX));
+    attributes.push(
+        "tangelo.position",
+        i64::try_from(delivery.position.0).unwrap_or(i64::MAX),
+    );
     platform.telemetry().span(Span {
         trace: delivery.cause.trace.trace,
         id,

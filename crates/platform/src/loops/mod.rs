@@ -27,7 +27,10 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
 async fn read_answer(body: Body, limit: ByteSize) -> Result<Bytes, Error> {
     body.collect(limit).await.map_err(|error| match error {
         BodyError::Workload(error) => error,
-        BodyError::TooLarge(limit) => Error::new(code::PAYLOAD_TOO_LARGE, format!("the answer is larger than {limit}")),
+        BodyError::TooLarge(limit) => Error::new(
+            code::PAYLOAD_TOO_LARGE,
+            format!("the answer is larger than {limit}"),
+        ),
         other => Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other),
     })
 }

@@ -454,6 +454,34 @@ async fn a_crash_is_told_and_the_next_request_is_served() {
 }
 
 #[tokio::test]
+async fn a_kill_between_two_requests_costs_none() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.scale = scale(2, 2, 10, SECOND * 600)
+    });
+    pool.warm().await.expect("both start");
+    for _ in 0..6 {
+        let requests = join_all((0..4).map(|_| stage.get(&pool, "/pid"))).await;
+        assert!(
+            requests
+                .iter()
+                .all(|a| a.as_ref().is_ok_and(|a| a.status == 200))
+        );
+        crate::support::kill("-KILL", pids(&pool)[0]);
+        let requests = join_all((0..4).map(|_| stage.get(&pool, "/pid"))).await;
+        assert!(
+            requests
+                .iter()
+                .all(|a| a.as_ref().is_ok_and(|a| a.status == 200))
+        );
+        eventually("both are back", || {
+            states(&pool) == [InstanceState::Idle, InstanceState::Idle]
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_start_says_why_and_starts_once_it_can() {
     let stage = Stage::new();
     let fixed = stage.file("fixed");

@@ -25,6 +25,7 @@ pub use refs::{Command, GRACE};
 
 use crate::{
     command,
+    connection::Durability,
     error::{Error, Result},
     kernel::Kernel,
     options::Options,
@@ -86,6 +87,7 @@ impl Payload {
 pub(crate) struct Shared {
     root: PathBuf,
     layer: Arc<dyn files::Layer>,
+    durability: Durability,
     inline: ByteSize,
     /// What this process put lately: its commit may still be on its way, so the writer leaves it alone.
     recent: Mutex<HashMap<BlobHash, Time>>,
@@ -105,6 +107,7 @@ impl Shared {
         let shared = Self {
             root: options.dir.join("blobs"),
             layer: Arc::clone(&options.files),
+            durability: options.durability,
             inline: options.limits.inline_payload,
             recent: Mutex::default(),
             numbers: AtomicU64::new(0),

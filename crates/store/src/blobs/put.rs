@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
     blobs::{BlobRef, Blobs, Shared, files::Writing},
+    connection::Durability,
     error::{Error, Result},
 };
 
@@ -196,14 +197,12 @@ impl Open {
             return Ok(blob);
         }
         let (from, to) = (&self.temporary.path, shared.path(&blob.hash));
-        self.file.sync().map_err(Error::io(from))?;
+        if shared.durability != Durability::WithoutBlobSync {
+            self.file.sync().map_err(Error::io(from))?;
+        }
         shared.layer.rename(from, &to).map_err(Error::io(&to))?;
         self.temporary.renamed = true;
-        let folder = shared.folder(&blob.hash);
-        shared
-            .layer
-            .sync_folder(&folder)
-            .map_err(Error::io(folder))?;
+        shared.sync_folder_of(&blob)?;
         Ok(blob)
     }
 }
@@ -215,7 +214,15 @@ impl Shared {
     fn keep_if_there(&self, blob: &BlobRef, clock: &Clock) -> bool {
         self.recent.lock().insert(blob.hash, clock.now());
         let there = std::fs::metadata(self.path(&blob.hash)).is_ok_and(|m| m.len() == blob.size);
-        there && self.layer.sync_folder(&self.folder(&blob.hash)).is_ok()
+        there && self.sync_folder_of(blob).is_ok()
+    }
+
+    fn sync_folder_of(&self, blob: &BlobRef) -> Result<()> {
+        if self.durability == Durability::WithoutFolderSync {
+            return Ok(());
+        }
+        let folder = self.folder(&blob.hash);
+        self.layer.sync_folder(&folder).map_err(Error::io(folder))
     }
 }
 

@@ -133,6 +133,7 @@ async fn accepted_once_tried_again_and_ended_once() {
                 .expect("reads")
                 .is_empty()
         );
+        nodes.ends().await;
     }
 }
 
@@ -157,6 +158,7 @@ async fn what_ran_waits_again_an_attempt_poorer() {
             .expect("is there");
         assert_eq!((ran.attempts, ran.history.len()), (1, 1));
         assert_eq!(calls.count_waiting().await.expect("reads"), 2);
+        nodes.ends().await;
     }
 }
 
@@ -213,5 +215,6 @@ async fn lists_are_newest_first_and_old_ends_are_purged() {
                 .len(),
             2
         );
+        nodes.ends().await;
     }
 }

@@ -13,6 +13,8 @@ use store::{
     shards::Owned,
 };
 
+use crate::unplug::{Disk, OnDisk, everything_survives, vfs};
+
 pub(crate) const START: Time = Time::from_millis(1_790_000_000_000);
 
 /// One node, or two on one database; with one, `a` and `b` are the same.
@@ -21,6 +23,7 @@ pub(crate) struct Nodes {
     pub(crate) b: Store,
     pub(crate) clock: Clock,
     pub(crate) dir: tempfile::TempDir,
+    disk: Option<Arc<Disk>>,
 }
 
 impl Nodes {
@@ -29,7 +32,13 @@ impl Nodes {
         let clock = Clock::virtual_at(START);
         let a = Store::open(Options::new(dir.path(), clock.clone())).expect("opens");
         let b = a.clone();
-        Self { a, b, clock, dir }
+        Self {
+            a,
+            b,
+            clock,
+            dir,
+            disk: None,
+        }
     }
 
     /// `a` owns all shards.
@@ -48,11 +57,49 @@ impl Nodes {
         let lease = Duration::from_secs(30);
         let owned = a.shards().acquire(lease).await.expect("acquires");
         assert_eq!(owned.len(), 256);
-        Self { a, b, clock, dir }
+        Self {
+            a,
+            b,
+            clock,
+            dir,
+            disk: None,
+        }
     }
 
-    pub(crate) async fn each() -> [Self; 2] {
-        [Self::one(), Self::two().await]
+    /// One node on a disk that is unplugged in the end.
+    fn on_a_disk() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (clock, disk) = (Clock::virtual_at(START), Disk::new());
+        let options = Options {
+            vfs: Some(vfs::register(Arc::clone(&disk))),
+            files: Arc::new(OnDisk(Arc::clone(&disk))),
+            ..Options::new(dir.path(), clock.clone())
+        };
+        let a = Store::open(options).expect("opens");
+        let b = a.clone();
+        Self {
+            a,
+            b,
+            clock,
+            dir,
+            disk: Some(disk),
+        }
+    }
+
+    pub(crate) async fn each() -> [Self; 3] {
+        [Self::one(), Self::two().await, Self::on_a_disk()]
+    }
+
+    /// The end of a test of the suite: what it left survives the power.
+    pub(crate) async fn ends(self) {
+        let Self {
+            a, b, dir, disk, ..
+        } = self;
+        drop(b);
+        match disk {
+            Some(disk) => everything_survives(a, &disk, dir.path()).await,
+            None => a.close().await.expect("closes"),
+        }
     }
 
     /// The right of `a` to write for a subscription.

@@ -42,6 +42,7 @@ async fn positions_are_in_order_of_commits_over_all_nodes() {
             .map(|l| l.event.id.clone())
             .collect();
         assert_eq!(ids, (0..40).map(|id| id.to_string()).collect::<Vec<_>>());
+        nodes.ends().await;
     }
 }
 
@@ -64,6 +65,7 @@ async fn the_same_id_within_the_window_is_answered_with_the_first_position() {
             (elsewhere.position, elsewhere.duplicate),
             (Position(1), false)
         );
+        nodes.ends().await;
     }
 }
 
@@ -76,6 +78,7 @@ async fn large_events_are_blobs_and_read_back() {
         let logged = nodes.b.log().event(&space(), at).await.expect("reads");
         let logged = logged.expect("is there");
         assert_eq!((&logged.event, &logged.cause), (&large.event, &large.cause));
+        nodes.ends().await;
     }
 }
 
@@ -136,6 +139,7 @@ async fn a_switch_ends_begins_and_changes_ranges() {
             .await
             .expect("finishes");
         assert_eq!(log.subscriptions().await.expect("reads").len(), 1);
+        nodes.ends().await;
     }
 }
 
@@ -168,6 +172,7 @@ async fn idle_cursors_follow_the_mark_and_others_do_not() {
             .expect("is open");
         settled.done().await.expect("commits");
         assert_eq!(through(&nodes).await, (9, vec![]));
+        nodes.ends().await;
     }
 }
 
@@ -210,6 +215,7 @@ async fn retries_wait_are_tried_and_end() {
         let done = log.retry_done(owned, id, Position(2)).expect("is open");
         done.done().await.expect("commits");
         assert_eq!(log.waiting(id, 10).await.expect("reads").len(), 1);
+        nodes.ends().await;
     }
 }
 
@@ -247,6 +253,7 @@ async fn what_ran_when_the_server_died_has_used_an_attempt() {
         assert_eq!(attempts(3).await, (1, 1));
         let stored = log.subscriptions().await.expect("reads");
         assert!(stored[0].1.running.is_empty());
+        nodes.ends().await;
     }
 }
 
@@ -333,6 +340,7 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
         assert!(matches!(gone, Err(Error::NotFound("dead letter"))));
         let gone = log.redrive(letters[1].id).await;
         assert!(matches!(gone, Err(Error::NotFound("dead letter"))));
+        nodes.ends().await;
     }
 }
 
@@ -379,6 +387,7 @@ async fn retention_removes_what_nobody_needs_in_chunks() {
             Position(1201),
             "positions never come again"
         );
+        nodes.ends().await;
     }
 }
 

@@ -9,3 +9,4 @@ mod fixture;
 mod kernel;
 mod log;
 mod shards;
+mod unplug;

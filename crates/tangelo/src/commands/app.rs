@@ -28,7 +28,9 @@ pub(crate) struct Rollback {
 }
 
 pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result<ExitCode> {
-    let answer: Value = client.get(&format!("/v1/apps/{}/revisions", ask.app)).await?;
+    let answer: Value = client
+        .get(&format!("/v1/apps/{}/revisions", ask.app))
+        .await?;
     if cli.json {
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
@@ -36,14 +38,27 @@ pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result
     let rows = answer["revisions"].as_array().into_iter().flatten();
     let rows = rows.map(|r| {
         let live = if r["live"] == true { "live" } else { "" };
-        vec![r["revision"].to_string(), r["at"].as_str().unwrap_or_default().to_owned(), live.to_owned()]
+        vec![
+            r["revision"].to_string(),
+            r["at"].as_str().unwrap_or_default().to_owned(),
+            live.to_owned(),
+        ]
     });
-    show::table(&["revision", "deployed", ""], rows.collect(), "this app has no revisions");
+    show::table(
+        &["revision", "deployed", ""],
+        rows.collect(),
+        "this app has no revisions",
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) async fn rollback(cli: &Cli, client: &Client, ask: &Rollback) -> Result<ExitCode> {
-    let deployed: Deployed = client.post(&format!("/v1/apps/{}/rollback", ask.app), &json!({ "to": ask.to })).await?;
+    let deployed: Deployed = client
+        .post(
+            &format!("/v1/apps/{}/rollback", ask.app),
+            &json!({ "to": ask.to }),
+        )
+        .await?;
     if cli.json {
         show::json(&deployed)?;
     } else {
@@ -57,7 +72,10 @@ pub(crate) async fn remove(cli: &Cli, client: &Client, ask: &Named) -> Result<Ex
     if cli.json {
         show::json(&answer)?;
     } else {
-        anstream::println!("{} is out of service; its revisions and state are kept", ask.app);
+        anstream::println!(
+            "{} is out of service; its revisions and state are kept",
+            ask.app
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

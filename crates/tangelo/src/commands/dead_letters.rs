@@ -49,13 +49,32 @@ enum Action {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result<ExitCode> {
-    let filter = [("subscription", ask.subscription.clone()), ("app", ask.app.clone())];
+    let filter = [
+        ("subscription", ask.subscription.clone()),
+        ("app", ask.app.clone()),
+    ];
     let answer: Value = match &ask.command {
-        None => return list(cli, client.get(&format!("/v1/dead-letters{}", query(&filter))).await?),
+        None => {
+            return list(
+                cli,
+                client
+                    .get(&format!("/v1/dead-letters{}", query(&filter)))
+                    .await?,
+            );
+        }
         Some(Action::Show { id }) => client.get(&format!("/v1/dead-letters/{id}")).await?,
-        Some(Action::Redrive { id: Some(id), .. }) => client.post(&format!("/v1/dead-letters/{id}/redrive"), &json!({})).await?,
+        Some(Action::Redrive { id: Some(id), .. }) => {
+            client
+                .post(&format!("/v1/dead-letters/{id}/redrive"), &json!({}))
+                .await?
+        }
         Some(Action::Redrive { id: None, .. }) => {
-            client.post("/v1/dead-letters/redrive", &json!({"subscription": ask.subscription, "app": ask.app})).await?
+            client
+                .post(
+                    "/v1/dead-letters/redrive",
+                    &json!({"subscription": ask.subscription, "app": ask.app}),
+                )
+                .await?
         }
         Some(Action::Discard { id }) => client.delete(&format!("/v1/dead-letters/{id}")).await?,
     };
@@ -69,9 +88,20 @@ fn list(cli: &Cli, answer: Value) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    let rows = answer["dead_letters"].as_array().into_iter().flatten().map(|letter| {
-        ["id", "subscription", "type", "attempts", "reason", "trace"].iter().map(|column| text(&letter[*column])).collect()
-    });
-    show::table(&["id", "subscription", "type", "attempts", "reason", "trace"], rows.collect(), "no dead letters");
+    let rows = answer["dead_letters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|letter| {
+            ["id", "subscription", "type", "attempts", "reason", "trace"]
+                .iter()
+                .map(|column| text(&letter[*column]))
+                .collect()
+        });
+    show::table(
+        &["id", "subscription", "type", "attempts", "reason", "trace"],
+        rows.collect(),
+        "no dead letters",
+    );
     Ok(ExitCode::SUCCESS)
 }

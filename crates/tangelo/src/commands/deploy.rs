@@ -38,24 +38,41 @@ impl Source {
     /// # Errors
     /// With the rendered mistakes.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { path.join("tangelo.yaml") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let file = if path.is_dir() {
+            path.join("tangelo.yaml")
+        } else {
+            path.to_owned()
+        };
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.display().to_string();
         let parsed = manifest::parse(&text, &name, &Limits::default());
         let rendered = manifest::render(&parsed.diagnostics, &text, &name);
-        let Some(app) = parsed.app else { bail!("{} has mistakes [TG0101]\n{rendered}", file.display()) };
+        let Some(app) = parsed.app else {
+            bail!("{} has mistakes [TG0101]\n{rendered}", file.display())
+        };
         if !rendered.is_empty() {
             anstream::eprintln!("{rendered}");
         }
         let folder = file.parent().map_or_else(PathBuf::new, Path::to_owned);
-        Ok(Self { folder: if folder.as_os_str().is_empty() { ".".into() } else { folder }, text, app })
+        Ok(Self {
+            folder: if folder.as_os_str().is_empty() {
+                ".".into()
+            } else {
+                folder
+            },
+            text,
+            app,
+        })
     }
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<ExitCode> {
     let source = Source::read(&ask.path)?;
     if !ask.no_build {
-        build::run(&source.folder, &source.app, true, &mut |line| anstream::eprintln!("{line}"))?;
+        build::run(&source.folder, &source.app, true, &mut |line| {
+            anstream::eprintln!("{line}")
+        })?;
     }
     let deployed = push(client, &source).await?;
     if cli.json {
@@ -70,13 +87,29 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<Exit
 pub(crate) async fn push(client: &Client, source: &Source) -> Result<Deployed> {
     let artifacts = upload::collect(&source.folder, &source.app)?;
     let hashes: Vec<BlobHash> = artifacts.sources.keys().copied().collect();
-    let wanted: Wanted = client.post("/v1/blobs/missing", &serde_json::json!({ "hashes": hashes })).await?;
+    let wanted: Wanted = client
+        .post(
+            "/v1/blobs/missing",
+            &serde_json::json!({ "hashes": hashes }),
+        )
+        .await?;
     for hash in wanted.missing {
-        let path = artifacts.sources.get(&hash).context("the server asks for a file that was not offered")?;
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        client.put(&format!("/v1/blobs/{hash}"), bytes.into()).await.with_context(|| format!("uploading {}", path.display()))?;
+        let path = artifacts
+            .sources
+            .get(&hash)
+            .context("the server asks for a file that was not offered")?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        client
+            .put(&format!("/v1/blobs/{hash}"), bytes.into())
+            .await
+            .with_context(|| format!("uploading {}", path.display()))?;
     }
-    let request = Request { manifest: source.text.clone(), files: artifacts.files, expect: None };
+    let request = Request {
+        manifest: source.text.clone(),
+        files: artifacts.files,
+        expect: None,
+    };
     client.post("/v1/deploy", &request).await
 }
 
@@ -87,7 +120,12 @@ struct Wanted {
 
 /// One line of what a deploy changed.
 pub(crate) fn print(deployed: &Deployed) {
-    let names = |list: &[model::WorkloadName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let names = |list: &[model::WorkloadName]| {
+        list.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     anstream::println!("{} is live at revision {}", deployed.app, deployed.revision);
     if !deployed.changed.is_empty() {
         anstream::println!("  changed: {}", names(&deployed.changed));

@@ -37,14 +37,29 @@ pub(crate) async fn publish(cli: &Cli, client: &Client, ask: &Publish) -> Result
         "specversion": "1.0", "type": ask.kind, "source": ask.source, "subject": ask.subject, "id": ask.id, "data": data,
     });
     let body = Bytes::from(serde_json::to_vec(&json!([event]))?);
-    let response = client.send_as(http::Method::POST, "/v1/events", "application/cloudevents-batch+json", body).await?;
+    let response = client
+        .send_as(
+            http::Method::POST,
+            "/v1/events",
+            "application/cloudevents-batch+json",
+            body,
+        )
+        .await?;
     let answer: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
     if cli.json {
         show::json(&answer)?;
     } else {
         let event = &answer["events"][0];
-        let note = if event["duplicate"] == true { " (it was there already)" } else { "" };
-        anstream::println!("{} is in the log at position {}{note}", event["id"].as_str().unwrap_or_default(), event["position"]);
+        let note = if event["duplicate"] == true {
+            " (it was there already)"
+        } else {
+            ""
+        };
+        anstream::println!(
+            "{} is in the log at position {}{note}",
+            event["id"].as_str().unwrap_or_default(),
+            event["position"]
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,10 +70,25 @@ pub(crate) async fn subscriptions(cli: &Cli, client: &Client) -> Result<ExitCode
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let columns = ["subscription", "backlog", "in_flight", "retrying", "dead", "waiting_on"];
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned).replace("null", "-");
+    let columns = [
+        "subscription",
+        "backlog",
+        "in_flight",
+        "retrying",
+        "dead",
+        "waiting_on",
+    ];
+    let text = |v: &Value| {
+        v.as_str()
+            .map_or_else(|| v.to_string(), str::to_owned)
+            .replace("null", "-")
+    };
     let rows = answer["subscriptions"].as_array().into_iter().flatten();
     let rows = rows.map(|row| columns.iter().map(|column| text(&row[*column])).collect());
-    show::table(&columns.map(|c| c.trim_end()), rows.collect(), "no subscriptions");
+    show::table(
+        &columns.map(|c| c.trim_end()),
+        rows.collect(),
+        "no subscriptions",
+    );
     Ok(ExitCode::SUCCESS)
 }

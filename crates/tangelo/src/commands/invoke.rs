@@ -23,7 +23,13 @@ pub(crate) struct Invoke {
     #[arg(long, value_name = "PATH")]
     http: Option<String>,
     /// The method of the HTTP request
-    #[arg(short = 'X', long, default_value = "GET", requires = "http", value_name = "METHOD")]
+    #[arg(
+        short = 'X',
+        long,
+        default_value = "GET",
+        requires = "http",
+        value_name = "METHOD"
+    )]
     method: String,
     /// A header of the HTTP request, `Name: value`
     #[arg(short = 'H', long = "header", requires = "http", value_name = "HEADER")]
@@ -35,22 +41,46 @@ pub(crate) struct Invoke {
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Invoke) -> Result<ExitCode> {
     let data = read(&ask.payload)?;
-    let http = ask.http.as_ref().map(|path| http_ask(ask, path, &data)).transpose()?;
+    let http = ask
+        .http
+        .as_ref()
+        .map(|path| http_ask(ask, path, &data))
+        .transpose()?;
     let payload = match &http {
         Some(_) => None,
         None => Some(serde_json::from_str(&data).context("--payload is not JSON")?),
     };
-    let body = Ask { workload: ask.workload.clone(), payload, http, deferred: ask.deferred };
-    let response = client.send(http::Method::POST, "/v1/invoke", serde_json::to_vec(&body)?.into()).await?;
+    let body = Ask {
+        workload: ask.workload.clone(),
+        payload,
+        http,
+        deferred: ask.deferred,
+    };
+    let response = client
+        .send(
+            http::Method::POST,
+            "/v1/invoke",
+            serde_json::to_vec(&body)?.into(),
+        )
+        .await?;
     let (head, body) = response.into_parts();
     let bytes = body.collect().await?.to_bytes();
-    let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let status = header("x-tangelo-status").and_then(|s| s.parse::<u16>().ok()).unwrap_or(200);
+    let header = |name: &str| {
+        head.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned)
+    };
+    let status = header("x-tangelo-status")
+        .and_then(|s| s.parse::<u16>().ok())
+        .unwrap_or(200);
     let error = header("x-tangelo-function-error");
     if cli.json {
         let text = String::from_utf8_lossy(&bytes);
         let body = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));
-        show::json(&json!({"status": status, "function_error": error, "trace": header("x-tangelo-trace"), "body": body}))?;
+        show::json(
+            &json!({"status": status, "function_error": error, "trace": header("x-tangelo-trace"), "body": body}),
+        )?;
     } else {
         std::io::stdout().write_all(&bytes)?;
         anstream::println!();
@@ -58,7 +88,11 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Invoke) -> Result<Exit
             anstream::eprintln!("status {status}, trace {trace}");
         }
     }
-    Ok(if error.is_none() && status < 500 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if error.is_none() && status < 500 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn read(data: &str) -> Result<String> {
@@ -72,10 +106,21 @@ fn read(data: &str) -> Result<String> {
 fn http_ask(ask: &Invoke, path: &str, data: &str) -> Result<HttpAsk> {
     let mut headers = BTreeMap::new();
     for header in &ask.headers {
-        let Some((name, value)) = header.split_once(':') else { bail!("`{header}` is no header: expected `Name: value`") };
+        let Some((name, value)) = header.split_once(':') else {
+            bail!("`{header}` is no header: expected `Name: value`")
+        };
         headers.insert(name.trim().to_owned(), value.trim().to_owned());
     }
     // `{}` is the default of --payload, which an HTTP request does not have.
-    let body = if data == "{}" { String::new() } else { data.to_owned() };
-    Ok(HttpAsk { method: ask.method.clone(), path: path.to_owned(), headers, body })
+    let body = if data == "{}" {
+        String::new()
+    } else {
+        data.to_owned()
+    };
+    Ok(HttpAsk {
+        method: ask.method.clone(),
+        path: path.to_owned(),
+        headers,
+        body,
+    })
 }

@@ -36,7 +36,11 @@ pub(crate) struct Logs {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Logs) -> Result<ExitCode> {
-    let (app, workload) = match ask.workload.as_deref().map(|w| w.split_once('/').map_or((None, w), |(a, w)| (Some(a), w))) {
+    let (app, workload) = match ask
+        .workload
+        .as_deref()
+        .map(|w| w.split_once('/').map_or((None, w), |(a, w)| (Some(a), w)))
+    {
         Some((app, workload)) => (app.map(str::to_owned), Some(workload.to_owned())),
         None => (None, None),
     };
@@ -50,11 +54,19 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Logs) -> Result<ExitCo
         ("limit", Some(ask.limit.to_string())),
         ("follow", ask.follow.then(|| "true".to_owned())),
     ]);
-    let response = client.send(http::Method::GET, &format!("/v1/logs{path}"), bytes::Bytes::new()).await?;
+    let response = client
+        .send(
+            http::Method::GET,
+            &format!("/v1/logs{path}"),
+            bytes::Bytes::new(),
+        )
+        .await?;
     let mut body = response.into_body();
     let mut half = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
         half.extend_from_slice(&data);
         while let Some(end) = half.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = half.drain(..=end).collect();
@@ -74,9 +86,21 @@ fn print(json: bool, line: &[u8]) -> Result<()> {
         anstream::println!("… {n} lines skipped: this terminal is too slow");
         return Ok(());
     }
-    let time = record["time"].as_u64().map_or_else(String::new, |t| model::Time(t).rfc3339());
+    let time = record["time"]
+        .as_u64()
+        .map_or_else(String::new, |t| model::Time(t).rfc3339());
     let field = |name: &str| record[name].as_str().unwrap_or_default();
-    let mark = if field("stream") == "stderr" { "!" } else { " " };
-    anstream::println!("{} {}/{}{mark} {}", time.get(11..23).unwrap_or(&time), field("app"), field("workload"), field("text"));
+    let mark = if field("stream") == "stderr" {
+        "!"
+    } else {
+        " "
+    };
+    anstream::println!(
+        "{} {}/{}{mark} {}",
+        time.get(11..23).unwrap_or(&time),
+        field("app"),
+        field("workload"),
+        field("text")
+    );
     Ok(())
 }

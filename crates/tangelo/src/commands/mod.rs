@@ -27,7 +27,13 @@ use crate::{client::Client, config, serve};
 #[command(name = "tangelo", version, max_term_width = 110)]
 pub(crate) struct Cli {
     /// The data folder of the server
-    #[arg(long, global = true, env = "TANGELO_DATA", default_value = ".tangelo", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "TANGELO_DATA",
+        default_value = ".tangelo",
+        value_name = "DIR"
+    )]
     pub(crate) data: PathBuf,
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -90,7 +96,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(up) => return up::run(&cli, up),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(run_client(&cli))
 }
 
@@ -115,6 +123,8 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor => doctor::run(cli),
         Command::Config(flags) => doctor::config(cli, flags),
-        Command::Serve(_) | Command::Up(_) => unreachable!("handled by `run`, which owns their runtimes"),
+        Command::Serve(_) | Command::Up(_) => {
+            unreachable!("handled by `run`, which owns their runtimes")
+        }
     }
 }

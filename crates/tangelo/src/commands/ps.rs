@@ -28,8 +28,23 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let header = ["app", "workload", "as", "runtime", "version", "instances", "in flight", "starts", "failures", "memory"];
-    show::table(&header, rows.iter().map(row).collect(), "nothing is deployed");
+    let header = [
+        "app",
+        "workload",
+        "as",
+        "runtime",
+        "version",
+        "instances",
+        "in flight",
+        "starts",
+        "failures",
+        "memory",
+    ];
+    show::table(
+        &header,
+        rows.iter().map(row).collect(),
+        "nothing is deployed",
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,7 +62,11 @@ fn row(row: &Value) -> Vec<String> {
         row["in_flight"].to_string(),
         row["starts"].to_string(),
         row["failures"].to_string(),
-        if memory == 0 { "-".to_owned() } else { format!("{:.1}MiB", ByteSize(memory).0 as f64 / f64::from(1 << 20)) },
+        if memory == 0 {
+            "-".to_owned()
+        } else {
+            format!("{:.1}MiB", ByteSize(memory).0 as f64 / f64::from(1 << 20))
+        },
     ]
 }
 
@@ -60,27 +79,44 @@ fn states(instances: &[Value]) -> String {
     if counts.is_empty() {
         return "0".to_owned();
     }
-    counts.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ")
+    counts
+        .iter()
+        .map(|(state, n)| format!("{n} {state}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What is enforced, and no more than that.
 fn isolation(cli: &Cli, rows: &[Value]) -> Result<ExitCode> {
     let of = |runtime: &str| match runtime {
-        "wasm" => "memory-safe sandbox in the server's process; memory and time limits; no file system; egress by allow-list",
+        "wasm" => {
+            "memory-safe sandbox in the server's process; memory and time limits; no file system; egress by allow-list"
+        }
         "lambda" | "process" => {
             "own process group, ended with the server; `calls` binds the mesh, not a raw connection to another port; \
              no memory limit, no file system or network isolation"
         }
         _ => "none: someone else runs it",
     };
-    let facts = rows.iter().map(|r| (&r["app"], &r["workload"], of(r["runtime"].as_str().unwrap_or_default())));
+    let facts = rows.iter().map(|r| {
+        (
+            &r["app"],
+            &r["workload"],
+            of(r["runtime"].as_str().unwrap_or_default()),
+        )
+    });
     if cli.json {
         let rows: Vec<_> = facts.map(|(app, workload, enforced)| json!({"app": app, "workload": workload, "enforced": enforced})).collect();
         show::json(&json!({ "isolation": rows }))?;
     } else {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let rows = facts.map(|(app, workload, enforced)| vec![text(app), text(workload), enforced.to_owned()]);
-        show::table(&["app", "workload", "enforced"], rows.collect(), "nothing is deployed");
+        let rows = facts
+            .map(|(app, workload, enforced)| vec![text(app), text(workload), enforced.to_owned()]);
+        show::table(
+            &["app", "workload", "enforced"],
+            rows.collect(),
+            "nothing is deployed",
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -39,7 +39,9 @@ pub(crate) struct Traces {
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Traces) -> Result<ExitCode> {
     let id = match ask.trace.as_deref() {
-        Some("last") => list(client, ask, 1).await?["traces"][0]["trace"].as_str().map(str::to_owned),
+        Some("last") => list(client, ask, 1).await?["traces"][0]["trace"]
+            .as_str()
+            .map(str::to_owned),
         Some(id) => Some(id.to_owned()),
         None => None,
     };
@@ -80,19 +82,33 @@ fn print(cli: &Cli, answer: &Value) -> Result<ExitCode> {
         show::json(answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = answer["traces"].as_array().into_iter().flatten().map(|trace| {
-        let micros = trace["duration_us"].as_u64().unwrap_or_default();
-        let start = trace["start"].as_u64().map_or_else(String::new, |t| model::Time(t).rfc3339());
-        let error = if trace["errors"].as_u64() > Some(0) { "error" } else { "" };
-        vec![
-            trace["trace"].as_str().unwrap_or_default().to_owned(),
-            start.get(11..23).unwrap_or_default().to_owned(),
-            model::units::display_duration(std::time::Duration::from_micros(micros)),
-            trace["name"].as_str().unwrap_or_default().to_owned(),
-            trace["spans"].to_string(),
-            error.to_owned(),
-        ]
-    });
-    show::table(&["trace", "at", "took", "root", "spans", ""], rows.collect(), "there are no traces yet");
+    let rows = answer["traces"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|trace| {
+            let micros = trace["duration_us"].as_u64().unwrap_or_default();
+            let start = trace["start"]
+                .as_u64()
+                .map_or_else(String::new, |t| model::Time(t).rfc3339());
+            let error = if trace["errors"].as_u64() > Some(0) {
+                "error"
+            } else {
+                ""
+            };
+            vec![
+                trace["trace"].as_str().unwrap_or_default().to_owned(),
+                start.get(11..23).unwrap_or_default().to_owned(),
+                model::units::display_duration(std::time::Duration::from_micros(micros)),
+                trace["name"].as_str().unwrap_or_default().to_owned(),
+                trace["spans"].to_string(),
+                error.to_owned(),
+            ]
+        });
+    show::table(
+        &["trace", "at", "took", "root", "spans", ""],
+        rows.collect(),
+        "there are no traces yet",
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -40,7 +40,10 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     // A broken manifest is told before anything is started.
     let source = Source::read(&ask.path)?;
     let launcher = serve::start_launcher(&config.data)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()?;
     runtime.block_on(async {
         let server = Server::start(config, launcher).await?;
         server.announce(cli.json)?;
@@ -65,7 +68,10 @@ async fn follow(cli: &Cli, client: &Client, path: &Path, mut changes: mpsc::Unbo
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "waits for an editor, which lives in real time")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waits for an editor, which lives in real time"
+)]
 async fn settle(changes: &mut mpsc::UnboundedReceiver<()>) {
     while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
 }
@@ -94,7 +100,12 @@ async fn build_and_push(client: &Client, path: &Path) -> Result<platform::deploy
     let source = Source::read(path)?;
     let folder = source.folder.clone();
     let app = source.app.clone();
-    tokio::task::spawn_blocking(move || build::run(&folder, &app, true, &mut |line| anstream::eprintln!("{line}"))).await??;
+    tokio::task::spawn_blocking(move || {
+        build::run(&folder, &app, true, &mut |line| {
+            anstream::eprintln!("{line}")
+        })
+    })
+    .await??;
     deploy::push(client, &source).await
 }
 
@@ -102,7 +113,9 @@ async fn build_and_push(client: &Client, path: &Path) -> Result<platform::deploy
 fn watch(folder: &Path) -> Result<(mpsc::UnboundedReceiver<()>, notify::RecommendedWatcher)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_source(path))) {
+        if event.is_ok_and(|event| {
+            !event.kind.is_access() && event.paths.iter().any(|path| is_source(path))
+        }) {
             let _ = sender.send(());
         }
     })?;
@@ -112,5 +125,7 @@ fn watch(folder: &Path) -> Result<(mpsc::UnboundedReceiver<()>, notify::Recommen
 
 fn is_source(path: &Path) -> bool {
     let tools = ["target", ".tangelo", "node_modules", ".git", "__pycache__"];
-    !path.components().any(|part| tools.iter().any(|tool| part.as_os_str() == *tool))
+    !path
+        .components()
+        .any(|part| tools.iter().any(|tool| part.as_os_str() == *tool))
 }

@@ -21,19 +21,35 @@ pub(crate) struct Usage {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Usage) -> Result<ExitCode> {
-    let answer: Value = client.get(&format!("/v1/usage{}", query(&[("app", ask.app.clone())]))).await?;
+    let answer: Value = client
+        .get(&format!("/v1/usage{}", query(&[("app", ask.app.clone())])))
+        .await?;
     if cli.json {
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let header = ["app", "workload", "as", "requests", "errors", "p50", "p99", "cold starts", "cpu"];
+    let header = [
+        "app",
+        "workload",
+        "as",
+        "requests",
+        "errors",
+        "p50",
+        "p99",
+        "cold starts",
+        "cpu",
+    ];
     let rows = answer["usage"].as_array().into_iter().flatten().map(row);
     show::table(&header, rows.collect(), "nothing was invoked yet");
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(row: &Value) -> Vec<String> {
-    let text = |name: &str| row[name].as_str().map_or_else(|| row[name].to_string(), str::to_owned);
+    let text = |name: &str| {
+        row[name]
+            .as_str()
+            .map_or_else(|| row[name].to_string(), str::to_owned)
+    };
     let span = |name: &str| {
         let micros = row[name].as_u64().unwrap_or_default();
         model::units::display_duration(std::time::Duration::from_micros(micros))

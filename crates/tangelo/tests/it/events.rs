@@ -35,14 +35,24 @@ def handler(event, context):
 
 fn deployed() -> Result<Server> {
     let server = server();
-    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", ECHO), ("functions/broken.py", BROKEN)])?;
+    server.deploy(&[
+        ("tangelo.yaml", MANIFEST),
+        ("echo.py", ECHO),
+        ("functions/broken.py", BROKEN),
+    ])?;
     Ok(server)
 }
 
 async fn seen(server: &Server) -> Vec<String> {
-    let Ok(answer) = server.gateway().get("/reader/seen").await else { return Vec::new() };
+    let Ok(answer) = server.gateway().get("/reader/seen").await else {
+        return Vec::new();
+    };
     let rows = answer.json();
-    rows.as_array().into_iter().flatten().filter_map(|row| row["id"].as_str().map(str::to_owned)).collect()
+    rows.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row["id"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test]
@@ -51,14 +61,35 @@ async fn an_event_reaches_whom_its_data_matches_and_nobody_twice() -> Result<()>
     let event = |id: &str, total: i64| json!({"specversion": "1.0", "id": id, "source": "/t", "type": "order.created", "data": {"total": total}});
     let batch = json!([event("a", 5), event("b", 0), {"specversion": "1.0", "id": "c", "source": "/t"}, event("a", 5)]);
     let headers = [("content-type", "application/cloudevents-batch+json")];
-    let answer = server.gateway().send(Method::POST, "/events", &headers, batch.to_string().into()).await?;
-    assert_eq!((answer.status, &answer.json()["accepted"]), (StatusCode::ACCEPTED, &3.into()));
+    let answer = server
+        .gateway()
+        .send(Method::POST, "/events", &headers, batch.to_string().into())
+        .await?;
+    assert_eq!(
+        (answer.status, &answer.json()["accepted"]),
+        (StatusCode::ACCEPTED, &3.into())
+    );
     let rows = answer.json();
-    assert_eq!((&rows["events"][2]["code"], &rows["events"][3]["duplicate"]), (&"TG0501".into(), &true.into()));
-    let single = [("ce-specversion", "1.0"), ("ce-id", "d"), ("ce-source", "/t"), ("ce-type", "order.created"), ("content-type", "application/json")];
-    let answer = server.gateway().send(Method::POST, "/events", &single, r#"{"total": 7}"#.into()).await?;
+    assert_eq!(
+        (&rows["events"][2]["code"], &rows["events"][3]["duplicate"]),
+        (&"TG0501".into(), &true.into())
+    );
+    let single = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "d"),
+        ("ce-source", "/t"),
+        ("ce-type", "order.created"),
+        ("content-type", "application/json"),
+    ];
+    let answer = server
+        .gateway()
+        .send(Method::POST, "/events", &single, r#"{"total": 7}"#.into())
+        .await?;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
-    let ids = eventually("both matching events are delivered", || async { Some(seen(&server).await).filter(|ids| ids.len() >= 2) }).await;
+    let ids = eventually("both matching events are delivered", || async {
+        Some(seen(&server).await).filter(|ids| ids.len() >= 2)
+    })
+    .await;
     assert_eq!(ids, ["a", "d"]);
     Ok(())
 }
@@ -68,15 +99,25 @@ async fn what_fails_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() 
     let server = deployed()?;
     server.json(&["publish", "order.lost", "-d", "{}"])?;
     let letter = eventually("a dead letter", || async {
-        server.json(&["dead-letters"]).ok()?["dead_letters"].as_array()?.first().cloned()
+        server.json(&["dead-letters"]).ok()?["dead_letters"]
+            .as_array()?
+            .first()
+            .cloned()
     })
     .await;
-    assert!(letter.to_string().contains("cannot take order.lost"), "{letter}");
+    assert!(
+        letter.to_string().contains("cannot take order.lost"),
+        "{letter}"
+    );
     let id = letter["id"].to_string();
     server.json(&["dead-letters", "redrive", &id])?;
     eventually("the redriven letter is dead again", || async {
         let letters = server.json(&["dead-letters"]).ok()?;
-        letters["dead_letters"].as_array()?.first().filter(|l| l["id"].to_string() != id).cloned()
+        letters["dead_letters"]
+            .as_array()?
+            .first()
+            .filter(|l| l["id"].to_string() != id)
+            .cloned()
     })
     .await;
     Ok(())
@@ -87,13 +128,23 @@ async fn a_kill_loses_no_accepted_event() -> Result<()> {
     let mut server = deployed()?;
     for number in 0..20 {
         let id = format!("k-{number}");
-        server.json(&["publish", "order.created", "--id", &id, "-d", r#"{"total": 1}"#])?;
+        server.json(&[
+            "publish",
+            "order.created",
+            "--id",
+            &id,
+            "-d",
+            r#"{"total": 1}"#,
+        ])?;
     }
     server.kill()?;
     server.restart()?;
-    let ids = eventually("every accepted event is delivered after the kill", || async {
-        Some(seen(&server).await).filter(|ids| (0..20).all(|n| ids.contains(&format!("k-{n}"))))
-    })
+    let ids = eventually(
+        "every accepted event is delivered after the kill",
+        || async {
+            Some(seen(&server).await).filter(|ids| (0..20).all(|n| ids.contains(&format!("k-{n}"))))
+        },
+    )
     .await;
     assert!(ids.len() >= 20);
     Ok(())

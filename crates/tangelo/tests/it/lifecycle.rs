@@ -34,18 +34,37 @@ async fn a_deploy_replaces_what_changed_and_a_rollback_brings_it_back() -> Resul
     server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
     let pid = |path: &'static str| {
         let gateway = server.gateway();
-        async move { gateway.get(path).await.map(|answer| answer.json()["pid"].clone()) }
+        async move {
+            gateway
+                .get(path)
+                .await
+                .map(|answer| answer.json()["pid"].clone())
+        }
     };
     let (echo, other) = (pid("/echo").await?, pid("/other").await?);
     let second = server.deploy(&[("tangelo.yaml", &manifest("6s"))])?;
-    assert_eq!((&second["revision"], &second["changed"]), (&2.into(), &serde_json::json!(["echo"])));
-    eventually("the changed service runs anew", || async { pid("/echo").await.ok().filter(|p| *p != echo) }).await;
+    assert_eq!(
+        (&second["revision"], &second["changed"]),
+        (&2.into(), &serde_json::json!(["echo"]))
+    );
+    eventually("the changed service runs anew", || async {
+        pid("/echo").await.ok().filter(|p| *p != echo)
+    })
+    .await;
     assert_eq!(pid("/other").await?, other);
     let again = server.deploy(&[])?;
-    assert_eq!((&again["revision"], &again["changed"]), (&2.into(), &serde_json::json!([])));
+    assert_eq!(
+        (&again["revision"], &again["changed"]),
+        (&2.into(), &serde_json::json!([]))
+    );
     assert_eq!(server.json(&["rollback", "life"])?["revision"], 1);
     let revisions = server.json(&["revisions", "life"])?;
-    assert!(revisions["revisions"].as_array().is_some_and(|r| r.len() == 2 && r[1]["live"] == true), "{revisions}");
+    assert!(
+        revisions["revisions"]
+            .as_array()
+            .is_some_and(|r| r.len() == 2 && r[1]["live"] == true),
+        "{revisions}"
+    );
     Ok(())
 }
 
@@ -54,11 +73,17 @@ async fn a_service_that_does_not_start_never_becomes_live() -> Result<()> {
     let server = server();
     server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
     let output = {
-        std::fs::write(server.scratch().join("echo.py"), "raise SystemExit('no such thing')")?;
+        std::fs::write(
+            server.scratch().join("echo.py"),
+            "raise SystemExit('no such thing')",
+        )?;
         server.cli(&["deploy", server.scratch().to_str().expect("is UTF-8")])?
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("TG0604") && stderr.contains("no such thing"), "{stderr}");
+    assert!(
+        !output.status.success() && stderr.contains("TG0604") && stderr.contains("no such thing"),
+        "{stderr}"
+    );
     assert_eq!(server.gateway().get("/echo").await?.status, StatusCode::OK);
     Ok(())
 }
@@ -84,7 +109,10 @@ async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
     let any = "127.0.0.1:0";
     let output = server.cli(&["serve", "--gateway", any, "--control", any, "--aws", any])?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("TG0702"), "{stderr}");
+    assert!(
+        !output.status.success() && stderr.contains("TG0702"),
+        "{stderr}"
+    );
     Ok(())
 }
 
@@ -92,10 +120,18 @@ async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
 async fn mistakes_in_a_manifest_are_all_told_with_their_places() -> Result<()> {
     let server = server();
     std::fs::create_dir_all(server.scratch())?;
-    std::fs::write(server.scratch().join("tangelo.yaml"), "app: x\nworkloads:\n  a: {as: servce, run: {process: {command: []}}}\ngateway: {routes: [{path: /, to: b}]}\n")?;
+    std::fs::write(
+        server.scratch().join("tangelo.yaml"),
+        "app: x\nworkloads:\n  a: {as: servce, run: {process: {command: []}}}\ngateway: {routes: [{path: /, to: b}]}\n",
+    )?;
     let output = server.cli(&["check", server.scratch().to_str().expect("is UTF-8")])?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success());
-    assert!(stdout.contains("tangelo.yaml:3") && stdout.contains("service") && stdout.contains("tangelo.yaml:4"), "{stdout}");
+    assert!(
+        stdout.contains("tangelo.yaml:3")
+            && stdout.contains("service")
+            && stdout.contains("tangelo.yaml:4"),
+        "{stdout}"
+    );
     Ok(())
 }

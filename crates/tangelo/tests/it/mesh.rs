@@ -41,16 +41,34 @@ def handler(event, context):
 #[tokio::test]
 async fn both_tiers_call_each_other_by_name_in_one_trace() -> Result<()> {
     let server = server();
-    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", ECHO), ("functions/double.py", DOUBLE)])?;
+    server.deploy(&[
+        ("tangelo.yaml", MANIFEST),
+        ("echo.py", ECHO),
+        ("functions/double.py", DOUBLE),
+    ])?;
     let gateway = server.gateway();
-    assert_eq!(gateway.get("/front/call/back/hello").await?.json()["path"], "/hello");
-    assert_eq!(gateway.get("/double").await?.json()["back"], "/from-function");
+    assert_eq!(
+        gateway.get("/front/call/back/hello").await?.json()["path"],
+        "/hello"
+    );
+    assert_eq!(
+        gateway.get("/double").await?.json()["back"],
+        "/from-function"
+    );
     let through = gateway.get("/front/call/double/").await?;
-    assert_eq!((through.status, &through.json()["back"]), (StatusCode::OK, &"/from-function".into()));
+    assert_eq!(
+        (through.status, &through.json()["back"]),
+        (StatusCode::OK, &"/from-function".into())
+    );
     let spans = eventually("one trace of all three workloads", || async {
         let traces = server.json(&["traces", "--workload", "double"]).ok()?;
-        let whole = traces["traces"].as_array()?.iter().find(|t| t["workloads"].as_array().is_some_and(|w| w.len() == 3))?;
-        server.json(&["traces", whole["trace"].as_str()?]).ok()?["spans"].as_array().cloned()
+        let whole = traces["traces"]
+            .as_array()?
+            .iter()
+            .find(|t| t["workloads"].as_array().is_some_and(|w| w.len() == 3))?;
+        server.json(&["traces", whole["trace"].as_str()?]).ok()?["spans"]
+            .as_array()
+            .cloned()
     })
     .await;
     let roots = spans.iter().filter(|span| span["parent"].is_null()).count();
@@ -61,11 +79,23 @@ async fn both_tiers_call_each_other_by_name_in_one_trace() -> Result<()> {
 #[tokio::test]
 async fn a_call_that_is_not_declared_is_refused_by_name() -> Result<()> {
     let server = server();
-    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", ECHO), ("functions/double.py", DOUBLE)])?;
+    server.deploy(&[
+        ("tangelo.yaml", MANIFEST),
+        ("echo.py", ECHO),
+        ("functions/double.py", DOUBLE),
+    ])?;
     let answer = server.gateway().get("/front/call/hidden/").await?;
-    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::FORBIDDEN, &"TG0206".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (StatusCode::FORBIDDEN, &"TG0206".into())
+    );
     assert!(answer.text().contains("`hidden`"), "{}", answer.text());
-    let stranger = testkit::Client::new(&server.addresses().mesh).get("/~00000000000000000000000000000000/w/back/").await?;
-    assert_eq!((stranger.status, &stranger.json()["code"]), (StatusCode::UNAUTHORIZED, &"TG0205".into()));
+    let stranger = testkit::Client::new(&server.addresses().mesh)
+        .get("/~00000000000000000000000000000000/w/back/")
+        .await?;
+    assert_eq!(
+        (stranger.status, &stranger.json()["code"]),
+        (StatusCode::UNAUTHORIZED, &"TG0205".into())
+    );
     Ok(())
 }

@@ -14,18 +14,28 @@ fn run(server: &Server, arguments: &[&str]) -> Result<String> {
     let output = server.cli(&[arguments, &[folder]].concat())?;
     let told = [output.stdout, output.stderr].concat();
     let told = String::from_utf8_lossy(&told).into_owned();
-    anyhow::ensure!(output.status.success(), "tangelo {arguments:?} failed: {told}");
+    anyhow::ensure!(
+        output.status.success(),
+        "tangelo {arguments:?} failed: {told}"
+    );
     Ok(told)
 }
 
 /// An app from `template` that answers as its code says.
 async fn greets(template: &str) -> Result<Server> {
     let server = server();
-    run(&server, &["init", "--template", template, "--name", "greeter"])?;
+    run(
+        &server,
+        &["init", "--template", template, "--name", "greeter"],
+    )?;
     run(&server, &["check"])?;
     server.deploy_folder(&server.scratch())?;
     let answer = server.gateway().get("/hello?name=you").await?;
-    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "Hello, you!\n"), "{template}");
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (StatusCode::OK, "Hello, you!\n"),
+        "{template}"
+    );
     Ok(server)
 }
 
@@ -42,7 +52,10 @@ async fn rebuilds(template: &str, source: &str, mistake: &str) -> Result<()> {
     assert_eq!(answer.text(), "Good day, world!\n", "{template}");
     std::fs::write(&source, mistake)?;
     let failed = run(&server, &["build"]).map_or_else(|error| error.to_string(), |told| told);
-    assert!(failed.contains("TG0102") && failed.contains("nonsense"), "{failed}");
+    assert!(
+        failed.contains("TG0102") && failed.contains("nonsense"),
+        "{failed}"
+    );
     let still = server.gateway().get("/hello").await?;
     assert_eq!(still.text(), "Good day, world!\n", "{template}");
     Ok(())
@@ -85,6 +98,9 @@ async fn nothing_of_the_user_is_overwritten() -> Result<()> {
     std::fs::write(server.scratch().join("tangelo.yaml"), "mine")?;
     let refused = run(&server, &["init"]).map_or_else(|error| error.to_string(), |told| told);
     assert!(refused.contains("nothing was written"), "{refused}");
-    assert_eq!(std::fs::read_to_string(server.scratch().join("tangelo.yaml"))?, "mine");
+    assert_eq!(
+        std::fs::read_to_string(server.scratch().join("tangelo.yaml"))?,
+        "mine"
+    );
     Ok(())
 }

@@ -10,7 +10,7 @@ mod traffic;
 
 use std::{
     io::IsTerminal,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Builds with optimisation: slower to build, faster to run.
     #[arg(long)]
     release: bool,
+    /// Uses this `tangelo` instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
 /// Everything that there is to say.
@@ -82,6 +85,7 @@ pub(crate) fn once(workspace: &Workspace) -> anyhow::Result<usize> {
         once: true,
         json: false,
         release: false,
+        binary: None,
     };
     let (server, story) = play(workspace, &options, false)?;
     print::story(&story);
@@ -104,7 +108,10 @@ fn play(workspace: &Workspace, options: &Options, stays: bool) -> anyhow::Result
     tools::machine(workspace)?;
     tools::wasm_target(workspace)?;
     say("building tangelo");
-    let (binary, build) = timed(|| server::build(workspace, options.release))?;
+    let (binary, build) = timed(|| match &options.binary {
+        Some(binary) => Ok(binary.clone()),
+        None => server::build(workspace, options.release),
+    })?;
     let shop = workspace.root.join("examples/shop");
     let server = Server::start(&server::Options {
         binary: &binary,

@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
+    /// Uses this `tangelo` instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
 /// Kinds of work.
@@ -94,7 +97,17 @@ impl std::fmt::Debug for Name {
 
 /// Runs one soak and prints what came of it.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    let outcome = soak(workspace, options.name, options.kills, options.seed)?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => server::build(workspace, false)?,
+    };
+    let outcome = soak(
+        workspace,
+        &binary,
+        options.name,
+        options.kills,
+        options.seed,
+    )?;
     if options.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
@@ -131,15 +144,15 @@ pub(crate) fn judge(outcome: &Outcome) -> anyhow::Result<()> {
 /// Runs one soak.
 pub(crate) fn soak(
     workspace: &Workspace,
+    binary: &Path,
     name: Name,
     kills: u32,
     seed: u64,
 ) -> anyhow::Result<Outcome> {
     let folder = workspace.target.join("soak");
     let _ = fs::remove_dir_all(&folder);
-    let binary = server::build(workspace, false)?;
     let app = write_app(&folder)?;
-    let start = |fresh| start(&binary, &folder.join("data"), fresh);
+    let start = |fresh| start(binary, &folder.join("data"), fresh);
     let mut server = start(true)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
     let mut moments = Moments(seed.max(1));

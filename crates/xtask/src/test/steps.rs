@@ -192,10 +192,11 @@ fn demo(workspace: &Workspace) -> anyhow::Result<Verdict> {
 fn soaks(workspace: &Workspace) -> anyhow::Result<Verdict> {
     const KILLS: u32 = 5;
     let names = [Name::Events, Name::Invokes];
+    let binary = server::build(workspace, false)?;
     let seed = u64::from(std::process::id());
     for name in names {
         println!("soak {name:?} --kills {KILLS} --seed {seed}");
-        let outcome = soak::soak(workspace, name, KILLS, seed)?;
+        let outcome = soak::soak(workspace, &binary, name, KILLS, seed)?;
         println!("{}", serde_json::to_string(&outcome)?);
         soak::judge(&outcome)?;
     }

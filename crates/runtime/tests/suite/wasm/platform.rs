@@ -108,6 +108,7 @@ impl Platform {
             workload,
             version: VersionId([7; 32]),
             folder: folder.to_owned(),
+            hosts: Vec::new(),
             state_folder: None,
         };
         let options = Options {

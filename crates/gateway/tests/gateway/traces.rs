@@ -1,0 +1,86 @@
+//! What a request leaves behind: the gateway's span at the root, and those of the workloads below it.
+
+use model::{SpanId, TraceId};
+use platform::telemetry::{Span, Trace};
+
+use crate::{
+    conversation::{Conversation, ask},
+    house::House,
+    upstream::{Upstream, app, text},
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+fn header() -> String {
+    format!("traceparent: 00-{TRACE}-b7ad6b7169203331-01")
+}
+
+/// The trace of the test, once its root has ended.
+async fn trace(house: &House) -> Trace {
+    let id: TraceId = TRACE.parse().expect("is an id");
+    let telemetry = house.platform().telemetry();
+    loop {
+        telemetry.flush();
+        match telemetry.trace(id) {
+            Some(trace) if trace.spans.iter().any(|span| span.local_root) => return trace,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+fn named<'t>(trace: &'t Trace, name: &str) -> &'t Span {
+    let found = trace.spans.iter().find(|span| span.name == name);
+    found.unwrap_or_else(|| panic!("no span `{name}` in {:?}", trace.spans))
+}
+
+#[tokio::test]
+async fn the_gateways_span_is_the_root_of_all_that_a_request_caused() {
+    let (web, guard) = (
+        Upstream::echo().await,
+        Upstream::start(|_| async { text("") }).await,
+    );
+    let rest = format!(
+        "  guard:\n    as: service\n    run: {{external: {{url: \"http://{}\"}}}}\n\
+         gateway: {{routes: [{{path: \"/films/{{id}}\", to: web, before: [guard]}}]}}\n",
+        guard.address
+    );
+    let house = House::open(&app(&web, &rest)).await;
+    ask(house.address(), "GET", "/films/7", &[&header()]).await;
+    let trace = trace(&house).await;
+    let root = named(&trace, "GET /films/{id}");
+    assert_eq!(
+        root.parent,
+        Some(SpanId(0xb7ad_6b71_6920_3331)),
+        "below the client's span"
+    );
+    assert!(root.local_root && root.error.is_none());
+    assert_eq!(root.attributes.int("http.response.status_code"), Some(200));
+    assert_eq!(root.attributes.text("url.path"), Some("/films/7"));
+    for workload in ["web", "guard"] {
+        assert_eq!(named(&trace, workload).parent, Some(root.id), "{workload}");
+    }
+    assert_eq!(root.invocation, named(&trace, "web").invocation);
+}
+
+#[tokio::test]
+async fn a_client_that_left_is_named_in_the_span() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::channel(1);
+    let web = Upstream::start(move |_| {
+        let arrived = arrived.clone();
+        async move {
+            arrived.send(()).await.expect("the test waits");
+            std::future::pending().await
+        }
+    })
+    .await;
+    let house = House::open(&app(&web, "gateway: {routes: [{path: /*, to: web}]}\n")).await;
+    let mut conversation = Conversation::with(house.address()).await;
+    conversation.send("GET", "/", &[&header()], "").await;
+    arrivals.recv().await.expect("it arrived");
+    drop(conversation);
+    let trace = trace(&house).await;
+    assert_eq!(
+        named(&trace, "GET /*").error.as_deref(),
+        Some("the client went away")
+    );
+}
