@@ -28,7 +28,6 @@ use tokio::{net::TcpListener, sync::watch};
 pub const SOCKET: &str = "control.sock";
 
 /// All routes, without authentication: for the Unix socket, which the file system protects.
-#[must_use]
 pub fn router(platform: Platform) -> Router {
     Router::new()
         .route("/healthz", get(healthz))

@@ -24,7 +24,7 @@ pub struct Doors {
 }
 
 /// The seam between running code and the platform.
-pub struct PlatformHost {
+pub(crate) struct PlatformHost {
     pub(crate) doors: Doors,
     pub(crate) mesh: OnceLock<Mesh>,
     pub(crate) versions: Versions,

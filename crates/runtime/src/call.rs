@@ -14,6 +14,10 @@ use model::{ColdStart, Error, Event};
 use crate::body::Body;
 
 /// What an invocation hands to a workload. Each runtime turns it into what its workloads understand.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large variant is the common one: a box would cost every request an allocation"
+)]
 pub enum Input {
     /// An HTTP request, its URI in origin form, hop-by-hop headers already gone.
     Http(http::Request<Body>),

@@ -25,11 +25,6 @@ impl Client {
         }
     }
 
-    /// Whether a server answers.
-    pub(crate) async fn is_up(&self) -> bool {
-        UnixStream::connect(&self.socket).await.is_ok()
-    }
-
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.json(Method::GET, path, Bytes::new()).await
     }
@@ -92,7 +87,7 @@ impl Client {
             anyhow!(
                 "no server answers at {} ({error}): start one with `tangelo serve --data {}` [TG0901]",
                 self.socket.display(),
-                self.socket.parent().unwrap_or(Path::new(".")).display()
+                self.socket.parent().unwrap_or_else(|| Path::new(".")).display()
             )
         })?;
         let (mut sender, connection) =

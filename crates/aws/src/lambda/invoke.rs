@@ -149,7 +149,7 @@ async fn run(
 fn answer(response: Response<Body>, asked: &HeaderMap) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let error = head.extensions.remove::<FunctionError>().map(|e| e.0);
-    let error = error.or((head.status.as_u16() >= 400).then_some("Unhandled"));
+    let error = error.or_else(|| (head.status.as_u16() >= 400).then_some("Unhandled"));
     let tail = head.extensions.remove::<LogTail>();
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();

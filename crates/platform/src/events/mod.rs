@@ -161,10 +161,10 @@ fn namespace(origin: &Origin) -> Namespace {
 /// 202 when at least one event was accepted; else the status of the first refusal.
 fn answer(receipts: &[Receipt]) -> Response<Body> {
     let first_refusal = receipts.iter().find_map(|r| r.as_ref().err());
-    if let Some(error) = first_refusal.filter(|_| receipts.iter().all(Result::is_err)) {
-        if receipts.len() == 1 || error.category != Category::Invalid {
-            return problem::response(error, None);
-        }
+    if let Some(error) = first_refusal.filter(|_| receipts.iter().all(Result::is_err))
+        && (receipts.len() == 1 || error.category != Category::Invalid)
+    {
+        return problem::response(error, None);
     }
     let rows: Vec<Value> = receipts.iter().map(row).collect();
     let accepted = receipts.iter().filter(|r| r.is_ok()).count();

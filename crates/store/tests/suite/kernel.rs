@@ -19,7 +19,9 @@ async fn a_second_server_is_refused_until_the_first_ends() {
 
 #[tokio::test]
 async fn an_end_without_close_is_noticed_and_loses_nothing() {
-    let Nodes { a, b, clock, dir } = Nodes::one();
+    let Nodes {
+        a, b, clock, dir, ..
+    } = Nodes::one();
     let log = a.log();
     log.append(&space(), vec![event(1, 10)])
         .await

@@ -105,7 +105,7 @@ fn component_of(messages: &[u8], package: &Path) -> Result<PathBuf> {
                 .find(|file| file.ends_with(".wasm"))
                 .map(PathBuf::from)
         })
-        .last();
+        .next_back();
     made.ok_or_else(|| {
         let message = format!(
             "cargo made no component of {}: it needs a program, or a library with `crate-type = [\"cdylib\"]`",

@@ -26,7 +26,7 @@ pub(crate) fn of(source: &Path) -> BTreeSet<PathBuf> {
         let Some(text) = small.then(|| std::fs::read_to_string(&file).ok()).flatten() else {
             continue;
         };
-        let folder = file.parent().unwrap_or(Path::new("."));
+        let folder = file.parent().unwrap_or_else(|| Path::new("."));
         waiting.extend(
             relative(&text)
                 .map(|path| folder.join(path))

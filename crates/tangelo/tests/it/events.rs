@@ -109,6 +109,7 @@ async fn what_fails_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() 
         letter.to_string().contains("cannot take order.lost"),
         "{letter}"
     );
+    let before = letter["id"].as_u64();
     let id = letter["id"].to_string();
     server.json(&["dead-letters", "redrive", &id])?;
     eventually("the redriven letter is dead again", || async {
@@ -116,7 +117,7 @@ async fn what_fails_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() 
         letters["dead_letters"]
             .as_array()?
             .first()
-            .filter(|l| l["id"].to_string() != id)
+            .filter(|l| l["id"].as_u64() != before)
             .cloned()
     })
     .await;

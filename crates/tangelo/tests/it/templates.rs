@@ -51,7 +51,7 @@ async fn rebuilds(template: &str, source: &str, mistake: &str) -> Result<()> {
     let answer = server.gateway().get("/hello").await?;
     assert_eq!(answer.text(), "Good day, world!\n", "{template}");
     std::fs::write(&source, mistake)?;
-    let failed = run(&server, &["build"]).map_or_else(|error| error.to_string(), |told| told);
+    let failed = run(&server, &["build"]).unwrap_or_else(|error| error.to_string());
     assert!(
         failed.contains("TG0102") && failed.contains("nonsense"),
         "{failed}"
@@ -96,7 +96,7 @@ async fn nothing_of_the_user_is_overwritten() -> Result<()> {
     let server = server();
     std::fs::create_dir_all(server.scratch())?;
     std::fs::write(server.scratch().join("tangelo.yaml"), "mine")?;
-    let refused = run(&server, &["init"]).map_or_else(|error| error.to_string(), |told| told);
+    let refused = run(&server, &["init"]).unwrap_or_else(|error| error.to_string());
     assert!(refused.contains("nothing was written"), "{refused}");
     assert_eq!(
         std::fs::read_to_string(server.scratch().join("tangelo.yaml"))?,
