@@ -119,7 +119,12 @@ impl Receiver {
         let got = rustix::io::retry_on_intr(|| {
             let mut parts = [IoSliceMut::new(&mut chunk)];
             rustix::net::recvmsg(&self.stream, &mut parts, &mut control, close_on_exec())
-        })?;
+        });
+        let got = match got {
+            // The other side ended with something of ours unread.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(false),
+            got => got?,
+        };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds.extend(fds);

@@ -240,11 +240,14 @@ impl Upstream {
             };
         }
         let (dead, reset) = (!error.is_parse(), head::is_reset(error));
-        let message = if dead {
-            format!("{} closed the connection before it answered", self.origin)
+        let what = if error.is_parse_too_large() {
+            "answered with a head that is too large"
+        } else if error.is_parse() {
+            "answered something that is not HTTP/1.1"
         } else {
-            format!("{} answered something that is not HTTP/1.1", self.origin)
+            "closed the connection before it answered"
         };
+        let message = format!("{} {what}", self.origin);
         let error = Error::new(code::UPSTREAM_UNREACHABLE, message).context(origin::chain(error));
         Broken {
             error,

@@ -6,4 +6,5 @@ mod launcher;
 mod process;
 mod stage;
 mod support;
+mod traffic;
 mod wasm;

@@ -171,6 +171,16 @@ pub(crate) const PACE: Pace = Pace {
     patience: Duration::from_secs(20),
 };
 
+/// A scale.
+pub(crate) fn scale(min: u32, max: u32, concurrency: u32, idle: Duration) -> Scale {
+    Scale {
+        min,
+        max,
+        concurrency,
+        idle,
+    }
+}
+
 /// A whole answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
