@@ -55,7 +55,10 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
         headers.insert(TRACEPARENT, ascii(invocation.trace.traceparent(span)));
         headers.insert(XRAY, ascii(invocation.trace.xray(span)));
     }
-    headers.insert(REQUEST_ID, ascii(invocation.id.to_string()));
+    // What a client or the gateway called the request goes on; only what has no name yet gets the invocation's.
+    headers
+        .entry(REQUEST_ID)
+        .or_insert_with(|| ascii(invocation.id.to_string()));
     let left = invocation
         .deadline
         .saturating_duration_since(now)
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_keeps_its_idempotency_key_and_nothing_else_of_ours() {
+    fn a_client_keeps_its_request_id_and_idempotency_key_and_nothing_else_of_ours() {
         let now = Clock::system().monotonic();
         let mut client = Request::new(Body::Empty);
         for name in [IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT, DEADLINE] {
@@ -261,7 +264,8 @@ mod tests {
         }
         let request = request(Input::Http(client), &invocation(now), now);
         assert_eq!(request.headers()[IDEMPOTENCY_KEY], "theirs");
-        for name in [REQUEST_ID, TRACEPARENT, DEADLINE] {
+        assert_eq!(request.headers()[REQUEST_ID], "theirs");
+        for name in [TRACEPARENT, DEADLINE] {
             assert_ne!(request.headers()[name], "theirs");
         }
     }

@@ -5,9 +5,7 @@
 
 use std::{
     fs,
-    net::{TcpStream, ToSocketAddrs},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -77,7 +75,7 @@ impl CargoTool {
         let _ = fs::remove_dir_all(root.join("build"));
         match installed {
             Ok(()) => Ok(Found::Ready),
-            Err(_) if !reachable("index.crates.io:443") => Ok(Found::Offline),
+            Err(_) if !registry_answers() => Ok(Found::Offline),
             Err(error) => Err(error),
         }
     }
@@ -241,10 +239,14 @@ pub(crate) fn path_with(folders: &[PathBuf]) -> std::ffi::OsString {
     std::env::join_paths(all).unwrap_or(path)
 }
 
-/// Whether something answers at `address` within five seconds.
-fn reachable(address: &str) -> bool {
-    let resolved = address.to_socket_addrs().into_iter().flatten();
-    resolved
-        .take(2)
-        .any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(5)).is_ok())
+/// Whether cargo's registry answers.
+fn registry_answers() -> bool {
+    let lookup = shell::command(
+        cargo(),
+        &["info", "--quiet", "cargo-nextest"],
+        &std::env::temp_dir(),
+    )
+    .stdout(std::process::Stdio::null())
+    .status();
+    lookup.is_ok_and(|status| status.success())
 }
