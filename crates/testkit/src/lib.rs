@@ -27,6 +27,7 @@ where
     F: Future<Output = Option<T>>,
 {
     let begun = tokio::time::Instant::now();
+    let mut next_look = tokio::time::interval(Duration::from_millis(10));
     loop {
         if let Some(found) = look().await {
             return found;
@@ -35,7 +36,7 @@ where
             begun.elapsed() < PATIENCE,
             "waited {PATIENCE:?} in vain: {what}"
         );
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        next_look.tick().await;
     }
 }
 

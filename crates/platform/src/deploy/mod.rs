@@ -6,6 +6,7 @@
 
 mod artifact;
 mod retire;
+mod revisions;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -136,7 +137,7 @@ impl Deployer {
             None => self.before(app, live).await?,
         };
         let row = self.revision(app, revision).await?;
-        let (model, files) = read_row(&row)?;
+        let (model, files) = revisions::read_row(&row)?;
         let prepared = self.prepare(Arc::new(model), &files).await?;
         self.warm(&prepared).await?;
         self.store
@@ -169,25 +170,13 @@ impl Deployer {
         Ok(())
     }
 
-    /// All revisions of `app`, newest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn revisions(&self, app: &AppName) -> Result<Vec<Revision>, Error> {
-        self.store
-            .apps()
-            .revisions(Name::default_namespace(), app.clone())
-            .await
-            .map_err(store_error)
-    }
-
     /// Makes live what was live when the server stopped. Only names are read; code loads on first use.
     ///
     /// # Errors
     /// When the store cannot be read, or holds a revision that cannot be read.
     pub async fn restore(self: &Arc<Self>) -> Result<(), Error> {
         for row in self.store.apps().live().await.map_err(store_error)? {
-            let (model, files) = read_row(&row)?;
+            let (model, files) = revisions::read_row(&row)?;
             let prepared = self.prepare(Arc::new(model), &files).await?;
             let deployer = Arc::clone(self);
             let callees: Vec<_> = prepared.callees.values().cloned().collect();
@@ -415,36 +404,6 @@ impl Deployer {
             warnings,
         }
     }
-
-    async fn before(&self, app: &AppName, live: RevisionId) -> Result<RevisionId, Error> {
-        let revisions = self.revisions(app).await?;
-        revisions
-            .iter()
-            .map(|r| r.revision)
-            .filter(|r| *r < live)
-            .max()
-            .ok_or_else(|| {
-                Error::new(
-                    code::NO_SUCH_REVISION,
-                    format!("`{app}` has no revision before {live}"),
-                )
-            })
-    }
-
-    async fn revision(&self, app: &AppName, revision: RevisionId) -> Result<Revision, Error> {
-        let found = self
-            .store
-            .apps()
-            .revision(Name::default_namespace(), app.clone(), revision)
-            .await
-            .map_err(store_error)?;
-        found.ok_or_else(|| {
-            Error::new(
-                code::NO_SUCH_REVISION,
-                format!("`{app}` has no revision {revision}"),
-            )
-        })
-    }
 }
 
 /// Every subscription of an app under the key that its cursor has.
@@ -478,14 +437,6 @@ fn differences(
         .filter(|name| !new.contains_key(*name))
         .cloned();
     (changed.collect(), gone.collect())
-}
-
-fn read_row(row: &Revision) -> Result<(App, BTreeMap<WorkloadName, Files>), Error> {
-    let bad = |e| Error::internal(format!("revision {} of {}: {e}", row.revision, row.app));
-    Ok((
-        serde_json::from_str(&row.spec).map_err(bad)?,
-        serde_json::from_str(&row.files).map_err(bad)?,
-    ))
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, Error> {
