@@ -23,10 +23,7 @@ use model::{
 use parking_lot::Mutex;
 use runtime::{Pool, Runtime, Spec};
 use serde::{Deserialize, Serialize};
-use store::{
-    Store,
-    apps::{NewRevision, Revision},
-};
+use store::{Store, apps::NewRevision};
 
 use crate::{
     apps::{Apps, LiveApp},
