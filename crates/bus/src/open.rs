@@ -62,6 +62,7 @@ impl Bus {
             switches: watch::Sender::new(0),
             switching: tokio::sync::Mutex::default(),
         });
+        shared.tell_cursors();
         shared.start_all();
         let follower = Follower {
             shared: Arc::clone(&shared),
@@ -79,6 +80,13 @@ impl Bus {
 }
 
 impl Shared {
+    /// The store asks for cursors when it writes.
+    fn tell_cursors(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let stand = move |id| weak.upgrade()?.state.lock().stand(id);
+        self.log.set_cursors(Arc::new(stand));
+    }
+
     /// Looks at everything once.
     fn start_all(&self) {
         let mut state = self.state.lock();

@@ -9,6 +9,7 @@ use std::{
 use model::{Namespace, Position, RetryPolicy, SubscriptionKey, Time};
 use pattern::Pattern;
 use store::{
+    Urgency,
     log::{Cursor, Logged, SubscriptionId, Waiting},
     shards::Shard,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Range {
     pub(crate) filling: bool,
     /// Whether the store was last told that nothing is outstanding.
     pub(crate) noted_idle: bool,
+    /// That the store will ask where it stands, and how soon.
+    pub(crate) noted: Option<Urgency>,
     /// Nothing at or below this is offered: it was matched in an earlier life.
     from: Position,
     ready: VecDeque<Arc<Logged>>,
@@ -75,6 +78,7 @@ impl Range {
             behind: None,
             filling: false,
             noted_idle: true,
+            noted: None,
             from: through,
             ready: VecDeque::new(),
             ready_bytes: 0,

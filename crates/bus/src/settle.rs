@@ -62,32 +62,17 @@ impl Shared {
     }
 
     async fn done_first(&self, facts: &Abandoned) -> Result<(), Error> {
+        let owned = self.owner(facts)?;
+        if let Some(range) = self.state.lock().ranges.get_mut(&facts.range) {
+            range.ended(facts.position);
+        }
         loop {
-            match self.submit_cursor(facts) {
+            match self.log.settle(owned, facts.range) {
                 Ok(pending) => return Ok(pending.done().await.map(|_| ())?),
                 Err(store::Error::Busy) => self.clock.sleep(BUSY).await,
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Under the lock, so that cursors reach the store in the order in which they were true.
-    fn submit_cursor(&self, facts: &Abandoned) -> Result<Pending, store::Error> {
-        let mut state = self.state.lock();
-        let Some(range) = state.ranges.get_mut(&facts.range) else {
-            return Err(store::Error::NotFound("subscription"));
-        };
-        range.ended(facts.position);
-        let owned = self.shards.owner(range.shard)?;
-        let namespace = range.namespace.clone();
-        let scanned = state.scanned(&namespace);
-        let range = state.ranges.get_mut(&facts.range);
-        let range = range.ok_or(store::Error::NotFound("subscription"))?;
-        let cursor = range.cursor(scanned);
-        let idle = cursor.idle;
-        let pending = self.log.settle(owned, cursor)?;
-        range.noted_idle = idle;
-        Ok(pending)
     }
 
     async fn done_again(&self, facts: &Abandoned) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use model::{Namespace, Position, SubscriptionKey, Time};
 use store::{
     Urgency,
-    log::{Log, SubscriptionId},
+    log::{Cursor, Log, SubscriptionId},
     shards::Shards,
 };
 
@@ -174,7 +174,17 @@ impl State {
         false
     }
 
-    /// Tells the store where a range stands, with the next commit; a node that does not own the shard any more has
+    /// Where a range stands, for the store, which writes it now.
+    pub(crate) fn stand(&mut self, id: SubscriptionId) -> Option<Cursor> {
+        let range = self.ranges.get_mut(&id)?;
+        let scanned = self.scanned.get(&range.namespace).copied();
+        let cursor = range.cursor(scanned.unwrap_or_default());
+        range.noted_idle = cursor.idle;
+        range.noted = None;
+        Some(cursor)
+    }
+
+    /// Has the store ask where a range stands, with the next commit; a node that does not own the shard any more has
     /// nothing to say.
     pub(crate) fn note(
         &mut self,
@@ -186,12 +196,13 @@ impl State {
         let Some(range) = self.ranges.get_mut(&id) else {
             return;
         };
-        let scanned = self.scanned.get(&range.namespace).copied();
-        let cursor = range.cursor(scanned.unwrap_or_default());
-        range.noted_idle = cursor.idle;
+        if range.noted == Some(Urgency::Soon) || range.noted == Some(urgency) {
+            return;
+        }
+        range.noted = Some(urgency);
         if let Ok(owned) = shards.owner(range.shard) {
             // Fails only when the store is closed: then the cursor stays, and work is done again.
-            log.note(owned, cursor, urgency).ok();
+            log.note(owned, id, urgency).ok();
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Batch<'c> {
     pub(crate) limits: &'c crate::StoreLimits,
     /// What of the log is put together over the batch.
     pub(crate) log: log::Pending,
+    /// Who knows where subscriptions stand.
+    pub(crate) cursors: Option<log::Source>,
     /// The blob store, for removals.
     pub(crate) blobs: &'c blobs::Shared,
     owned: HashMap<Shard, Option<Epoch>>,
@@ -37,6 +39,7 @@ impl<'c> Batch<'c> {
         identity: &'c Identity,
         limits: &'c crate::StoreLimits,
         blobs: &'c blobs::Shared,
+        cursors: Option<log::Source>,
     ) -> Self {
         Self {
             connection,
@@ -44,6 +47,7 @@ impl<'c> Batch<'c> {
             identity,
             limits,
             blobs,
+            cursors,
             log: log::Pending::default(),
             owned: HashMap::new(),
         }

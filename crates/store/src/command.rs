@@ -66,6 +66,14 @@ impl Command {
         }
     }
 
+    /// What is left to do when this could not be written, though whoever asked was told.
+    pub(crate) fn after_failure(&self) -> Option<Self> {
+        match self {
+            Self::Log(command) => command.after_failure().map(Self::Log),
+            _ => None,
+        }
+    }
+
     /// Whether it can be refused after its first write.
     pub(crate) const fn wants_savepoint(&self) -> bool {
         match self {

@@ -50,6 +50,16 @@ impl Item {
     pub(crate) const fn is_lazy(&self) -> bool {
         matches!(self.urgency, Urgency::Soon | Urgency::Ride)
     }
+
+    /// What is left to do, by and by, when this could not be written.
+    pub(crate) fn after_failure(&self) -> Option<Self> {
+        Some(Self {
+            command: self.command.after_failure()?,
+            urgency: Urgency::Soon,
+            size: self.size,
+            answer: None,
+        })
+    }
 }
 
 /// The queue: many senders, one writer.

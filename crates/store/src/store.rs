@@ -38,7 +38,7 @@ struct Inner {
     kernel: Arc<Kernel>,
     shards: Shards,
     blobs: Blobs,
-    tail: Arc<log::tail::Shared>,
+    log: Arc<log::Shared>,
     checkpoints: Arc<Checkpoints>,
     boot: u64,
     was_clean: bool,
@@ -85,7 +85,7 @@ impl Store {
         });
         let blob_store = Arc::new(blobs::Shared::open(&options)?);
         let checkpoints = Checkpoints::new();
-        let tail = Arc::new(log::tail::Shared::default());
+        let log = Arc::new(log::Shared::default());
         let boot = identity.boot;
         let writer = Writer {
             connection,
@@ -93,7 +93,7 @@ impl Store {
             clock: options.clock,
             identity,
             limits,
-            tail: Arc::clone(&tail),
+            log: Arc::clone(&log),
             blobs: Arc::clone(&blob_store),
             checkpoints: Arc::clone(&checkpoints),
         };
@@ -105,7 +105,7 @@ impl Store {
             },
             blobs: Blobs::new(Arc::clone(&kernel), blob_store),
             kernel,
-            tail,
+            log,
             checkpoints,
             boot,
             was_clean,
@@ -119,7 +119,7 @@ impl Store {
         Log::new(
             Arc::clone(&self.0.kernel),
             self.0.blobs.clone(),
-            Arc::clone(&self.0.tail),
+            Arc::clone(&self.0.log),
         )
     }
 

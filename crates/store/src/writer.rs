@@ -25,7 +25,7 @@ pub(crate) struct Writer {
     pub(crate) clock: Clock,
     pub(crate) identity: Identity,
     pub(crate) limits: StoreLimits,
-    pub(crate) tail: Arc<log::tail::Shared>,
+    pub(crate) log: Arc<log::Shared>,
     pub(crate) blobs: Arc<blobs::Shared>,
     pub(crate) checkpoints: Arc<Checkpoints>,
 }
@@ -36,7 +36,7 @@ impl Writer {
         while let Some(items) = self.queue.take() {
             self.write(items);
         }
-        self.tail.close();
+        self.log.tail.close();
         self.checkpoints.close();
     }
 
@@ -62,7 +62,10 @@ impl Writer {
             match replies {
                 Ok(replies) => answer(vec![item], replies),
                 Err(_) if item.is_lazy() => put_off.push(item),
-                Err(error) => tell(item.answer, Err(error)),
+                Err(error) => {
+                    put_off.extend(item.after_failure());
+                    tell(item.answer, Err(error));
+                }
             }
         }
         // Closing on a disk that refuses: cursors stay where they were, and work is done again.
@@ -83,7 +86,7 @@ impl Writer {
         match effects {
             Ok((replies, effects)) => {
                 drop(gate);
-                self.tail.extend(effects);
+                self.log.tail.extend(effects);
                 Ok(replies)
             }
             Err(error) => {
@@ -106,6 +109,7 @@ impl Writer {
             &self.identity,
             &self.limits,
             &self.blobs,
+            self.log.source.read().clone(),
         );
         let mut replies = Vec::with_capacity(items.len());
         for item in items {

@@ -1,6 +1,8 @@
 //! Where subscriptions stand: written once per subscription and batch, however often it moved. A subscription with
 //! nothing outstanding is not written at all: the log's mark moves for all of those together.
 
+use std::sync::Arc;
+
 use model::Position;
 
 use crate::{
@@ -36,24 +38,34 @@ pub struct StoredCursor {
     pub running: Vec<Position>,
 }
 
+/// Says where a subscription stands, now: what is settled of it, and what runs. It may say of a position that it is
+/// settled only when that is so, or its own row was committed. Called by the writer at the end of a batch, so that a
+/// hundred moves are one look and one write; it must not wait for the writer.
+pub type Source = Arc<dyn Fn(SubscriptionId) -> Option<Cursor> + Send + Sync>;
+
 impl Log {
-    /// Writes where a subscription stands. Cursors of the same subscription are applied in the order of these calls.
+    /// Who knows where subscriptions stand; the last one set is asked.
+    pub fn set_cursors(&self, source: Source) {
+        *self.shared.source.write() = Some(source);
+    }
+
+    /// A subscription moved, and somebody waits for that to be durable.
     ///
     /// # Errors
     /// [`crate::Error::Busy`] or [`crate::Error::Closed`]; what the answer says later is also
     /// [`crate::Error::NotOwner`].
-    pub fn settle(&self, owned: Owned, cursor: Cursor) -> Result<Pending> {
-        let command = command::Command::Log(Command::Cursor(owned, cursor));
-        self.kernel.submit(command, Urgency::Settle, 128)
+    pub fn settle(&self, owned: Owned, id: SubscriptionId) -> Result<Pending> {
+        let command = command::Command::Log(Command::Moved(owned, id));
+        self.kernel.submit(command, Urgency::Settle, 64)
     }
 
-    /// Writes where a subscription stands with the next commit; `Soon` when it says what runs, `Ride` when nothing is
-    /// lost by waiting for company.
+    /// A subscription moved; written with the next commit: `Soon` when it says what runs, `Ride` when nothing is lost
+    /// by waiting for company.
     ///
     /// # Errors
     /// [`crate::Error::Closed`].
-    pub fn note(&self, owned: Owned, cursor: Cursor, urgency: Urgency) -> Result<()> {
-        let command = command::Command::Log(Command::Cursor(owned, cursor));
+    pub fn note(&self, owned: Owned, id: SubscriptionId, urgency: Urgency) -> Result<()> {
+        let command = command::Command::Log(Command::Moved(owned, id));
         self.kernel.lazily(command, urgency)
     }
 
@@ -70,7 +82,9 @@ impl Log {
 
 /// Writes what the batch collected.
 pub(super) fn write(batch: &Batch<'_>) -> Result<()> {
-    for cursor in batch.log.cursors.values() {
+    let source = batch.cursors.clone();
+    let stand = |id: &SubscriptionId| source.as_ref().and_then(|source| source(*id));
+    for cursor in batch.log.moved.iter().filter_map(stand) {
         let low = cursor
             .running
             .first()

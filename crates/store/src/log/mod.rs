@@ -12,14 +12,18 @@ mod retries;
 mod subscriptions;
 pub mod tail;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use model::{Cause, Event, Namespace, Position, Time};
+use parking_lot::RwLock;
 
 pub(crate) use read::payload;
 
 pub use append::{Appended, NewEvent};
-pub use cursors::{Cursor, StoredCursor};
+pub use cursors::{Cursor, Source, StoredCursor};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, Redriven};
 pub use read::Extent;
 pub use retention::{Retained, Retention};
@@ -61,8 +65,8 @@ pub enum Command {
     Switch(subscriptions::Switch),
     /// Forgets an ended subscription that has nothing left to do.
     Finish(Owned, SubscriptionId),
-    /// Where a subscription stands.
-    Cursor(Owned, Cursor),
+    /// A subscription moved: where it stands is asked for at the end of the batch.
+    Moved(Owned, SubscriptionId),
     /// How far those with nothing outstanding are.
     Mark(Namespace, Position),
     /// Turns what ran when the server died into retries.
@@ -117,11 +121,8 @@ impl Command {
         }
         match self {
             Self::Finish(_, id) => subscriptions::finish(batch, *id),
-            Self::Cursor(_, cursor) => {
-                batch
-                    .log
-                    .cursors
-                    .insert(cursor.subscription, cursor.clone());
+            Self::Moved(_, id) => {
+                batch.log.moved.insert(*id);
                 Ok(())
             }
             Self::Mark(namespace, position) => {
@@ -145,12 +146,21 @@ impl Command {
     const fn owner(&self) -> Option<&Owned> {
         match self {
             Self::Finish(owned, _)
-            | Self::Cursor(owned, _)
+            | Self::Moved(owned, _)
             | Self::Recover(owned, _)
             | Self::Retry(owned, _)
             | Self::Running(owned, ..)
             | Self::RetryDone(owned, ..)
             | Self::GiveUp(owned, _) => Some(owned),
+            _ => None,
+        }
+    }
+
+    /// What must be written all the same when this could not be: a position that somebody was told has not moved is
+    /// harmless, one that the mark passes by is not.
+    pub(crate) const fn after_failure(&self) -> Option<Self> {
+        match self {
+            Self::Moved(owned, id) => Some(Self::Moved(*owned, *id)),
             _ => None,
         }
     }
@@ -165,7 +175,7 @@ impl Command {
 #[derive(Default)]
 pub(crate) struct Pending {
     heads: HashMap<Namespace, append::Head>,
-    cursors: HashMap<SubscriptionId, Cursor>,
+    moved: BTreeSet<SubscriptionId>,
     marks: HashMap<Namespace, Position>,
     effects: Vec<tail::Committed>,
 }
@@ -183,27 +193,34 @@ pub(crate) fn finish(batch: &mut Batch<'_>) -> Result<()> {
     cursors::write(batch)
 }
 
+/// What the log's handles and the writer share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) tail: Arc<tail::Shared>,
+    pub(crate) source: RwLock<Option<cursors::Source>>,
+}
+
 /// The log's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
     kernel: Arc<Kernel>,
     blobs: Blobs,
-    tail: Arc<tail::Shared>,
+    shared: Arc<Shared>,
 }
 
 impl Log {
-    pub(crate) const fn new(kernel: Arc<Kernel>, blobs: Blobs, tail: Arc<tail::Shared>) -> Self {
+    pub(crate) const fn new(kernel: Arc<Kernel>, blobs: Blobs, shared: Arc<Shared>) -> Self {
         Self {
             kernel,
             blobs,
-            tail,
+            shared,
         }
     }
 
     /// Begins to hand out what is committed from now on; one at a time.
     #[must_use]
     pub fn tail(&self) -> tail::Tail {
-        self.tail.attach()
+        self.shared.tail.attach()
     }
 
     async fn run(&self, command: Command) -> Result<command::Reply> {

@@ -226,7 +226,7 @@ pub(super) fn finish(batch: &mut Batch<'_>, id: SubscriptionId) -> Result<()> {
             "the subscription lives, has work, or is gone".to_owned(),
         ));
     }
-    batch.log.cursors.remove(&id);
+    batch.log.moved.remove(&id);
     batch.execute("DELETE FROM cursor WHERE subscription = ?1", [id.0])?;
     Ok(())
 }

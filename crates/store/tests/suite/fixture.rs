@@ -1,15 +1,16 @@
 //! What the suites share: a temporary folder, one or two nodes on it, a virtual clock, small events.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use model::{
     Cause, Class, Clock, Event, Namespace, Position, Subscription, SubscriptionKey, Time,
     TraceContext, TraceId, event::EventData,
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use store::{
-    Options, Store,
-    log::{Cursor, NewEvent, SubscriptionId, Switched},
+    Options, Pending, Store, Urgency,
+    log::{Cursor, Log, NewEvent, SubscriptionId, Switched},
     shards::Owned,
 };
 
@@ -162,6 +163,34 @@ pub(crate) async fn subscribe(store: &Store) -> Arc<Switched> {
     let app = model::Name::literal("shop");
     let switched = store.log().switch(&space(), &app, wanted).await;
     switched.expect("switches")
+}
+
+/// Where subscriptions stand, as a test says.
+pub(crate) struct Cursors {
+    log: Log,
+    stand: Arc<Mutex<HashMap<SubscriptionId, Cursor>>>,
+}
+
+impl Cursors {
+    pub(crate) fn of(log: &Log) -> Self {
+        let stand: Arc<Mutex<HashMap<SubscriptionId, Cursor>>> = Arc::default();
+        let known = Arc::clone(&stand);
+        log.set_cursors(Arc::new(move |id| known.lock().get(&id).cloned()));
+        let log = log.clone();
+        Self { log, stand }
+    }
+
+    pub(crate) fn settle(&self, owned: Owned, cursor: Cursor) -> store::Result<Pending> {
+        let id = cursor.subscription;
+        self.stand.lock().insert(id, cursor);
+        self.log.settle(owned, id)
+    }
+
+    pub(crate) fn note(&self, owned: Owned, cursor: Cursor, urgency: Urgency) {
+        let id = cursor.subscription;
+        self.stand.lock().insert(id, cursor);
+        self.log.note(owned, id, urgency).expect("is open");
+    }
 }
 
 pub(crate) fn cursor(id: SubscriptionId, through: u64, running: &[u64], idle: bool) -> Cursor {

@@ -10,7 +10,7 @@ use store::{
     },
 };
 
-use crate::fixture::{Nodes, cursor, event, key, space, subscribe, subscription};
+use crate::fixture::{Cursors, Nodes, cursor, event, key, space, subscribe, subscription};
 
 fn fault() -> Fault {
     Fault::new(code::FUNCTION_ERROR, "no")
@@ -147,6 +147,7 @@ async fn a_switch_ends_begins_and_changes_ranges() {
 async fn idle_cursors_follow_the_mark_and_others_do_not() {
     for nodes in Nodes::each().await {
         let log = nodes.a.log();
+        let cursors = Cursors::of(&log);
         let switched = subscribe(&nodes.a).await;
         let (id, owned) = (switched.began[0].id, nodes.owner(&switched));
         append(&nodes, 1..=9).await;
@@ -162,12 +163,12 @@ async fn idle_cursors_follow_the_mark_and_others_do_not() {
         assert_eq!(through(&nodes).await, (5, vec![]));
 
         let note = cursor(id, 7, &[6, 7], false);
-        log.note(owned, note, Urgency::Ride).expect("is open");
+        cursors.note(owned, note, Urgency::Ride);
         log.mark(&space(), Position(9)).expect("is open");
         nodes.a.flush().await.expect("commits");
         assert_eq!(through(&nodes).await, (7, vec![Position(6), Position(7)]));
 
-        let settled = log
+        let settled = cursors
             .settle(owned, cursor(id, 9, &[], true))
             .expect("is open");
         settled.done().await.expect("commits");
@@ -223,6 +224,7 @@ async fn retries_wait_are_tried_and_end() {
 async fn what_ran_when_the_server_died_has_used_an_attempt() {
     for nodes in Nodes::each().await {
         let log = nodes.a.log();
+        let cursors = Cursors::of(&log);
         let switched = subscribe(&nodes.a).await;
         let (id, owned) = (switched.began[0].id, nodes.owner(&switched));
         append(&nodes, 1..=3).await;
@@ -233,7 +235,7 @@ async fn what_ran_when_the_server_died_has_used_an_attempt() {
         log.note_running(owned, id, Position(1), 2)
             .expect("is open");
         let note = cursor(id, 3, &[2, 3], false);
-        log.note(owned, note, Urgency::Soon).expect("is open");
+        cursors.note(owned, note, Urgency::Soon);
         nodes.a.flush().await.expect("commits");
 
         log.recover(owned, id)
@@ -261,6 +263,7 @@ async fn what_ran_when_the_server_died_has_used_an_attempt() {
 async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
     for nodes in Nodes::each().await {
         let log = nodes.a.log();
+        let cursors = Cursors::of(&log);
         let switched = subscribe(&nodes.a).await;
         let (id, owned) = (switched.began[0].id, nodes.owner(&switched));
         append(&nodes, 1..=1).await;
@@ -285,7 +288,7 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
                 .await
                 .expect("commits");
         }
-        let settled = log
+        let settled = cursors
             .settle(owned, cursor(id, 2, &[], true))
             .expect("is open");
         settled.done().await.expect("commits");
@@ -348,6 +351,7 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
 async fn retention_removes_what_nobody_needs_in_chunks() {
     for nodes in Nodes::each().await {
         let log = nodes.a.log();
+        let cursors = Cursors::of(&log);
         let switched = subscribe(&nodes.a).await;
         let (id, owned) = (switched.began[0].id, nodes.owner(&switched));
         let batch: Vec<_> = (0..1200).map(|id| event(id, 10)).collect();
@@ -359,7 +363,7 @@ async fn retention_removes_what_nobody_needs_in_chunks() {
         let none = log.retain(&space(), keep).await.expect("retains");
         assert_eq!(none.removed, 0, "the subscription needs them");
 
-        let settle = log
+        let settle = cursors
             .settle(owned, cursor(id, 1200, &[1100], false))
             .expect("is open");
         settle.done().await.expect("commits");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use store::{Error, Urgency, shards::Shard};
 
-use crate::fixture::{Nodes, cursor, event, space, subscribe};
+use crate::fixture::{Cursors, Nodes, cursor, event, space, subscribe};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -12,12 +12,14 @@ const LEASE: Duration = Duration::from_secs(30);
 async fn a_node_that_pauses_past_its_lease_writes_nothing_more() {
     let nodes = Nodes::two().await;
     let (log, other) = (nodes.a.log(), nodes.b.log());
+    let (cursors, others) = (Cursors::of(&log), Cursors::of(&other));
     let switched = subscribe(&nodes.a).await;
     let (id, old) = (switched.began[0].id, nodes.owner(&switched));
     let batch = (1..=4).map(|id| event(id, 10)).collect();
     log.append(&space(), batch).await.expect("appends");
     let settle = |through| {
-        log.settle(old, cursor(id, through, &[], false))
+        cursors
+            .settle(old, cursor(id, through, &[], false))
             .expect("is open")
     };
     settle(1).done().await.expect("a owns it");
@@ -37,8 +39,7 @@ async fn a_node_that_pauses_past_its_lease_writes_nothing_more() {
     assert_eq!(taken.len(), 256);
     let refused = settle(3).done().await;
     assert!(matches!(refused, Err(Error::NotOwner(shard)) if shard == old.shard.0));
-    log.note(old, cursor(id, 4, &[], true), Urgency::Ride)
-        .expect("is open");
+    cursors.note(old, cursor(id, 4, &[], true), Urgency::Ride);
     nodes.a.flush().await.expect("commits, without the note");
 
     let new = nodes.b.shards().owner(old.shard).expect("b owns it");
@@ -48,7 +49,7 @@ async fn a_node_that_pauses_past_its_lease_writes_nothing_more() {
         stored[0].1.through.0
     };
     assert_eq!(through().await, 2);
-    let settled = other
+    let settled = others
         .settle(new, cursor(id, 4, &[], true))
         .expect("is open");
     settled.done().await.expect("b owns it");
@@ -85,7 +86,10 @@ async fn a_refused_write_takes_no_other_of_its_batch_with_it() {
     nodes.clock.advance(LEASE + Duration::from_secs(1));
     nodes.b.shards().acquire(LEASE).await.expect("takes");
     let log = nodes.a.log();
-    let refused = log.settle(old, cursor(id, 1, &[], true)).expect("is open");
+    let cursors = Cursors::of(&log);
+    let refused = cursors
+        .settle(old, cursor(id, 1, &[], true))
+        .expect("is open");
     let space = space();
     let appended = log.append(&space, vec![event(1, 10)]);
     let (refused, appended) = (refused.done().await, appended.await);

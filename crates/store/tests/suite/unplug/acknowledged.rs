@@ -13,7 +13,7 @@ use store::{
 };
 
 use super::{Disk, OnDisk, vfs};
-use crate::fixture::{START, cursor, event, space, subscribe};
+use crate::fixture::{Cursors, START, cursor, event, space, subscribe};
 
 /// What was answered before the power went.
 #[derive(Default, Clone)]
@@ -71,6 +71,7 @@ async fn work_until_unplugged(
         });
     }
     let (log, settled) = (store.log(), Arc::clone(&known));
+    let cursors = Cursors::of(&log);
     tasks.spawn(async move {
         for through in stored[0].1.through.0 + 1.. {
             let row = RetryRow {
@@ -83,7 +84,8 @@ async fn work_until_unplugged(
                 history: vec![],
             };
             let written = async {
-                log.settle(owned, cursor(id, through, &[], false))?
+                cursors
+                    .settle(owned, cursor(id, through, &[], false))?
                     .done()
                     .await?;
                 settled.lock().through = through;
