@@ -79,7 +79,7 @@ pub enum InvalidEvent {
 }
 
 impl Event {
-    /// Reads the JSON format (one object). Publishers may leave out `id` and `time`: see [`Event::from_json_or`].
+    /// Reads the JSON format (one object). Doors fill in `id` and `time` before, where a publisher left them out.
     ///
     /// # Errors
     /// [`InvalidEvent`] names the attribute.
