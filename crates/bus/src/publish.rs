@@ -45,8 +45,7 @@ impl Bus {
                 self.append(namespace, std::mem::take(&mut chunk), &mut receipts)
                     .await;
             }
-            chunk.size += size;
-            chunk.events.push(checked);
+            chunk.push(checked);
         }
         self.append(namespace, chunk, &mut receipts).await;
         receipts
@@ -71,41 +70,61 @@ impl Bus {
         chunk: Chunk,
         receipts: &mut Vec<Result<Published, Fault>>,
     ) {
-        let good: Vec<NewEvent> = chunk
-            .events
-            .iter()
-            .filter_map(|e| e.as_ref().ok())
-            .cloned()
-            .collect();
-        let appended = match good.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.0.shared.log.append(namespace, good).await,
-        };
+        if chunk.good.is_empty() {
+            receipts.extend(
+                chunk
+                    .slots
+                    .into_iter()
+                    .map(|slot| slot.and_then(unanswered)),
+            );
+            return;
+        }
+        let appended = self.0.shared.log.append(namespace, chunk.good).await;
         let mut appended = match appended {
             Ok(appended) => Ok(appended.into_iter()),
             Err(error) => Err(Fault::from(error)),
         };
-        for event in chunk.events {
-            receipts.push(event.and_then(|event| match &mut appended {
-                Ok(places) => receipt(&event, places.next()),
+        for slot in chunk.slots {
+            receipts.push(slot.and_then(|id| match &mut appended {
+                Ok(places) => receipt(id, places.next()),
                 Err(error) => Err(error.clone()),
             }));
         }
     }
 }
 
+/// Events on their way: the ids of good ones in their places, and the good ones.
 #[derive(Default)]
 struct Chunk {
-    events: Vec<Result<NewEvent, Fault>>,
+    slots: Vec<Result<String, Fault>>,
+    good: Vec<NewEvent>,
     size: u64,
 }
 
-fn receipt(event: &NewEvent, place: Option<Appended>) -> Result<Published, Fault> {
-    let place =
-        place.ok_or_else(|| Fault::internal("the store answered for fewer events than it got"))?;
-    Ok(Published {
-        id: event.event.id.clone(),
-        position: place.position,
-        duplicate: place.duplicate,
-    })
+impl Chunk {
+    fn push(&mut self, checked: Result<NewEvent, Fault>) {
+        self.slots.push(checked.map(|new| {
+            let id = new.event.id.clone();
+            self.size += new.size();
+            self.good.push(new);
+            id
+        }));
+    }
+}
+
+fn receipt(id: String, place: Option<Appended>) -> Result<Published, Fault> {
+    match place {
+        None => unanswered(id),
+        Some(place) => Ok(Published {
+            id,
+            position: place.position,
+            duplicate: place.duplicate,
+        }),
+    }
+}
+
+fn unanswered(id: String) -> Result<Published, Fault> {
+    Err(Fault::internal(format!(
+        "the store answered nothing for event {id}"
+    )))
 }

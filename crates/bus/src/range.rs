@@ -15,7 +15,7 @@ use store::{
 };
 
 /// Most matched events of one subscription in memory.
-pub(crate) const WINDOW: usize = 1024;
+pub(crate) const WINDOW: usize = 2048;
 /// Most bytes of matched events of one subscription in memory, unless one alone is larger.
 const WINDOW_BYTES: u64 = 4 << 20;
 /// Most deliveries of one subscription that failed and wait; beyond that no new events are taken, so that memory and
@@ -147,8 +147,8 @@ impl Range {
     pub(crate) fn wants_filling(&self) -> bool {
         self.behind.is_some()
             && !self.filling
-            && self.ready.len() < WINDOW / 4
-            && self.ready_bytes < WINDOW_BYTES / 4
+            && self.ready.len() < WINDOW / 2
+            && self.ready_bytes < WINDOW_BYTES / 2
     }
 
     /// It ends here: what was matched beyond is not its.

@@ -14,6 +14,8 @@ use crate::{Bus, Delivery, Error, Settled, bus::Shared, delivery::Abandoned};
 
 /// How long to wait when the store takes no more for now.
 const BUSY: Duration = Duration::from_millis(20);
+/// The longest wait between two attempts, whatever a policy says: times must stay within what the store holds.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 /// How long to wait when the disk refuses.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -245,7 +247,7 @@ pub(crate) fn next_due(
         .retry_after
         .unwrap_or_default()
         .min(policy.max_backoff);
-    let due = now + policy.wait(attempt, random).max(asked);
+    let due = now + policy.wait(attempt, random).max(asked).min(LONGEST_WAIT);
     (attempt < policy.attempts && due.since(born) <= policy.max_age).then_some(due)
 }
 

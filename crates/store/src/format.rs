@@ -1,6 +1,8 @@
-//! Stored payloads: a format byte, then the payload. Format 1 is JSON, format 2 ascending numbers. A reader refuses
+//! Stored payloads: a format byte, then the payload. Format 1 is JSON, 2 ascending numbers, 3 bytes of
+//! somebody else's. A reader refuses
 //! formats it does not know, so that a later format can enter without a guess.
 
+use bytes::Bytes;
 use model::Position;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,6 +12,26 @@ use crate::error::{Error, Result};
 const JSON: u8 = 1;
 /// Ascending numbers: each as its distance to the one before, in LEB128.
 const ASCENDING: u8 = 2;
+
+/// Bytes of somebody else's, as they are.
+const RAW: u8 = 3;
+
+/// Encodes bytes of somebody else's.
+#[must_use]
+pub(crate) fn encode_raw(bytes: &[u8]) -> Vec<u8> {
+    [&[RAW], bytes].concat()
+}
+
+/// Decodes what [`encode_raw`] wrote.
+///
+/// # Errors
+/// [`Error::Corrupt`].
+pub(crate) fn decode_raw(bytes: &Bytes) -> Result<Bytes> {
+    match bytes.first() {
+        Some(&RAW) => Ok(bytes.slice(1..)),
+        _ => Err(Error::Corrupt("payload")),
+    }
+}
 
 /// Encodes `value` behind its format byte.
 #[must_use]

@@ -1,6 +1,7 @@
 //! Opening and closing: the lock, the schema, the threads, and the handles.
 
 use std::{
+    path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -10,7 +11,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     apps::Apps,
-    blobs::{self, Blobs},
+    blobs::{
+        self, Blobs,
+        files::{Disk, Layer},
+    },
     calls::Calls,
     checkpoint::Checkpoints,
     command::{self, Command},
@@ -63,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`Error::Locked`] when another server has it, [`Error::TooNew`] when a newer one wrote it.
     pub fn open(options: Options) -> Result<Self> {
-        std::fs::create_dir_all(&options.dir).map_err(Error::io(&options.dir))?;
+        make_folder(&options.dir).map_err(Error::io(&options.dir))?;
         let alone = !options.shared;
         let lock = alone.then(|| FolderLock::take(&options.dir)).transpose()?;
         let database = Database {
@@ -238,6 +242,21 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.kernel.queue.close();
     }
+}
+
+/// Makes a folder and what is missing above it, each durably: a data folder that a power loss takes away takes what
+/// was acknowledged with it.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    make_folder(parent)?;
+    Disk.create_folder(path)?;
+    Disk.sync_folder(parent)
 }
 
 fn join(thread: JoinHandle<()>) {

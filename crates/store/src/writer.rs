@@ -78,9 +78,9 @@ impl Writer {
     fn commit(&mut self, items: &[Item]) -> Result<Vec<Result<Reply>>> {
         let gate = self.checkpoints.gate();
         let now = self.clock.now();
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.execute("BEGIN IMMEDIATE")?;
         let effects = self.apply(now, items).and_then(|(replies, effects)| {
-            self.connection.execute_batch("COMMIT")?;
+            self.execute("COMMIT")?;
             Ok((replies, effects))
         });
         match effects {
@@ -96,6 +96,11 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
     }
 
     fn apply(

@@ -91,89 +91,105 @@ fn owed_of(delivery: &Delivery) -> (String, String) {
     (delivery.key.to_string(), delivery.event.id.clone())
 }
 
-async fn run(steps: Vec<Step>) {
-    let mut fixture = Fixture::new().await;
-    let mut owed = Owed::default();
-    let mut in_flight: Vec<Delivery> = Vec::new();
-    switch(&fixture, false).await;
-    for step in steps {
+/// A run in the middle: what is alive, what is owed, what a consumer has in hand.
+struct Run {
+    fixture: Option<Fixture>,
+    owed: Owed,
+    in_flight: Vec<Delivery>,
+}
+
+impl Run {
+    fn fixture(&self) -> &Fixture {
+        self.fixture.as_ref().expect("is alive between steps")
+    }
+
+    async fn step(&mut self, step: Step) {
         match step {
             Step::Publish(a, count) => {
-                let ids = owed.published(a, count);
-                fixture.publish(if a { "a" } else { "b" }, ids).await;
+                let ids = self.owed.published(a, count);
+                self.fixture().publish(if a { "a" } else { "b" }, ids).await;
             }
-            Step::Take(count) => {
-                for _ in 0..count {
-                    let next = tokio::time::timeout(Duration::from_millis(5), fixture.next()).await;
-                    let Ok(delivery) = next else { break };
-                    assert!(
-                        owed.all.contains(&owed_of(&delivery)),
-                        "not owed: {:?}",
-                        owed_of(&delivery)
-                    );
-                    in_flight.push(delivery);
-                }
-            }
-            Step::Done(at) if !in_flight.is_empty() => {
-                let delivery = in_flight.swap_remove(at.index(in_flight.len()));
-                owed.all.remove(&owed_of(&delivery));
-                fixture
-                    .bus
-                    .settle(delivery, Settled::Done)
-                    .await
-                    .expect("settles");
-            }
-            Step::Retry(at) if !in_flight.is_empty() => {
-                let delivery = in_flight.swap_remove(at.index(in_flight.len()));
-                fixture.fail(delivery).await;
-            }
-            Step::Dead(at) if !in_flight.is_empty() => {
-                let delivery = in_flight.swap_remove(at.index(in_flight.len()));
-                owed.all.remove(&owed_of(&delivery));
-                fixture
-                    .bus
-                    .settle(delivery, Settled::Dead(fault()))
-                    .await
-                    .expect("settles");
-            }
+            Step::Take(count) => self.take(count).await,
+            Step::Done(at) => self.settle(at, Settled::Done).await,
+            Step::Retry(at) => self.settle(at, Settled::Retry(fault())).await,
+            Step::Dead(at) => self.settle(at, Settled::Dead(fault())).await,
             Step::Switch(b_lives) => {
-                owed.b_lives = b_lives;
-                switch(&fixture, b_lives).await;
+                self.owed.b_lives = b_lives;
+                switch(self.fixture(), b_lives).await;
             }
-            Step::Wait(seconds) => fixture.clock.advance(Duration::from_secs(seconds.into())),
-            Step::Restart | Step::Crash => {
-                in_flight.drain(..).for_each(std::mem::forget);
-                let crash = matches!(step, Step::Crash);
-                fixture = if crash {
-                    fixture.crash().await
-                } else {
-                    fixture.restart().await
-                };
+            Step::Wait(seconds) => {
+                let span = Duration::from_secs(seconds.into());
+                self.fixture().clock.advance(span);
             }
-            Step::Done(_) | Step::Retry(_) | Step::Dead(_) => {}
+            Step::Restart => self.die(false).await,
+            Step::Crash => self.die(true).await,
         }
     }
-    in_flight.drain(..).for_each(std::mem::forget);
-    fixture = fixture.crash().await;
-    fixture.clock.advance(Duration::from_secs(3600));
-    let mut delivered = BTreeSet::new();
-    while delivered.len() < owed.all.len() {
-        let next = tokio::time::timeout(Duration::from_secs(20), fixture.next()).await;
-        let missing: Vec<_> = owed.all.difference(&delivered).collect();
-        let delivery = next.unwrap_or_else(|_| panic!("never delivered: {missing:?}"));
-        assert!(
-            delivered.insert(owed_of(&delivery)),
-            "twice: {:?}",
-            owed_of(&delivery)
-        );
-        fixture
-            .bus
-            .settle(delivery, Settled::Done)
-            .await
-            .expect("settles");
+
+    async fn take(&mut self, count: u8) {
+        for _ in 0..count {
+            let next = tokio::time::timeout(Duration::from_millis(5), self.fixture().next());
+            let Ok(delivery) = next.await else { break };
+            let owed = owed_of(&delivery);
+            assert!(self.owed.all.contains(&owed), "not owed: {owed:?}");
+            self.in_flight.push(delivery);
+        }
     }
-    assert_eq!(delivered, owed.all);
-    assert!(fixture.next_or_none().await.is_none(), "more than is owed");
+
+    async fn settle(&mut self, at: prop::sample::Index, how: Settled) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let delivery = self.in_flight.swap_remove(at.index(self.in_flight.len()));
+        if !matches!(how, Settled::Retry(_)) {
+            self.owed.all.remove(&owed_of(&delivery));
+        }
+        let settled = self.fixture().bus.settle(delivery, how).await;
+        settled.expect("settles");
+    }
+
+    async fn die(&mut self, crash: bool) {
+        self.in_flight.drain(..).for_each(std::mem::forget);
+        let fixture = self.fixture.take().expect("is alive between steps");
+        let again = if crash {
+            fixture.crash().await
+        } else {
+            fixture.restart().await
+        };
+        self.fixture = Some(again);
+    }
+
+    /// Everything that is owed comes, once, and nothing else.
+    async fn drain(&mut self) {
+        self.fixture().clock.advance(Duration::from_secs(3600));
+        let mut delivered = BTreeSet::new();
+        while delivered.len() < self.owed.all.len() {
+            let next = tokio::time::timeout(Duration::from_secs(20), self.fixture().next()).await;
+            let missing: Vec<_> = self.owed.all.difference(&delivered).collect();
+            let delivery = next.unwrap_or_else(|_| panic!("never delivered: {missing:?}"));
+            let owed = owed_of(&delivery);
+            assert!(delivered.insert(owed.clone()), "twice: {owed:?}");
+            let settled = self.fixture().bus.settle(delivery, Settled::Done).await;
+            settled.expect("settles");
+        }
+        assert_eq!(delivered, self.owed.all);
+        let more = self.fixture().next_or_none().await;
+        assert!(more.is_none(), "more than is owed");
+    }
+}
+
+async fn run(steps: Vec<Step>) {
+    let mut run = Run {
+        fixture: Some(Fixture::new().await),
+        owed: Owed::default(),
+        in_flight: Vec::new(),
+    };
+    switch(run.fixture(), false).await;
+    for step in steps {
+        run.step(step).await;
+    }
+    run.die(true).await;
+    run.drain().await;
 }
 
 proptest! {

@@ -77,7 +77,7 @@ impl Calls {
     /// # Errors
     /// [`Error::Io`] when the blob cannot be read.
     pub async fn body(&self, payload: Payload) -> Result<Bytes> {
-        self.blobs.load(payload).await
+        format::decode_raw(&self.blobs.load(payload).await?)
     }
 
     /// Invocations before the one at `before` (`None`: from the newest), newest first, at most `limit`.

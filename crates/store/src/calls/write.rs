@@ -38,7 +38,7 @@ impl Calls {
             shard,
             target,
             spec,
-            body: self.blobs.payload(call.body).await?,
+            body: self.blobs.payload(format::encode_raw(&call.body)).await?,
         };
         let command = command::Command::Calls(Command::Accept(Box::new(accept)));
         let pending = self.kernel.submit(command, Urgency::Intake, size)?;
@@ -106,7 +106,7 @@ impl Calls {
     ) -> Result<()> {
         let body = match body.is_empty() {
             true => None,
-            false => Some(self.blobs.payload(body).await?),
+            false => Some(self.blobs.payload(format::encode_raw(&body)).await?),
         };
         let finish = Finish {
             id,

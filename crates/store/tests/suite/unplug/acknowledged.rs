@@ -8,8 +8,8 @@ use model::{Clock, Position};
 use parking_lot::Mutex;
 use store::{
     Durability, Options, Store,
-    blobs::BlobRef,
-    log::{RetryRow, SubscriptionId},
+    blobs::{BlobRef, Blobs},
+    log::{Log, RetryRow, StoredSubscription, SubscriptionId},
 };
 
 use super::{Disk, OnDisk, vfs};
@@ -42,6 +42,9 @@ fn options(dir: &std::path::Path, disk: &Arc<Disk>, durability: Durability) -> O
     }
 }
 
+/// What is known to be acknowledged, while work goes on.
+type Known = Arc<Mutex<Acknowledged>>;
+
 /// Publishers, a settler and one who puts blobs, until `unplug_after` acknowledgements came.
 async fn work_until_unplugged(
     store: &Store,
@@ -49,65 +52,23 @@ async fn work_until_unplugged(
     round: u32,
     unplug_after: usize,
 ) -> Acknowledged {
-    let known = Arc::new(Mutex::new(Acknowledged::default()));
-    let switched = subscribe(store).await;
+    let known = Known::default();
+    subscribe(store).await;
     let stored = store.log().subscriptions().await.expect("reads");
-    let id = stored[0].0.id;
-    let owned = store.shards().owner(stored[0].0.shard).expect("owns all");
-    drop(switched);
     let mut tasks = tokio::task::JoinSet::new();
     for publisher in 0..8 {
-        let (log, known) = (store.log(), Arc::clone(&known));
-        tasks.spawn(async move {
-            for number in 0.. {
-                // Every eighth is a blob, the others fill the WAL so that it is checkpointed.
-                let size = if number % 8 == 0 { 30_000 } else { 9_000 };
-                let name = format!("{round}-{publisher}-{number}");
-                let Ok(done) = log.append(&space(), vec![event(&name, size)]).await else {
-                    return;
-                };
-                known.lock().events.push((done[0].position.0, name));
-            }
-        });
+        let name = format!("{round}-{publisher}");
+        tasks.spawn(publish(store.log(), name, Arc::clone(&known)));
     }
-    let (log, settled) = (store.log(), Arc::clone(&known));
-    let cursors = Cursors::of(&log);
-    tasks.spawn(async move {
-        for through in stored[0].1.through.0 + 1.. {
-            let row = RetryRow {
-                subscription: id,
-                position: Position(through),
-                due: START,
-                attempts: 1,
-                born: START,
-                first_at: START,
-                history: vec![],
-            };
-            let written = async {
-                cursors
-                    .settle(owned, cursor(id, through, &[], false))?
-                    .done()
-                    .await?;
-                settled.lock().through = through;
-                log.retry(owned, row)?.done().await?;
-                settled.lock().retries.push((id, through));
-                Ok::<_, store::Error>(())
-            };
-            if written.await.is_err() {
-                return;
-            }
-        }
-    });
-    let (blobs, put) = (store.blobs(), Arc::clone(&known));
-    tasks.spawn(async move {
-        for number in 0..u32::MAX {
-            let bytes = Bytes::from(format!("{round}-{number}-").repeat(5000));
-            let Ok(blob) = blobs.put(bytes).await else {
-                return;
-            };
-            put.lock().blobs.push(blob);
-        }
-    });
+    let (subscription, cursor) = stored.into_iter().next().expect("has one");
+    let settling = settle(
+        store.clone(),
+        subscription,
+        cursor.through.0,
+        Arc::clone(&known),
+    );
+    tasks.spawn(settling);
+    tasks.spawn(put(store.blobs(), round, Arc::clone(&known)));
     while known.lock().events.len() < unplug_after {
         tokio::task::yield_now().await;
     }
@@ -116,6 +77,56 @@ async fn work_until_unplugged(
     disk.unplug();
     while tasks.join_next().await.is_some() {}
     acknowledged
+}
+
+async fn publish(log: Log, name: String, known: Known) {
+    for number in 0.. {
+        // Every eighth is a blob, the others fill the WAL so that it is checkpointed.
+        let size = if number % 8 == 0 { 30_000 } else { 9_000 };
+        let name = format!("{name}-{number}");
+        let Ok(done) = log.append(&space(), vec![event(&name, size)]).await else {
+            return;
+        };
+        known.lock().events.push((done[0].position.0, name));
+    }
+}
+
+async fn settle(store: Store, subscription: StoredSubscription, from: u64, known: Known) {
+    let (log, id) = (store.log(), subscription.id);
+    let owned = store.shards().owner(subscription.shard).expect("owns all");
+    let cursors = Cursors::of(&log);
+    for through in from + 1.. {
+        let row = RetryRow {
+            subscription: id,
+            position: Position(through),
+            due: START,
+            attempts: 1,
+            born: START,
+            first_at: START,
+            history: vec![],
+        };
+        let written = async {
+            let settled = cursors.settle(owned, cursor(id, through, &[], false))?;
+            settled.done().await?;
+            known.lock().through = through;
+            log.retry(owned, row)?.done().await?;
+            known.lock().retries.push((id, through));
+            Ok::<_, store::Error>(())
+        };
+        if written.await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn put(blobs: Blobs, round: u32, known: Known) {
+    for number in 0..u32::MAX {
+        let bytes = Bytes::from(format!("{round}-{number}-").repeat(5000));
+        let Ok(blob) = blobs.put(bytes).await else {
+            return;
+        };
+        known.lock().blobs.push(blob);
+    }
 }
 
 async fn missing(store: &Store, known: &Acknowledged) -> Lost {

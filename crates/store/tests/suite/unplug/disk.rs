@@ -16,6 +16,7 @@ pub(crate) struct Disk(Mutex<State>);
 #[derive(Default)]
 struct State {
     unplugged: bool,
+    full: bool,
     files: Vec<Content>,
     /// Names as a process sees them.
     names: BTreeMap<PathBuf, FileNumber>,
@@ -65,6 +66,15 @@ impl Disk {
     /// From now on every change fails, and nothing more becomes durable.
     pub(crate) fn unplug(&self) {
         self.0.lock().unplugged = true;
+    }
+
+    /// Whether there is no room for what is written to SQLite's files.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.lock().full = full;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.lock().full
     }
 
     /// Fails when unplugged.

@@ -3,6 +3,7 @@
 
 mod acknowledged;
 pub(crate) mod disk;
+mod full;
 mod layer;
 pub(crate) mod vfs;
 

@@ -14,9 +14,10 @@ use std::{
 };
 
 use rusqlite::ffi::{
-    SQLITE_IOERR_DELETE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE, SQLITE_OK,
-    SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_SUPER_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file,
-    sqlite3_int64, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
+    SQLITE_FULL, SQLITE_IOERR_DELETE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE,
+    SQLITE_IOERR_WRITE, SQLITE_OK, SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_SUPER_JOURNAL,
+    SQLITE_OPEN_WAL, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs,
+    sqlite3_vfs_find, sqlite3_vfs_register,
 };
 
 use super::disk::{Disk, FileNumber};
@@ -209,6 +210,9 @@ unsafe extern "C" fn write(
         let known = known(file);
         if known.disk.power().is_err() {
             return SQLITE_IOERR_WRITE;
+        }
+        if known.disk.is_full() {
+            return SQLITE_FULL;
         }
         let inner = inner(file);
         let result =
