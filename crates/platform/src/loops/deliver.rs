@@ -25,11 +25,7 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
         };
         match admit(&platform, &key) {
-            Err(error) => platform.bus().park(
-                &key,
-                error.retry_after.unwrap_or(PARKED),
-                &error.to_string(),
-            ),
+            Err(error) => wait_or_give_up(&platform, &key, &error).await,
             Ok((callee, permit)) => {
                 if let Some(delivery) = platform.bus().take(&key).await {
                     under_way.spawn(deliver(platform.clone(), callee, permit, delivery));
@@ -38,6 +34,17 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         }
     }
     while under_way.join_next().await.is_some() {}
+}
+
+/// A subscription whose workload is no longer deployed gives up what it still has: nobody will ever take it, and it
+/// would hold the log. Anything else waits without using up an attempt.
+async fn wait_or_give_up(platform: &Platform, key: &SubscriptionKey, error: &Error) {
+    let gone = matches!(error.code, code::NO_SUCH_APP | code::NO_SUCH_WORKLOAD);
+    if gone && platform.bus().give_up_ended(key, error).await > 0 {
+        return;
+    }
+    let wait = error.retry_after.unwrap_or(PARKED);
+    platform.bus().park(key, wait, &error.to_string());
 }
 
 /// How long a subscription waits whose refusal says no time of its own.

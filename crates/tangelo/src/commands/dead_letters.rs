@@ -93,9 +93,12 @@ fn list(cli: &Cli, answer: Value) -> Result<ExitCode> {
         .into_iter()
         .flatten()
         .map(|letter| {
-            ["id", "subscription", "type", "attempts", "reason", "trace"]
-                .iter()
-                .map(|column| text(&letter[*column]))
+            let reason = &letter["reason"]["message"];
+            let columns = ["id", "subscription", "type", "attempts"].map(|column| &letter[column]);
+            columns
+                .into_iter()
+                .chain([reason, &letter["trace"]])
+                .map(text)
                 .collect()
         });
     show::table(
