@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use crate::shell;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A peer that serves.
 pub(super) struct Peer {
@@ -63,14 +64,18 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // TERM first: nginx ends its workers on it, on KILL they would stay.
-        let pid = self.process.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        let start = Instant::now();
-        while matches!(self.process.try_wait(), Ok(None)) && start.elapsed() < STARTS_WITHIN {
-            thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
+}
+
+/// Ends a process that we started: asked first, since nginx ends its workers on TERM and leaves them on KILL.
+pub(super) fn end(process: &mut Child) {
+    let pid = process.id().to_string();
+    let _ = Command::new("kill").args(["-TERM", &pid]).status();
+    let start = Instant::now();
+    while matches!(process.try_wait(), Ok(None)) && start.elapsed() < ENDS_WITHIN {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = process.kill();
+    let _ = process.wait();
 }
