@@ -7,7 +7,10 @@ use std::{
 
 use model::{ColdStart, Error, Invocation, code};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell, oneshot},
+};
 
 use super::{
     instance::Instance,
@@ -26,6 +29,9 @@ const HESITATION: Duration = Duration::from_millis(50);
 /// The longest pause between attempts to keep `scale.min` up.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the end of a killed process may take to be noticed; the launcher ends what is left.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The instances of one version.
 pub struct Pool {
     pub(crate) context: Arc<Context>,
@@ -33,6 +39,8 @@ pub struct Pool {
     pub(crate) places: Mutex<Places>,
     prepared: OnceCell<Prepared>,
     changed: Notify,
+    /// Where instances are started and kept: a request that causes a start may come from a runtime that ends earlier.
+    runtime: Handle,
 }
 
 /// An instance in the hands of somebody who has not given it work yet; it is free again when this is dropped.
@@ -57,7 +65,7 @@ impl Drop for Place {
 }
 
 impl Pool {
-    /// A pool without instances.
+    /// A pool without instances. To be called inside the runtime that outlives it.
     #[must_use]
     pub fn new(context: &Arc<Context>, spec: Spec) -> Self {
         Self {
@@ -66,6 +74,7 @@ impl Pool {
             places: Mutex::default(),
             prepared: OnceCell::new(),
             changed: Notify::new(),
+            runtime: Handle::current(),
         }
     }
 
@@ -82,7 +91,7 @@ impl Pool {
             places.missing(min)
         };
         let starts: Vec<_> = (0..missing)
-            .map(|_| tokio::spawn(Arc::clone(self).start(true)))
+            .map(|_| self.runtime.spawn(Arc::clone(self).start(true)))
             .collect();
         for start in starts {
             if let Ok(Err(failure)) = start.await {
@@ -121,7 +130,10 @@ impl Pool {
         }
         let left = self.places.lock().instances();
         left.iter().for_each(|instance| instance.kill());
-        self.empty().await;
+        tokio::select! {
+            () = self.empty() => {}
+            () = self.context.clock.sleep(KILL_PATIENCE) => {}
+        }
     }
 
     async fn empty(&self) {
@@ -215,7 +227,7 @@ impl Pool {
             places.wanted(max, starts_at_once())
         };
         for _ in 0..wanted {
-            tokio::spawn(Arc::clone(self).start(false));
+            self.runtime.spawn(Arc::clone(self).start(false));
         }
         wanted > 0
     }
@@ -265,7 +277,7 @@ impl Pool {
         }
         places.idle.extend(place.take());
         if !std::mem::replace(&mut places.reaping, true) {
-            tokio::spawn(reap(
+            self.runtime.spawn(reap(
                 Arc::downgrade(self),
                 self.context.clock.clone(),
                 self.idle_limit(),
@@ -309,7 +321,7 @@ impl Pool {
         let failed = places.failed_in_a_row;
         for _ in 0..missing {
             let pool = Arc::clone(self);
-            tokio::spawn(async move {
+            self.runtime.spawn(async move {
                 if failed > 0 {
                     let pause = Duration::from_secs(1 << failed.min(6)).min(LONGEST_PAUSE);
                     pool.context.clock.sleep(pause).await;
