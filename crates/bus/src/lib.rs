@@ -4,6 +4,7 @@
 //! Invariants: what `publish` or `accept` acknowledged is fsynced; it is delivered at least once, with the same
 //! idempotency key on every attempt, until it is done or a dead letter; memory is bounded, the rest is in the log.
 
+mod attempts;
 mod bus;
 pub mod calls;
 mod dead_letters;

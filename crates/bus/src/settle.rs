@@ -3,19 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{Error as Fault, RetryPolicy, Time};
+use model::{Error as Fault, Time};
 use store::{
     Pending, Urgency,
-    log::{Attempt, GivenUp, HISTORY, RetryRow, Waiting},
+    log::{Attempt, GivenUp, RetryRow, Waiting},
     shards::Owned,
 };
 
-use crate::{Bus, Delivery, Error, Settled, bus::Shared, delivery::Abandoned};
+use crate::{
+    Bus, Delivery, Error, Settled,
+    attempts::{Made, longer},
+    bus::Shared,
+    delivery::Abandoned,
+};
 
 /// How long to wait when the store takes no more for now.
 const BUSY: Duration = Duration::from_millis(20);
-/// The longest wait between two attempts, whatever a policy says: times must stay within what the store holds.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 /// How long to wait when the disk refuses.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -99,7 +102,12 @@ impl Shared {
         let now = self.clock.now();
         let history = longer(&facts.history, now, &error);
         let random = u16::try_from(self.ids.random() & 0xffff).expect("16 bits");
-        match next_attempt(policy, facts, now, random, &error) {
+        let made = Made {
+            attempts: facts.attempt,
+            history: &history,
+            born: facts.born,
+        };
+        match made.next_due(policy, now, random, &error) {
             None => self.give_up(facts, error, history).await,
             Some(due) => self.retry(facts, due, history).await,
         }
@@ -196,95 +204,5 @@ impl Shared {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// A history with one more attempt, cut to its limit.
-pub(crate) fn longer(history: &[Attempt], at: Time, error: &Fault) -> Vec<Attempt> {
-    let mut history = history.to_vec();
-    let mut error = error.clone();
-    truncate(&mut error.message);
-    error.context.as_mut().map(truncate);
-    history.push(Attempt { at, error });
-    if history.len() > HISTORY {
-        history.remove(0);
-    }
-    history
-}
-
-/// Long messages would make every row of a history long.
-fn truncate(text: &mut String) {
-    const LONGEST: usize = 1024;
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
-        text.push('…');
-    }
-}
-
-/// When to try again; `None`: no more.
-fn next_attempt(
-    policy: RetryPolicy,
-    facts: &Abandoned,
-    now: Time,
-    random: u16,
-    error: &Fault,
-) -> Option<Time> {
-    next_due(policy, facts.attempt, facts.born, now, random, error)
-}
-
-/// When attempt number `attempt` that failed is followed by another: after the policy's wait, or what the error asks
-/// for if that is longer; never after the policy's attempts or age.
-pub(crate) fn next_due(
-    policy: RetryPolicy,
-    attempt: u32,
-    born: Time,
-    now: Time,
-    random: u16,
-    error: &Fault,
-) -> Option<Time> {
-    let asked = error
-        .retry_after
-        .unwrap_or_default()
-        .min(policy.max_backoff);
-    let due = now + policy.wait(attempt, random).max(asked).min(LONGEST_WAIT);
-    (attempt < policy.attempts && due.since(born) <= policy.max_age).then_some(due)
-}
-
-#[cfg(test)]
-mod tests {
-    use model::code;
-
-    use super::*;
-
-    #[test]
-    fn attempts_and_age_end_retries_and_errors_may_ask_for_longer_waits() {
-        let policy = RetryPolicy {
-            attempts: 3,
-            max_age: Duration::from_secs(100),
-            backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(60),
-        };
-        let (born, plain) = (Time(0), Fault::new(code::FUNCTION_ERROR, "no"));
-        let at = Time::from_millis(10_000);
-        let due =
-            |attempt, now, error: &Fault| next_due(policy, attempt, born, now, u16::MAX, error);
-        assert_eq!(due(1, at, &plain), Some(Time::from_millis(11_000)));
-        assert_eq!(due(2, at, &plain), Some(Time::from_millis(12_000)));
-        assert_eq!(due(3, at, &plain), None, "that was the last");
-        assert_eq!(due(1, Time::from_millis(99_500), &plain), None, "too old");
-        let asks = plain.retry_after(Duration::from_secs(30));
-        assert_eq!(due(1, at, &asks), Some(Time::from_millis(40_000)));
-    }
-
-    #[test]
-    fn histories_stay_short() {
-        let fault = Fault::new(code::FUNCTION_ERROR, "é".repeat(5000));
-        let mut history = Vec::new();
-        for at in 0..50 {
-            history = longer(&history, Time(at), &fault);
-        }
-        assert_eq!((history.len(), history[0].at), (HISTORY, Time(30)));
-        assert!(history[0].error.message.len() < 1100);
     }
 }

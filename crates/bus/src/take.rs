@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use model::{Position, SubscriptionKey, Time, code};
 use store::{Urgency, log::SubscriptionId};
 
-use crate::{Bus, Delivery, Settled, bus::Shared, fill::PAUSE, range::Next};
+use crate::{Bus, Delivery, Settled, attempts::Made, bus::Shared, fill::PAUSE, range::Next};
 
 impl Bus {
     /// Waits until a subscription has something to deliver now, and names it. It is not named again until it was taken
@@ -158,7 +158,12 @@ impl Shared {
             (range.namespace.clone(), range.retry, range.shard)
         };
         let mut delivery = Delivery::again(self, namespace, key.clone(), item.row, &item.logged);
-        if delivery.attempt > policy.attempts {
+        let made = Made {
+            attempts: delivery.attempt - 1,
+            history: &delivery.history,
+            born: delivery.born,
+        };
+        if made.used_up(policy) {
             // The attempt that the server did not survive was its last.
             let reason = model::Error::new(
                 code::SHUTTING_DOWN,

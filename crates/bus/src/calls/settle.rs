@@ -12,8 +12,8 @@ use store::{
 
 use crate::{
     Error,
+    attempts::{Made, longer},
     calls::{CALL_ENDED, CallAttempt, CallResult, CallSettled, Calls, Shared},
-    settle::{longer, next_due},
 };
 
 /// How long to wait when the store takes no more for now.
@@ -84,8 +84,12 @@ impl Shared {
     async fn failed(&self, attempt: &CallAttempt, error: Fault, now: Time) -> Result<(), Error> {
         let history = longer(&attempt.history, now, &error);
         let random = u16::try_from(self.ids.random() & 0xffff).expect("16 bits");
-        let (policy, born) = (attempt.retry, attempt.accepted_at);
-        match next_due(policy, attempt.attempt, born, now, random, &error) {
+        let made = Made {
+            attempts: attempt.attempt,
+            history: &history,
+            born: attempt.accepted_at,
+        };
+        match made.next_due(attempt.retry, now, random, &error) {
             None => self.end(attempt, failed(error, history)).await,
             Some(due) => self.retry(attempt, due, history).await,
         }

@@ -8,7 +8,10 @@ use std::{
 use model::{Error as Fault, InvocationId, Target, code};
 use store::calls::Waiting;
 
-use crate::calls::{CallAttempt, CallSettled, Calls, Shared};
+use crate::{
+    attempts::Made,
+    calls::{CallAttempt, CallSettled, Calls, Shared},
+};
 
 /// How long a call waits that could not be read, or whose attempt was dropped.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -141,7 +144,12 @@ impl Shared {
 
     /// The attempt that the server did not survive may have been the last.
     async fn unless_used_up(self: &Arc<Self>, mut attempt: CallAttempt) -> Option<CallAttempt> {
-        if attempt.attempt > attempt.retry.attempts {
+        let made = Made {
+            attempts: attempt.attempt - 1,
+            history: &attempt.history,
+            born: attempt.accepted_at,
+        };
+        if made.used_up(attempt.retry) {
             attempt.attempt -= 1;
             let reason = "the server stopped during the last attempt";
             let failed = CallSettled::Failed(Fault::new(code::SHUTTING_DOWN, reason));
