@@ -10,7 +10,7 @@ use store::log::{Attempt, HISTORY};
 
 /// How many attempts that the server did not survive are forgiven: what kills a server kills it this often on top of
 /// its policy's attempts, and what is cut off by somebody else's kills is tried on.
-pub(crate) const FORGIVEN: u32 = 8;
+pub const FORGIVEN: u32 = 8;
 /// The longest wait between two attempts, whatever a policy says: times must stay within what the store holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 

@@ -21,6 +21,7 @@ mod state;
 mod stats;
 mod take;
 
+pub use attempts::FORGIVEN;
 pub use bus::Bus;
 pub use calls::{
     CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, CallStatus, Calls, NewCall,

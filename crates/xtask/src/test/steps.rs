@@ -194,7 +194,7 @@ fn demo(workspace: &Workspace) -> anyhow::Result<Verdict> {
 /// Few kills here; `cargo xtask soak NAME` does many.
 fn soaks(workspace: &Workspace) -> anyhow::Result<Verdict> {
     const KILLS: u32 = 5;
-    let names = [Name::Events];
+    let names = [Name::Events, Name::Invokes];
     let binary = server::build(workspace, false)?;
     let seed = u64::from(std::process::id());
     for name in names {
