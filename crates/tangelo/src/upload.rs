@@ -1,8 +1,11 @@
 //! What a deploy uploads: the files of each workload's artifact, found beside the manifest and named by their hash.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fs::Metadata,
+    io,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,8 +22,24 @@ pub(crate) struct Artifacts {
     pub(crate) sources: BTreeMap<BlobHash, PathBuf>,
 }
 
+/// Hashes of files that were read before, so that a save in a large app reads what was saved and not the whole app.
+#[derive(Default)]
+pub(crate) struct Hashes(HashMap<PathBuf, (Stamp, BlobHash)>);
+
+/// What changes when a file's contents do.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: SystemTime,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+/// A file that was saved so lately may be saved again without a newer time.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Reads and hashes everything that `app` is made of, below `folder`.
-pub(crate) fn collect(folder: &Path, app: &App) -> Result<Artifacts> {
+pub(crate) fn collect(folder: &Path, app: &App, hashes: &mut Hashes) -> Result<Artifacts> {
     let mut artifacts = Artifacts {
         files: BTreeMap::new(),
         sources: BTreeMap::new(),
@@ -28,7 +47,8 @@ pub(crate) fn collect(folder: &Path, app: &App) -> Result<Artifacts> {
     for (name, workload) in &app.workloads {
         let mut files = Files::new();
         for path in roots(folder, &workload.run) {
-            gather(folder, &path, &mut files, &mut artifacts.sources)
+            let sources = &mut artifacts.sources;
+            gather(folder, &path, &mut files, sources, hashes)
                 .with_context(|| format!("workload `{name}`: `{path}` [TG0103]"))?;
         }
         if !files.is_empty() {
@@ -63,17 +83,17 @@ fn gather(
     path: &str,
     files: &mut Files,
     sources: &mut BTreeMap<BlobHash, PathBuf>,
+    hashes: &mut Hashes,
 ) -> Result<()> {
     let path = path.trim_start_matches("./").trim_end_matches('/');
     let full = folder.join(path);
     let data = std::fs::metadata(&full).context("is not there: was it built?")?;
     if !data.is_dir() {
-        let bytes = std::fs::read(&full)?;
-        let hash = BlobHash(Sha256::digest(&bytes).into());
+        let (hash, size) = hashes.of(&full, &data)?;
         files.push(FileEntry {
             path: path.to_owned(),
             hash,
-            size: bytes.len() as u64,
+            size,
             executable: is_executable(&data),
         });
         sources.insert(hash, full);
@@ -92,13 +112,88 @@ fn gather(
         } else {
             format!("{path}/{name}")
         };
-        gather(folder, &child, files, sources)?;
+        gather(folder, &child, files, sources, hashes)?;
     }
     Ok(())
 }
 
+impl Hashes {
+    /// The hash and size of a file.
+    fn of(&mut self, file: &Path, data: &Metadata) -> io::Result<(BlobHash, u64)> {
+        let stamp = Stamp::of(data)?;
+        if let Some((known, hash)) = self.0.get(file)
+            && *known == stamp
+        {
+            return Ok((*hash, stamp.size));
+        }
+        let bytes = std::fs::read(file)?;
+        let hash = BlobHash(Sha256::digest(&bytes).into());
+        if stamp.is_settled() {
+            self.0.insert(file.to_owned(), (stamp, hash));
+        }
+        Ok((hash, bytes.len() as u64))
+    }
+}
+
+impl Stamp {
+    fn of(data: &Metadata) -> io::Result<Self> {
+        Ok(Self {
+            size: data.len(),
+            modified: data.modified()?,
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(data),
+        })
+    }
+
+    /// Whether a later change would be seen in the time of the file.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "compared with times that the file system gave"
+    )]
+    fn is_settled(&self) -> bool {
+        let age = SystemTime::now().duration_since(self.modified);
+        age.is_ok_and(|age| age > SETTLED)
+    }
+}
+
 #[cfg(unix)]
-fn is_executable(data: &std::fs::Metadata) -> bool {
+fn is_executable(data: &Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
     data.permissions().mode() & 0o111 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes};
+
+    use super::*;
+
+    fn hash(file: &Path, hashes: &mut Hashes) -> BlobHash {
+        let data = std::fs::metadata(file).expect("is there");
+        hashes.of(file, &data).expect("is read").0
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changed_or_may_have() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a");
+        let mut hashes = Hashes::default();
+        std::fs::write(&file, "one").expect("writes");
+        let one = hash(&file, &mut hashes);
+        assert!(hashes.0.is_empty(), "it may be saved again at once");
+        std::fs::write(&file, "two").expect("writes");
+        assert_ne!(hash(&file, &mut hashes), one);
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let set = |time| {
+            let file = File::options().write(true).open(&file).expect("opens");
+            file.set_times(FileTimes::new().set_modified(time))
+                .expect("sets");
+        };
+        set(old);
+        let two = hash(&file, &mut hashes);
+        assert_eq!((hashes.0.len(), hash(&file, &mut hashes)), (1, two));
+        std::fs::write(&file, "six").expect("writes");
+        set(old + SETTLED);
+        assert_ne!(hash(&file, &mut hashes), two);
+    }
 }

@@ -7,12 +7,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use model::{App, BlobHash, Limits};
+use model::{App, BlobHash, ByteSize, Limits, Run};
 use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
 
 use super::Cli;
-use crate::{build, client::Client, show, upload};
+use crate::{
+    build,
+    client::Client,
+    show,
+    upload::{self, Artifacts, Hashes},
+};
 
 /// Build an app and make it live
 #[derive(Debug, Args)]
@@ -74,7 +79,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<Exit
             anstream::eprintln!("{line}")
         })?;
     }
-    let deployed = push(client, &source).await?;
+    let deployed = push(client, &source, &mut Hashes::default()).await?;
     if cli.json {
         show::json(&deployed)?;
     } else {
@@ -83,9 +88,16 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Uploads and switches.
-pub(crate) async fn push(client: &Client, source: &Source) -> Result<Deployed> {
-    let artifacts = upload::collect(&source.folder, &source.app)?;
+/// A component of this size or more takes its time to compile.
+const LARGE: u64 = 1 << 20;
+
+/// Uploads and switches; says on stderr what takes its time.
+pub(crate) async fn push(
+    client: &Client,
+    source: &Source,
+    hashes: &mut Hashes,
+) -> Result<Deployed> {
+    let artifacts = upload::collect(&source.folder, &source.app, hashes)?;
     let hashes: Vec<BlobHash> = artifacts.sources.keys().copied().collect();
     let wanted: Wanted = client
         .post(
@@ -93,6 +105,7 @@ pub(crate) async fn push(client: &Client, source: &Source) -> Result<Deployed> {
             &serde_json::json!({ "hashes": hashes }),
         )
         .await?;
+    say_what_is_compiled(source, &artifacts, &wanted.missing);
     for hash in wanted.missing {
         let path = artifacts
             .sources
@@ -111,6 +124,19 @@ pub(crate) async fn push(client: &Client, source: &Source) -> Result<Deployed> {
         expect: None,
     };
     client.post("/v1/deploy", &request).await
+}
+
+fn say_what_is_compiled(source: &Source, artifacts: &Artifacts, missing: &[BlobHash]) {
+    for (name, files) in &artifacts.files {
+        let is_wasm = matches!(source.app.workloads[name].run, Run::Wasm { .. });
+        let large = files
+            .iter()
+            .find(|file| is_wasm && file.size >= LARGE && missing.contains(&file.hash));
+        if let Some(file) = large {
+            let size = ByteSize(file.size);
+            anstream::eprintln!("compiling {name} ({size}); what is live serves on meanwhile");
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,8 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use platform::deploy::Deployed;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Cli,
@@ -20,6 +21,7 @@ use crate::{
     client::Client,
     config::{Config, Flags},
     serve::{self, Server},
+    upload::Hashes,
 };
 
 /// Serve, build, deploy and watch an app
@@ -34,6 +36,8 @@ pub(crate) struct Up {
 
 /// Editors write a file in several steps; what comes within this time is one change.
 const SETTLE: Duration = Duration::from_millis(20);
+/// Longest time that changes are gathered: something in the folder may be written all the time.
+const GATHER: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     let config = Config::read(&cli.data, &ask.flags)?;
@@ -49,9 +53,10 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
         server.announce(cli.json)?;
         let client = Client::new(&cli.data);
         let (changes, watcher) = watch(&source.folder)?;
-        deploy_and_say(cli, &client, &ask.path).await;
+        let mut hashes = Hashes::default();
+        deploy_and_say(cli, &client, &ask.path, &mut hashes).await;
         tokio::select! {
-            () = follow(cli, &client, &ask.path, changes) => {}
+            () = follow(cli, &client, &ask.path, &mut hashes, changes) => {}
             () = serve::interrupted() => {}
         }
         drop(watcher);
@@ -61,10 +66,16 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     })
 }
 
-async fn follow(cli: &Cli, client: &Client, path: &Path, mut changes: mpsc::UnboundedReceiver<()>) {
+async fn follow(
+    cli: &Cli,
+    client: &Client,
+    path: &Path,
+    hashes: &mut Hashes,
+    mut changes: mpsc::UnboundedReceiver<()>,
+) {
     while changes.recv().await.is_some() {
         settle(&mut changes).await;
-        deploy_and_say(cli, client, path).await;
+        deploy_and_say(cli, client, path, hashes).await;
     }
 }
 
@@ -73,13 +84,14 @@ async fn follow(cli: &Cli, client: &Client, path: &Path, mut changes: mpsc::Unbo
     reason = "waits for an editor, which lives in real time"
 )]
 async fn settle(changes: &mut mpsc::UnboundedReceiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+    let quiet = async { while let Ok(Some(())) = timeout(SETTLE, changes.recv()).await {} };
+    let _ = timeout(GATHER, quiet).await;
 }
 
 /// Builds and deploys; a mistake is printed and the old revision serves on.
-async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path) {
+async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, hashes: &mut Hashes) {
     let begun = model::Clock::system().monotonic();
-    match build_and_push(client, path).await {
+    match build_and_push(client, path, hashes).await {
         Ok(deployed) if cli.json => {
             let _ = crate::show::json(&deployed);
         }
@@ -96,7 +108,7 @@ async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path) {
     }
 }
 
-async fn build_and_push(client: &Client, path: &Path) -> Result<platform::deploy::Deployed> {
+async fn build_and_push(client: &Client, path: &Path, hashes: &mut Hashes) -> Result<Deployed> {
     let source = Source::read(path)?;
     let folder = source.folder.clone();
     let app = source.app.clone();
@@ -106,20 +118,22 @@ async fn build_and_push(client: &Client, path: &Path) -> Result<platform::deploy
         })
     })
     .await??;
-    deploy::push(client, &source).await
+    deploy::push(client, &source, hashes).await
 }
 
 /// Watches everything below `folder` but what tools write there.
 fn watch(folder: &Path) -> Result<(mpsc::UnboundedReceiver<()>, notify::RecommendedWatcher)> {
     let (sender, receiver) = mpsc::unbounded_channel();
+    // Events name files in full, also below a folder that a tool's name happens to be a part of.
+    let root = folder.canonicalize()?;
+    let below = root.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| {
-            !event.kind.is_access() && event.paths.iter().any(|path| is_source(path))
-        }) {
+        let is_source = |path: &PathBuf| is_source(path.strip_prefix(&below).unwrap_or(path));
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(is_source)) {
             let _ = sender.send(());
         }
     })?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
+    watcher.watch(&root, RecursiveMode::Recursive)?;
     Ok((receiver, watcher))
 }
 
