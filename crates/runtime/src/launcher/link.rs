@@ -16,16 +16,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustix::process::Pid;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    ARGUMENT,
+    ARGUMENT, INSIDE,
     command::{Command, Error, Exit, Signal},
     frame::{self, Ask, Receiver, Say},
 };
 
-/// How long a new launcher may take to say that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a new launcher may take to say that it is ready, on a machine that is busy.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The server's end of one launcher process.
 pub(super) struct Link {
@@ -72,22 +73,38 @@ impl Drop for Started {
 
 impl Link {
     /// Starts `exe` as a launcher and waits until it is ready.
+    ///
+    /// Inside of a process that was itself started as a launcher this is refused: a program that does not know
+    /// [`ARGUMENT`] would come here again in its copy, and the copy in its own, without end.
     pub(super) fn start(exe: &Path, record: &Path) -> io::Result<Arc<Self>> {
+        Self::start_within(exe, record, READY_WITHIN)
+    }
+
+    fn start_within(exe: &Path, record: &Path, within: Duration) -> io::Result<Arc<Self>> {
+        if is_inside() {
+            return Err(io::Error::other(
+                "this process was started as a launcher and did not become one",
+            ));
+        }
         let (ours, theirs) = UnixStream::pair()?;
         let mut process = process::Command::new(exe)
             .arg(ARGUMENT)
             .arg(record)
             .env_clear()
+            .env(INSIDE, "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // Ctrl-C in a terminal goes to the foreground group: the server drains, so the launcher must not hear it.
             .process_group(0)
             .spawn()?;
         let mut receiver = Receiver::new(ours.try_clone()?);
-        if let Err(error) = wait_until_ready(&mut receiver) {
-            let _ = process.kill();
+        if let Err(error) = wait_until_ready(&mut receiver, within) {
+            // What it is, nobody knows: what it started in its group ends with it.
+            if let Some(group) = Pid::from_raw(process.id().cast_signed()) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             let _ = process.wait();
-            return Err(error);
+            return Err(not_a_launcher(exe, &error));
         }
         let (outgoing, frames) = mpsc::channel();
         let link = Arc::new(Self {
@@ -237,8 +254,29 @@ impl Link {
     }
 }
 
-fn wait_until_ready(receiver: &mut Receiver) -> io::Result<()> {
-    receiver.stream().set_read_timeout(Some(READY_WITHIN))?;
+fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+fn not_a_launcher(exe: &Path, error: &io::Error) -> io::Error {
+    let how = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it ended".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it did not say so in time".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    let exe = exe.display();
+    io::Error::new(
+        error.kind(),
+        format!(
+            "{exe} did not become a launcher when it was started with the argument {ARGUMENT}: {how}"
+        ),
+    )
+}
+
+fn wait_until_ready(receiver: &mut Receiver, within: Duration) -> io::Result<()> {
+    receiver.stream().set_read_timeout(Some(within))?;
     loop {
         if !receiver.fill()? {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -264,4 +302,34 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         .stack_size(256 << 10)
         .spawn(work)
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_says_nothing_is_refused_in_time_and_ends_with_what_it_started() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (program, started) = (folder.path().join("silent"), folder.path().join("started"));
+        let script = format!(
+            "#!/bin/sh\nsleep 1000 &\necho $! > {}\nwait\n",
+            started.display()
+        );
+        std::fs::write(&program, script).expect("written");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&program, mode).expect("set");
+        let within = Duration::from_millis(500);
+        let link = Link::start_within(&program, &folder.path().join("instances"), within);
+        let error = link.err().expect("it is no launcher").to_string();
+        assert!(error.contains("did not become a launcher"), "{error}");
+        let pid = std::fs::read_to_string(&started).expect("it ran");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        assert!(
+            !stat.is_ok_and(|stat| !stat.contains(") Z")),
+            "{pid} still runs"
+        );
+    }
 }

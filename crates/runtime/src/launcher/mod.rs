@@ -26,5 +26,9 @@ pub use serve::main;
 /// The hidden argument under which the server's executable becomes the launcher.
 pub const ARGUMENT: &str = "__launcher";
 
+/// The variable that a launcher process carries, and nothing that it starts: whoever wants to start a launcher and
+/// finds it is a program that should have become one.
+const INSIDE: &str = "TANGELO_INSIDE_LAUNCHER";
+
 /// The variable that every instance and its descendants carry: which launcher started it, and as which instance.
 pub(crate) const MARK: &str = "TANGELO_LAUNCHER";

@@ -1,7 +1,8 @@
 //! The launcher leaves nothing behind, whoever is killed, and starts exactly what it was asked to.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Stdio,
 };
@@ -88,6 +89,52 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(large.err(), Some(Error::Refused { .. })));
     let (text, _) = output(launcher, shell("echo still here")).await;
     assert_eq!(text, "still here\n");
+}
+
+/// The program of this test is the test itself, once more: it starts a launcher from wherever it is, as a program does
+/// that links the crate and forgot the hidden argument.
+#[test]
+fn a_program_that_does_not_know_the_hidden_argument_starts_itself_once() {
+    if let Some(folder) = std::env::var_os("FORGETFUL") {
+        forget(Path::new(&folder));
+        return;
+    }
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let test = std::env::current_exe().expect("a test has a path");
+    let name = "launcher::a_program_that_does_not_know_the_hidden_argument_starts_itself_once";
+    let script = format!(
+        "#!/bin/sh\nFORGETFUL={} exec {} --exact {name}\n",
+        folder.path().display(),
+        test.display()
+    );
+    let program = folder.path().join("program");
+    std::fs::write(&program, script).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("set");
+    let error = forget(folder.path());
+    assert!(error.contains("did not become a launcher"), "{error}");
+    let errors = std::fs::read_to_string(folder.path().join("errors")).expect("written");
+    let errors: Vec<&str> = errors.lines().collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(
+        errors[0].contains("was started as a launcher"),
+        "{errors:?}"
+    );
+}
+
+/// Starts the program in `folder` as a launcher, and notes what that came to.
+fn forget(folder: &Path) -> String {
+    let note = |file: &str, text: &str| {
+        let mut notes = std::fs::OpenOptions::new();
+        let notes = notes.create(true).append(true).open(folder.join(file));
+        writeln!(notes.expect("opened"), "{text}").expect("written");
+    };
+    note("starts", "");
+    let starts = std::fs::read_to_string(folder.join("starts")).expect("written");
+    assert!(starts.len() < 5, "it starts itself again and again");
+    let started = Launcher::start(&folder.join("program"), &folder.join("instances"));
+    let error = started.err().expect("it is no launcher").to_string();
+    note("errors", &error);
+    error
 }
 
 #[tokio::test]
