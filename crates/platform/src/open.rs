@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use bus::Bus;
 use model::{ByteSize, Clock, Error, Ids, Limits};
 use parking_lot::Mutex;
 use runtime::{Context, Runtime, launcher::Launcher};
-use store::Store;
+use store::{FolderLock, Store};
 use telemetry::Telemetry;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -33,6 +33,8 @@ use crate::{
 pub struct Options {
     /// The data folder.
     pub data: PathBuf,
+    /// Its lock, held before anything of an earlier server was swept or anything listens.
+    pub lock: FolderLock,
     /// A folder for what can be made again: compiled code, bootstraps.
     pub cache: PathBuf,
     /// The clock.
@@ -81,6 +83,7 @@ impl Platform {
     /// `STORE_LOCKED`, `STORE_TOO_NEW`, or what a room fails with.
     pub async fn open(options: Options) -> Result<Running, Error> {
         let store_options = store::Options {
+            lock: Some(options.lock.clone()),
             limits: options.limits,
             ..store::Options::new(&options.data, options.clock.clone())
         };
@@ -216,6 +219,7 @@ fn rooms(
         mesh,
         deployer,
         keys,
+        draining: AtomicBool::new(false),
     };
     Ok((rooms, host))
 }

@@ -29,6 +29,7 @@ mod writer;
 pub use connection::Durability;
 pub use error::{Error, Result};
 pub use kernel::Pending;
+pub use lock::FolderLock;
 pub use options::{Options, StoreLimits};
 pub use queue::Urgency;
 pub use store::{Stats, Store};

@@ -4,21 +4,28 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     path::Path,
+    sync::Arc,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    blobs::files::{Disk, Layer},
+    error::{Error, Result},
+};
 
-/// The lock of a data folder; the kernel frees it when the process ends, however it ends.
-pub(crate) struct FolderLock {
-    _file: File,
-}
+/// The lock of a data folder. Freed when the last clone is dropped, or by the kernel when the process ends, however
+/// it ends.
+#[derive(Clone)]
+pub struct FolderLock(
+    #[expect(dead_code, reason = "open for as long as the lock is held")] Arc<File>,
+);
 
 impl FolderLock {
-    /// Takes the lock.
+    /// Makes the folder where it is missing, and takes its lock. Nothing of an earlier server may be touched before.
     ///
     /// # Errors
     /// [`Error::Locked`] when another process (or another store of this one) holds it.
-    pub(crate) fn take(dir: &Path) -> Result<Self> {
+    pub fn take(dir: &Path) -> Result<Self> {
+        make_folder(dir).map_err(Error::io(dir))?;
         let path = dir.join("lock");
         let file = OpenOptions::new()
             .create(true)
@@ -27,9 +34,24 @@ impl FolderLock {
             .open(&path)
             .map_err(Error::io(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self(Arc::new(file))),
             Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
             Err(TryLockError::Error(source)) => Err(Error::io(&path)(source)),
         }
     }
+}
+
+/// Makes a folder and what is missing above it, each durably: a data folder that a power loss takes away takes what
+/// was acknowledged with it.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    make_folder(parent)?;
+    Disk.create_folder(path)?;
+    Disk.sync_folder(parent)
 }

@@ -4,13 +4,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use model::{ByteSize, Clock, Limits};
 
-use crate::{blobs::files, connection::Durability};
+use crate::{blobs::files, connection::Durability, lock::FolderLock};
 
 /// What a store is opened with. [`Options::new`] is what a server uses.
 #[derive(Clone)]
 pub struct Options {
     /// The data folder; made when absent.
     pub dir: PathBuf,
+    /// The folder's lock, where it was taken before; else the store takes it.
+    pub lock: Option<FolderLock>,
     /// The store's clock.
     pub clock: Clock,
     /// Limits of the platform.
@@ -41,6 +43,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>, clock: Clock) -> Self {
         Self {
             dir: dir.into(),
+            lock: None,
             clock,
             limits: Limits::default(),
             dedup_window: Duration::from_secs(600),

@@ -1,7 +1,6 @@
 //! Opening and closing: the lock, the schema, the threads, and the handles.
 
 use std::{
-    path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -11,17 +10,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     apps::Apps,
-    blobs::{
-        self, Blobs,
-        files::{Disk, Layer},
-    },
+    blobs::{self, Blobs},
     calls::Calls,
     checkpoint::Checkpoints,
     command::{self, Command},
     connection::Database,
     error::{Error, Result},
     kernel::Kernel,
-    lock::FolderLock,
+    lock::{FolderLock, make_folder},
     log::{self, Log},
     migrations,
     options::{Options, StoreLimits},
@@ -67,9 +63,15 @@ impl Store {
     /// # Errors
     /// [`Error::Locked`] when another server has it, [`Error::TooNew`] when a newer one wrote it.
     pub fn open(options: Options) -> Result<Self> {
-        make_folder(&options.dir).map_err(Error::io(&options.dir))?;
         let alone = !options.shared;
-        let lock = alone.then(|| FolderLock::take(&options.dir)).transpose()?;
+        let lock = match options.lock.clone() {
+            Some(lock) => Some(lock),
+            None if alone => Some(FolderLock::take(&options.dir)?),
+            None => {
+                make_folder(&options.dir).map_err(Error::io(&options.dir))?;
+                None
+            }
+        };
         let database = Database {
             path: options.dir.join("state.db"),
             vfs: options.vfs.clone(),
@@ -242,21 +244,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.kernel.queue.close();
     }
-}
-
-/// Makes a folder and what is missing above it, each durably: a data folder that a power loss takes away takes what
-/// was acknowledged with it.
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    make_folder(parent)?;
-    Disk.create_folder(path)?;
-    Disk.sync_folder(parent)
 }
 
 fn join(thread: JoinHandle<()>) {

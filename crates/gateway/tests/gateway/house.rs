@@ -9,7 +9,7 @@ use std::{
 
 use gateway::{Edge, Listener, MeshDoor, edge, mesh};
 use model::{ByteSize, Clock, Ids, Limits};
-use platform::{Kept, Options, Platform, Running, deploy::Request};
+use platform::{FolderLock, Kept, Options, Platform, Running, deploy::Request};
 use runtime::launcher::Launcher;
 
 /// A running platform with its doors.
@@ -108,6 +108,7 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
     let record = folder.join("instances");
     Options {
         data: folder.join("data"),
+        lock: FolderLock::take(&folder.join("data")).expect("nobody else has it"),
         cache: folder.join("cache"),
         clock: wishes.clock.clone(),
         ids: Ids::system(),

@@ -20,7 +20,7 @@ use crate::{
     build,
     client::Client,
     config::{Config, Flags},
-    serve::{self, Server},
+    serve::{self, Footing, Server},
     upload::Hashes,
 };
 
@@ -43,13 +43,13 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     let config = Config::read(&cli.data, &ask.flags)?;
     // A broken manifest is told before anything is started.
     let source = Source::read(&ask.path)?;
-    let launcher = serve::start_launcher(&config.data)?;
+    let footing = Footing::take(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
         .build()?;
     runtime.block_on(async {
-        let server = Server::start(config, launcher).await?;
+        let server = Server::start(config, footing).await?;
         server.announce(cli.json)?;
         let client = Client::new(&cli.data);
         let (changes, watcher) = watch(&source.folder)?;

@@ -106,6 +106,8 @@ async fn a_killed_server_leaves_no_process_and_serves_again() -> Result<()> {
 #[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
     let server = server();
+    server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    let pid = server.gateway().get("/echo").await?.json()["pid"].clone();
     let any = "127.0.0.1:0";
     let output = server.cli(&["serve", "--gateway", any, "--control", any, "--aws", any])?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -113,6 +115,8 @@ async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
         !output.status.success() && stderr.contains("TG0702"),
         "{stderr}"
     );
+    let after = server.gateway().get("/echo").await?.json()["pid"].clone();
+    assert_eq!(after, pid, "the first server's instances are left alone");
     Ok(())
 }
 
