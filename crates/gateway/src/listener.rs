@@ -1,9 +1,12 @@
 //! Sockets that listen: bound before the platform opens, because instances must know where the mesh will be.
 //! Connections queue in the kernel until a server takes them.
 
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
 };
 
 use model::{Error, code};
@@ -13,6 +16,15 @@ use rustix::net::{
 
 /// Connections that the kernel holds until they are accepted, per socket (it caps this at `somaxconn`).
 const BACKLOG: i32 = 4096;
+
+/// After how long a silence the kernel asks the client's system whether it is still there, how often it asks, and how
+/// many times without an answer before the connection is over.
+#[cfg(target_os = "linux")]
+const PEER_SILENT: Duration = Duration::from_secs(60);
+#[cfg(target_os = "linux")]
+const PEER_ASKED_EVERY: Duration = Duration::from_secs(15);
+#[cfg(target_os = "linux")]
+const PEER_ASKED: u32 = 4;
 
 /// One address, with a socket for each worker that accepts from it.
 #[derive(Debug)]
@@ -78,11 +90,25 @@ fn open_socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if shared {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
+    watch_peers(&socket)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Lets the kernel find out that a client is gone without a word, on every connection that is accepted from `socket`:
+/// an event stream or a WebSocket may be silent for hours, and would otherwise be kept for a client that lost power.
+fn watch_peers(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    #[cfg(target_os = "linux")]
+    {
+        sockopt::set_tcp_keepidle(socket, PEER_SILENT)?;
+        sockopt::set_tcp_keepintvl(socket, PEER_ASKED_EVERY)?;
+        sockopt::set_tcp_keepcnt(socket, PEER_ASKED)?;
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -101,6 +127,18 @@ mod tests {
     use super::*;
 
     const ANY: &str = "127.0.0.1:0";
+
+    #[test]
+    fn who_is_accepted_is_asked_now_and_then_whether_they_are_still_there() {
+        let listener = Listener::bind(ANY.parse().expect("is an address"), 1).expect("a free port");
+        let _client = std::net::TcpStream::connect(listener.address()).expect("it listens");
+        let socket = &listener.sockets[0];
+        socket.set_nonblocking(false).expect("a socket");
+        let (accepted, _) = socket.accept().expect("a connection");
+        assert!(sockopt::socket_keepalive(&accepted).expect("a socket"));
+        #[cfg(target_os = "linux")]
+        assert_eq!(sockopt::tcp_keepidle(&accepted).expect("TCP"), PEER_SILENT);
+    }
 
     #[test]
     fn workers_share_one_port_and_nobody_else_gets_it() {

@@ -7,13 +7,14 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use model::{Clock, Time};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_tungstenite::{accept_async, connect_async, tungstenite::Message};
 
 use crate::{
-    conversation::{Conversation, post},
-    house::House,
-    upstream::{Answer, Upstream, app, everything},
+    conversation::{Conversation, ask, post},
+    house::{House, Wishes},
+    upstream::{Answer, Upstream, app, everything, text},
 };
 
 fn channel_body() -> (mpsc::Sender<Bytes>, Answer) {
@@ -61,6 +62,55 @@ async fn events_arrive_while_the_answer_goes_on() {
     }
     drop(conversation);
     events.closed().await;
+}
+
+#[tokio::test]
+async fn an_event_stream_may_be_silent_for_as_long_as_both_sides_like_and_nothing_else() {
+    let (handle, mut handles) = mpsc::channel(1);
+    let upstream = Upstream::start(move |request| {
+        let handle = handle.clone();
+        async move {
+            if request.uri().path() == "/other" {
+                return text("here");
+            }
+            let (sender, body) = channel_body();
+            handle.send(sender).await.expect("the test waits");
+            let mut response = Response::new(body);
+            let kind = request.headers()["x-kind"].clone();
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+    })
+    .await;
+    let clock = Clock::virtual_at(Time::from_millis(1_790_000_000_000));
+    let wishes = Wishes {
+        clock: clock.clone(),
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
+    let mut open = async |kind: &str| {
+        let mut conversation = Conversation::with(house.address()).await;
+        conversation
+            .send("GET", "/stream", &[&format!("x-kind: {kind}")], "")
+            .await;
+        let stream = handles.recv().await.expect("it arrived");
+        conversation.head().await;
+        stream.send("one".into()).await.expect("it is open");
+        assert_eq!(conversation.chunk().await, b"one");
+        (conversation, stream)
+    };
+    let (mut events, event_stream) = open("text/event-stream; charset=utf-8").await;
+    let (mut lines, line_stream) = open("text/plain").await;
+    // Each request of another client is time for both answers to be polled.
+    for _ in 0..8 {
+        clock.advance(Duration::from_secs(3600));
+        let other = ask(house.address(), "GET", "/other", &[]).await;
+        assert_eq!(other.status, 200);
+    }
+    assert!(lines.closes().await, "silence in any other body ends it");
+    line_stream.closed().await;
+    event_stream.send("two".into()).await.expect("it is open");
+    assert_eq!(events.chunk().await, b"two");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 
 use http_body::Body as _;
@@ -74,6 +76,18 @@ pub(super) fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     *copy.headers_mut() = request.headers().clone();
     *copy.extensions_mut() = request.extensions().clone();
     Some(copy)
+}
+
+/// Whether an answer is a stream of server-sent events (HTML, §9.2.5).
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let value = value.to_str().unwrap_or_default();
+        value
+            .split(';')
+            .next()
+            .map(|kind| kind.trim().to_ascii_lowercase())
+    };
+    headers.get(CONTENT_TYPE).and_then(essence).as_deref() == Some("text/event-stream")
 }
 
 /// When it was the request's own body that failed: what its sender is to be told.
@@ -187,6 +201,21 @@ mod tests {
             futures_util::stream::empty(),
         ));
         assert!(copy(&request(Method::PUT, stream)).is_none());
+    }
+
+    #[test]
+    fn event_streams_are_known_by_their_type_whatever_its_parameters() {
+        for (kind, expected) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("text/event-streams", false),
+            ("text/plain", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            assert_eq!(is_event_stream(&headers), expected, "{kind}");
+        }
+        assert!(!is_event_stream(&HeaderMap::new()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ struct Reply<G> {
     exchange: Option<Exchange<G>>,
     upstream: Arc<Upstream>,
     terms: Terms,
+    /// How long nothing may come. `None`: an event stream, which like a WebSocket says something when there is
+    /// something to say, for as long as both sides keep the connection.
+    patience: Option<Duration>,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Whether anything came since the timer of `silence` was set. Setting it anew for every frame would cost more
     /// than the frame: so a silence is noticed after once to twice its limit.
@@ -57,6 +61,7 @@ pub(super) async fn open<G: Guard>(
         return upgrade(upstream, connection, response, terms.deadline, guard).await;
     }
     connection.hurry(true);
+    let patience = (!head::is_event_stream(response.headers())).then_some(terms.body_idle);
     let (head, incoming) = response.into_parts();
     let mut reply = Reply {
         incoming,
@@ -64,6 +69,7 @@ pub(super) async fn open<G: Guard>(
         exchange: Some(Exchange { connection, guard }),
         upstream: Arc::clone(upstream),
         terms,
+        patience,
         silence: None,
         heard: false,
     };
@@ -151,8 +157,11 @@ impl<G: Guard> Reply<G> {
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(limit) = self.patience else {
+            return Poll::Pending;
+        };
         loop {
-            let (clock, limit) = (&self.upstream.clock, self.terms.body_idle);
+            let clock = &self.upstream.clock;
             let silence = self.silence.get_or_insert_with(|| {
                 self.heard = false;
                 let clock = clock.clone();
