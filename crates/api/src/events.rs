@@ -10,7 +10,12 @@ use model::Principal;
 use platform::{Platform, events::Origin};
 use serde_json::{Value, json};
 
-pub(crate) async fn publish(State(platform): State<Platform>, request: Request) -> Response<Body> {
+use crate::Fault;
+
+pub(crate) async fn publish(
+    State(platform): State<Platform>,
+    request: Request,
+) -> Result<Response<Body>, Fault> {
     let trace =
         platform::mesh::from_headers(request.headers()).unwrap_or_else(|| platform.new_trace());
     let origin = Origin::Outside {
@@ -25,11 +30,8 @@ pub(crate) async fn publish(State(platform): State<Platform>, request: Request) 
             )
         }))
     });
-    platform
-        .events()
-        .publish_http(origin, request)
-        .await
-        .map(Body::new)
+    let response = platform.events().publish_http(origin, request).await?;
+    Ok(response.map(Body::new))
 }
 
 pub(crate) async fn subscriptions(State(platform): State<Platform>) -> Json<Value> {

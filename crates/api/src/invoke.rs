@@ -26,5 +26,5 @@ pub(crate) async fn status(
     let id: InvocationId = id
         .parse()
         .map_err(|_| bad_request(format!("`{id}` is no invocation id")))?;
-    Ok(platform.calls().status(id).await.map(Body::new))
+    Ok(platform.calls().status(id).await?.map(Body::new))
 }

@@ -68,6 +68,15 @@ async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// Serves TCP while the platform opens, which may take long after a crash: alive, but not ready. Ends when `stop`
+/// turns true.
+pub async fn serve_starting(listener: TcpListener, stop: watch::Receiver<bool>) {
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .fallback(observe::starting);
+    serve(listener, router, stop).await;
+}
+
 /// Serves the Unix socket `path` until `stop` turns true. A socket that a killed server left behind is replaced.
 ///
 /// # Errors
@@ -101,6 +110,10 @@ pub async fn serve_tcp(
     stop: watch::Receiver<bool>,
 ) {
     let router = router(platform).layer(axum::middleware::from_fn_with_state(token, auth::check));
+    serve(listener, router, stop).await;
+}
+
+async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(stopped(stop))
         .await
@@ -112,4 +125,35 @@ pub async fn serve_tcp(
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the sender is gone: the server is ending.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_platform_opens_the_server_is_alive_and_not_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("is bound");
+        let stop = watch::Sender::new(false);
+        let serving = tokio::spawn(serve_starting(listener, stop.subscribe()));
+        for (path, status) in [
+            ("/healthz", StatusCode::OK),
+            ("/readyz", StatusCode::SERVICE_UNAVAILABLE),
+            ("/v1/ps", StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("open");
+            let ask = format!("GET {path} HTTP/1.0\r\n\r\n");
+            stream.write_all(ask.as_bytes()).await.expect("taken");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("text");
+            let head = format!("HTTP/1.0 {}", status.as_u16());
+            assert!(answer.starts_with(&head), "{path}: {answer}");
+        }
+        stop.send_replace(true);
+        serving.await.expect("it ends when told");
+    }
 }

@@ -30,6 +30,15 @@ pub(crate) async fn readyz(State(platform): State<Platform>) -> (StatusCode, Jso
     }
 }
 
+/// Whatever is asked before the platform is open.
+pub(crate) async fn starting() -> (StatusCode, Json<Value>) {
+    let why = "the server is starting";
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        Json(json!({"ready": false, "why": why})),
+    )
+}
+
 pub(crate) async fn metrics(State(platform): State<Platform>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], platform.metrics())

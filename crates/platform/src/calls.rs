@@ -15,7 +15,7 @@ use runtime::{Body, BodyError, Input};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{dispatch::Callee, problem};
+use crate::dispatch::Callee;
 
 /// Where the state of asynchronous work is asked for, at every gateway address.
 pub const STATUS_PATH: &str = "/_tangelo/invocations/";
@@ -54,21 +54,10 @@ pub(crate) enum StoredInput {
 
 impl Calls {
     /// Commits the request of an asynchronous route and answers 202 with the status URL.
+    ///
+    /// # Errors
+    /// `BODY_TOO_LARGE`, or when the store refuses: nothing was accepted.
     pub async fn accept_http(
-        &self,
-        callee: &Arc<Callee>,
-        route: &Route,
-        invocation: Invocation,
-        request: Request<Body>,
-    ) -> Response<Body> {
-        let request_id = invocation.id.to_string();
-        let result = self
-            .accept_request(callee, route, invocation, request)
-            .await;
-        result.unwrap_or_else(|error| problem::response(&error, Some(&request_id)))
-    }
-
-    async fn accept_request(
         &self,
         callee: &Arc<Callee>,
         route: &Route,
@@ -182,25 +171,23 @@ impl Calls {
     }
 
     /// What became of asynchronous work: `GET /_tangelo/invocations/ID`.
-    pub async fn status(&self, id: InvocationId) -> Response<Body> {
-        match self.bus.calls().status(id).await {
-            Err(error) => problem::response(&error.into(), None),
-            Ok(None) => {
-                let message =
-                    format!("no asynchronous invocation {id} is known; results are kept for a day");
-                problem::response(&Error::new(code::NO_SUCH_INVOCATION, message), None)
-            }
-            Ok(Some(status)) => {
-                let mut response = Response::new(Body::full(describe(&status).to_string()));
-                let headers = response.headers_mut();
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                );
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                response
-            }
-        }
+    ///
+    /// # Errors
+    /// `NO_SUCH_INVOCATION`, or what the store fails with.
+    pub async fn status(&self, id: InvocationId) -> Result<Response<Body>, Error> {
+        let status = self.bus.calls().status(id).await?.ok_or_else(|| {
+            let message =
+                format!("no asynchronous invocation {id} is known; results are kept for a day");
+            Error::new(code::NO_SUCH_INVOCATION, message)
+        })?;
+        let mut response = Response::new(Body::full(describe(&status).to_string()));
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
     }
 }
 

@@ -18,7 +18,7 @@ pub mod problem;
 pub mod ps;
 pub mod versions;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use apps::Apps;
 use bus::Bus;
@@ -31,6 +31,7 @@ use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
 pub use runtime::{Body, BodyError, Caller, FunctionError, Input, LogTail, Presence, Upgrade};
+pub use store::FolderLock;
 use store::Store;
 pub use telemetry;
 use telemetry::Telemetry;
@@ -54,6 +55,7 @@ struct Rooms {
     mesh: Mesh,
     deployer: Arc<Deployer>,
     keys: Arc<access::InstanceKeys<Presence>>,
+    draining: AtomicBool,
 }
 
 impl Platform {

@@ -47,7 +47,8 @@ impl Mesh {
             return self
                 .events
                 .publish_http(Origin::Workload(caller, trace), request)
-                .await;
+                .await
+                .unwrap_or_else(|error| problem::response(&error, None));
         }
         if let Some(signal) = path.strip_prefix("/otlp/") {
             let signal = signal.to_owned();

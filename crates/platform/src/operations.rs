@@ -1,5 +1,7 @@
 //! What operators ask of the whole platform: uploads, readiness, metrics, subscriptions, dead letters.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bus::DeadLetter;
 use model::{BlobHash, ByteSize, Error, SubscriptionKey, code};
 use prometheus_client::metrics::gauge::Gauge;
@@ -55,11 +57,19 @@ impl Platform {
         Err(Error::new(code::UPLOAD_MISSING, message))
     }
 
-    /// Whether the platform can take work: the store answers.
+    /// From now on the platform says that it is not ready, so that nobody sends it more while it ends.
+    pub fn begin_draining(&self) {
+        self.0.draining.store(true, Relaxed);
+    }
+
+    /// Whether the platform can take work: it is not ending, and the store answers.
     ///
     /// # Errors
     /// Why not.
     pub async fn ready(&self) -> Result<(), Error> {
+        if self.0.draining.load(Relaxed) {
+            return Err(Error::new(code::SHUTTING_DOWN, "the server is stopping"));
+        }
         self.store().flush().await.map_err(Error::from)
     }
 

@@ -46,8 +46,12 @@ pub struct Health {
 pub struct WorkloadHealth {
     /// The workload.
     pub workload: WorkloadName,
+    /// Function, service or job.
+    pub tier: Tier,
     /// Whether it can take a request now, or could start to.
     pub healthy: bool,
+    /// Instances that can take a request now.
+    pub ready: usize,
     /// Why, in words.
     pub reason: String,
 }
@@ -103,14 +107,17 @@ fn workload_health(callee: &Callee) -> WorkloadHealth {
     let needed = callee.tier() == Tier::Service
         && callee.workload.scale.min > 0
         && callee.workload.run.kind() == "process";
-    let (healthy, reason) = match (ready, needed) {
-        (0, true) => (false, "no instance takes requests".to_owned()),
-        (0, false) => (true, "starts on the first request".to_owned()),
+    let (healthy, reason) = match (ready, callee.workload.run.kind()) {
+        (0, "external") => (true, "someone else's: not watched".to_owned()),
+        (0, _) if needed => (false, "no instance takes requests".to_owned()),
+        (0, _) => (true, "starts on the first request".to_owned()),
         (n, _) => (true, format!("{n} ready")),
     };
     WorkloadHealth {
         workload: callee.workload.name.clone(),
+        tier: callee.tier(),
         healthy,
+        ready,
         reason,
     }
 }

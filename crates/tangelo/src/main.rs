@@ -4,6 +4,7 @@ mod build;
 mod client;
 mod commands;
 mod config;
+mod health;
 mod init;
 mod serve;
 mod show;

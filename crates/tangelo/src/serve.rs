@@ -13,7 +13,7 @@ use api::OperatorToken;
 use clap::Args;
 use gateway::{Edge, Listener, MeshDoor, edge, mesh};
 use model::{Clock, Ids, Limits};
-use platform::{Kept, Options, Platform, Running};
+use platform::{FolderLock, Kept, Options, Platform, Running};
 use runtime::launcher::{self, Launcher};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -21,6 +21,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     commands::Cli,
     config::{Config, Flags},
+    health::{self, HealthDoor},
 };
 
 /// Run the server
@@ -40,6 +41,12 @@ pub(crate) struct Addresses {
     pub(crate) data: String,
 }
 
+/// What a server stands on before it is one.
+pub(crate) struct Footing {
+    lock: FolderLock,
+    launcher: Launcher,
+}
+
 /// A server at work.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
@@ -53,13 +60,13 @@ pub(crate) struct Server {
 
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let config = Config::read(&cli.data, &serve.flags)?;
-    let launcher = start_launcher(&config.data)?;
+    let footing = Footing::take(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
         .build()?;
     runtime.block_on(async {
-        let server = Server::start(config, launcher).await?;
+        let server = Server::start(config, footing).await?;
         server.announce(cli.json)?;
         interrupted().await;
         anstream::eprintln!("stopping: requests under way finish, then instances end");
@@ -68,19 +75,24 @@ pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     })
 }
 
-/// Starts the launcher while this process has one thread, after what an earlier server left behind was swept.
-pub(crate) fn start_launcher(data: &Path) -> Result<Launcher> {
-    std::fs::create_dir_all(data)
-        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
-    let record = data.join("instances");
-    launcher::sweep(&record).context("cannot end instances that an earlier server left behind")?;
-    let executable = std::env::current_exe().context("cannot find this program's own file")?;
-    Launcher::start(&executable, &record).context("cannot start the launcher")
+impl Footing {
+    /// Takes the folder's lock, ends what an earlier server left behind, and starts the launcher, in this order: the
+    /// record of instances belongs to whoever holds the lock. To be called while this process has one thread.
+    pub(crate) fn take(data: &Path) -> Result<Self> {
+        let lock = FolderLock::take(data).map_err(model::Error::from)?;
+        let record = data.join("instances");
+        launcher::sweep(&record)
+            .context("cannot end instances that an earlier server left behind")?;
+        let executable = std::env::current_exe().context("cannot find this program's own file")?;
+        let launcher =
+            Launcher::start(&executable, &record).context("cannot start the launcher")?;
+        Ok(Self { lock, launcher })
+    }
 }
 
 impl Server {
     /// Opens everything; when this returns, requests are served.
-    pub(crate) async fn start(config: Config, launcher: Launcher) -> Result<Self> {
+    pub(crate) async fn start(config: Config, footing: Footing) -> Result<Self> {
         let gateway = Listener::bind(config.gateway, config.workers)?;
         let mesh_listener = Listener::bind(config.mesh, 1)?;
         let control = bind("control", config.control)?;
@@ -92,13 +104,8 @@ impl Server {
             mesh: format!("http://{}", mesh_listener.address()),
             data: config.data.display().to_string(),
         };
-        let options = options(
-            &config,
-            launcher,
-            mesh_listener.address(),
-            aws.local_addr()?,
-        );
-        let running = Platform::open(options).await?;
+        let options = options(&config, footing, mesh_listener.address(), aws.local_addr()?);
+        let running = open(options, control.try_clone()?).await?;
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
         let mut doors = JoinSet::new();
@@ -136,7 +143,7 @@ impl Server {
             listeners: vec![gateway],
             limits,
             trusted: Vec::new(),
-            doors: Vec::new(),
+            doors: vec![(health::PATH.to_owned(), HealthDoor::new(platform.clone()))],
         };
         let edge = Edge::start(edge, platform)?;
         Ok(Self {
@@ -172,6 +179,7 @@ impl Server {
     /// Stops taking requests, lets what is under way finish, ends the instances and closes the store.
     pub(crate) async fn stop(mut self) {
         let grace = self.config.grace;
+        self.running.platform.begin_draining();
         self.edge.drain(grace).await;
         self.stop.send_replace(true);
         self.running.close(grace).await;
@@ -180,15 +188,16 @@ impl Server {
     }
 }
 
-fn options(config: &Config, launcher: Launcher, mesh: SocketAddr, aws: SocketAddr) -> Options {
+fn options(config: &Config, footing: Footing, mesh: SocketAddr, aws: SocketAddr) -> Options {
     Options {
         data: config.data.clone(),
+        lock: footing.lock,
         cache: config.data.join("cache"),
         clock: Clock::system(),
         ids: Ids::system(),
         limits: Limits::of(config.profile),
         secrets: config.secrets.clone().into_iter().collect::<Secrets>(),
-        launcher,
+        launcher: footing.launcher,
         telemetry: Kept {
             sampling: platform::telemetry::Sampling::default(),
             retention: config.retention,
@@ -201,6 +210,16 @@ fn options(config: &Config, launcher: Launcher, mesh: SocketAddr, aws: SocketAdd
         mesh,
         aws,
     }
+}
+
+/// Opens the platform. Until it is open, the control port says that the server is alive and not ready.
+async fn open(options: Options, control: StdListener) -> Result<Running> {
+    let opened = watch::Sender::new(false);
+    let starting = tokio::spawn(api::serve_starting(listener(control)?, opened.subscribe()));
+    let running = Platform::open(options).await;
+    opened.send_replace(true);
+    starting.await?;
+    Ok(running?)
 }
 
 fn bind(door: &str, address: SocketAddr) -> Result<StdListener> {

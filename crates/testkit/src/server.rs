@@ -92,6 +92,12 @@ impl Server {
         Client::new(&self.addresses.gateway)
     }
 
+    /// A client of its control port, without the operator's token.
+    #[must_use]
+    pub fn control(&self) -> Client {
+        Client::new(&self.addresses.control)
+    }
+
     /// A client of its AWS door.
     #[must_use]
     pub fn aws(&self) -> Client {
@@ -108,14 +114,25 @@ impl Server {
         Ok(())
     }
 
+    /// Tells it to stop, and does not wait.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn tell_to_stop(&self) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
+        Ok(rustix::process::kill_process(
+            pid,
+            rustix::process::Signal::TERM,
+        )?)
+    }
+
     /// Tells it to stop, and waits until it has.
     ///
     /// # Errors
     /// When it does not end well.
     pub fn stop(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.child.id())?;
-        let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.tell_to_stop()?;
         let status = self.child.wait()?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! What it adds (`x-…` headers, a principal) replaces what the client sent under these names.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, Request, Response, Uri,
@@ -11,8 +11,12 @@ use http::{
     },
     request::Parts,
 };
-use model::{ByteSize, Class, Error, Invocation, Principal, Trigger};
-use platform::{Body, Input, dispatch::Callee};
+use model::{ByteSize, Class, Error, Invocation, Principal, SpanId, Trigger};
+use platform::{
+    Body, Input,
+    dispatch::Callee,
+    telemetry::{Attributes, Span, SpanKind},
+};
 
 use super::{
     EdgeFront,
@@ -72,6 +76,7 @@ impl EdgeFront {
         let kept =
             cache.and_then(|allowed| Some((decisions::key(callee, &head.headers)?, allowed)));
         if let Some(decision) = kept.and_then(|(key, _)| self.decisions.find(&key, now)) {
+            self.note_cached(exchange, callee);
             return Ok(Ok(decision));
         }
         let response = self.call(serving, exchange, head, callee).await?;
@@ -88,6 +93,28 @@ impl EdgeFront {
         // It has spoken; what it goes on to say may break off without harm.
         let _ = response.into_body().collect(IGNORED_BODY).await;
         Ok(Ok(decision))
+    }
+
+    /// A decision that was remembered is part of the request's trace all the same: nothing ran, and it says so.
+    fn note_cached(&self, exchange: &Exchange, callee: &Callee) {
+        let now = self.platform.clock().now();
+        let mut attributes = Attributes::default();
+        attributes.push("tangelo.cached", true);
+        self.platform.telemetry().span(Span {
+            trace: exchange.trace.trace,
+            id: SpanId(self.platform.ids().random() as u64 | 1),
+            parent: exchange.trace.parent,
+            name: Cow::Owned(callee.target.workload.to_string()),
+            kind: SpanKind::Internal,
+            start: now,
+            end: now,
+            app: Some(callee.target.app.clone()),
+            workload: Some(callee.target.workload.clone()),
+            invocation: None,
+            error: None,
+            attributes,
+            local_root: false,
+        });
     }
 
     async fn call(

@@ -34,7 +34,7 @@ impl EdgeFront {
                     "the path names no invocation: it ends in an id",
                 )
             })?;
-            return Ok(self.platform.calls().status(id).await);
+            return self.platform.calls().status(id).await;
         }
         let Some(door) = door::find(&self.doors, path.raw()) else {
             let message = format!(

@@ -148,10 +148,10 @@ impl EdgeFront {
                 let invocation = invocation(serving, exchange, head, callee, principals);
                 let body = self.whole(body, serving.max_body).await?;
                 let request = request_of(serving, head, body)?;
-                Ok(platform
+                platform
                     .calls()
                     .accept_http(callee, &serving.route, invocation, request)
-                    .await)
+                    .await
             }
             (Answerer::Events, None) => {
                 let origin = Origin::Outside {
@@ -161,7 +161,7 @@ impl EdgeFront {
                 };
                 let body = self.whole(body, serving.max_body).await?;
                 let request = request_of(serving, head, body)?;
-                Ok(platform.events().publish_http(origin, request).await)
+                platform.events().publish_http(origin, request).await
             }
         }
     }

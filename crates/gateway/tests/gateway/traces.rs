@@ -1,7 +1,7 @@
 //! What a request leaves behind: the gateway's span at the root, and those of the workloads below it.
 
 use model::{SpanId, TraceId};
-use platform::telemetry::{Span, Trace};
+use platform::telemetry::{AttrValue, Span, Trace};
 
 use crate::{
     conversation::{Conversation, ask},
@@ -60,6 +60,33 @@ async fn the_gateways_span_is_the_root_of_all_that_a_request_caused() {
         assert_eq!(named(&trace, workload).parent, Some(root.id), "{workload}");
     }
     assert_eq!(root.invocation, named(&trace, "web").invocation);
+}
+
+#[tokio::test]
+async fn a_remembered_decision_is_a_span_that_says_so() {
+    let (web, guard) = (
+        Upstream::echo().await,
+        Upstream::start(|_| async { text("") }).await,
+    );
+    let rest = format!(
+        "  guard:\n    as: service\n    run: {{external: {{url: \"http://{}\"}}}}\n\
+         gateway: {{routes: [{{path: /, to: web, before: [{{guard: {{cache: 60s}}}}]}}]}}\n",
+        guard.address
+    );
+    let house = House::open(&app(&web, &rest)).await;
+    let credentials = "Authorization: Bearer good";
+    ask(house.address(), "GET", "/", &[credentials]).await;
+    ask(house.address(), "GET", "/", &[credentials, &header()]).await;
+    assert_eq!(guard.seen().len(), 1);
+    let trace = trace(&house).await;
+    let root = named(&trace, "GET /");
+    let decision = named(&trace, "guard");
+    assert_eq!(decision.parent, Some(root.id));
+    assert_eq!(
+        decision.attributes.get("tangelo.cached"),
+        Some(&AttrValue::Bool(true))
+    );
+    assert_eq!(decision.invocation, None, "nothing ran");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use model::{
 use runtime::{Body, Caller};
 use serde_json::{Value, json};
 
-use crate::{problem, versions::Versions};
+use crate::versions::Versions;
 
 /// Who publishes.
 pub enum Origin {
@@ -76,11 +76,15 @@ impl Events {
     }
 
     /// Publishes what an HTTP request carries (CloudEvents HTTP binding 1.0.2: binary, structured or batch), and answers it.
-    pub async fn publish_http(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
-        let events = match http_binding::read(request, &self.limits, self).await {
-            Ok(events) => events,
-            Err(error) => return problem::response(&error, None),
-        };
+    ///
+    /// # Errors
+    /// Why the request as a whole was refused: nothing of it was published.
+    pub async fn publish_http(
+        &self,
+        origin: Origin,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let events = http_binding::read(request, &self.limits, self).await?;
         answer(&self.publish(&origin, events).await)
     }
 
@@ -159,12 +163,12 @@ fn namespace(origin: &Origin) -> Namespace {
 }
 
 /// 202 when at least one event was accepted; else the status of the first refusal.
-fn answer(receipts: &[Receipt]) -> Response<Body> {
+fn answer(receipts: &[Receipt]) -> Result<Response<Body>, Error> {
     let first_refusal = receipts.iter().find_map(|r| r.as_ref().err());
     if let Some(error) = first_refusal.filter(|_| receipts.iter().all(Result::is_err))
         && (receipts.len() == 1 || error.category != Category::Invalid)
     {
-        return problem::response(error, None);
+        return Err(error.clone());
     }
     let rows: Vec<Value> = receipts.iter().map(row).collect();
     let accepted = receipts.iter().filter(|r| r.is_ok()).count();
@@ -181,7 +185,7 @@ fn answer(receipts: &[Receipt]) -> Response<Body> {
         http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     );
-    response
+    Ok(response)
 }
 
 fn row(receipt: &Receipt) -> Value {
