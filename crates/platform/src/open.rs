@@ -202,7 +202,7 @@ fn rooms(
         limits,
         unpacked: data.join("versions"),
         state: data.join("state"),
-        pools: Mutex::default(),
+        backends: Mutex::default(),
         one_at_a_time: tokio::sync::Mutex::default(),
     });
     let rooms = Rooms {

@@ -4,11 +4,13 @@
 //! the binary that ships, so that a test can kill it with -9 and start it again on the same folder.
 
 mod client;
+mod guests;
 mod server;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use client::{Answer, Client};
+pub use guests::guest;
 pub use server::{Addresses, Server};
 
 /// How long a test waits for something to become true before it fails.

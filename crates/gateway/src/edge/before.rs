@@ -14,7 +14,7 @@ use http::{
 use model::{ByteSize, Class, Error, Invocation, Principal, SpanId, Trigger};
 use platform::{
     Body, Input,
-    dispatch::Callee,
+    dispatch::{Callee, Permit},
     telemetry::{Attributes, Span, SpanKind},
 };
 
@@ -50,8 +50,11 @@ impl EdgeFront {
         head: &mut Parts,
     ) -> Result<Asked, Error> {
         let mut principal = None;
+        let mut reserved = self.reserve(serving).into_iter();
         for (callee, cache) in &serving.before {
-            let decision = match self.decide(serving, exchange, head, callee, *cache).await? {
+            let reserved = reserved.next().flatten();
+            let asked = self.decide(serving, exchange, head, callee, *cache, reserved);
+            let decision = match asked.await? {
                 Ok(decision) => decision,
                 Err(answer) => return Ok(Asked::Answer(answer)),
             };
@@ -63,6 +66,19 @@ impl EdgeFront {
         ))
     }
 
+    /// Places with those who are asked after others, as far as there are any: by the time that their turn comes, their
+    /// revision may have been replaced, and takes nobody new.
+    fn reserve(&self, serving: &Serving) -> Vec<Option<Permit>> {
+        if serving.before.len() < 2 {
+            return Vec::new();
+        }
+        let dispatch = self.platform.dispatch();
+        let callees = serving.before.iter().map(|(callee, _)| callee);
+        callees
+            .map(|callee| dispatch.admit(callee, Class::Interactive).ok())
+            .collect()
+    }
+
     /// What `callee` says, now or not long ago. The inner error is its own answer to the client.
     async fn decide(
         &self,
@@ -71,6 +87,7 @@ impl EdgeFront {
         head: &Parts,
         callee: &Arc<Callee>,
         cache: Option<Duration>,
+        reserved: Option<Permit>,
     ) -> Result<Result<Arc<Decision>, Response<Body>>, Error> {
         let now = self.platform.clock().now();
         let kept =
@@ -79,7 +96,7 @@ impl EdgeFront {
             self.note_cached(exchange, callee);
             return Ok(Ok(decision));
         }
-        let response = self.call(serving, exchange, head, callee).await?;
+        let response = self.call(serving, exchange, head, callee, reserved).await?;
         if !response.status().is_success() {
             return Ok(Err(response));
         }
@@ -123,12 +140,15 @@ impl EdgeFront {
         exchange: &Exchange,
         head: &Parts,
         callee: &Arc<Callee>,
+        reserved: Option<Permit>,
     ) -> Result<Response<Body>, Error> {
-        let permit = self
-            .platform
-            .dispatch()
-            .admit(callee, Class::Interactive)
-            .map_err(|refused| refused.0)?;
+        let dispatch = self.platform.dispatch();
+        let permit = match reserved {
+            Some(permit) => permit,
+            None => dispatch
+                .admit(callee, Class::Interactive)
+                .map_err(|refused| refused.0)?,
+        };
         let clock = self.platform.clock();
         let own = clock.monotonic() + callee.workload.timeout;
         let invocation = Invocation {
@@ -144,8 +164,7 @@ impl EdgeFront {
             attempt: 1,
         };
         let request = head_only(head)?;
-        self.platform
-            .dispatch()
+        dispatch
             .invoke(permit, invocation, Input::Http(request))
             .await
             .response

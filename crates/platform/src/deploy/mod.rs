@@ -11,7 +11,7 @@ mod revisions;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 pub use artifact::{FileEntry, Files};
@@ -21,13 +21,13 @@ use model::{
     Target, VersionId, Workload, WorkloadName, code,
 };
 use parking_lot::Mutex;
-use runtime::{Pool, Runtime, Spec};
+use runtime::{Runtime, Spec};
 use serde::{Deserialize, Serialize};
 use store::{Store, apps::NewRevision};
 
 use crate::{
     apps::{Apps, LiveApp},
-    dispatch::Callee,
+    dispatch::{Backend, Callee},
     versions::{Known, Versions},
 };
 
@@ -73,7 +73,7 @@ pub struct Deployer {
     pub(crate) unpacked: PathBuf,
     /// `DIR/state`: folders of workloads that outlive instances.
     pub(crate) state: PathBuf,
-    pub(crate) pools: Mutex<HashMap<VersionId, Weak<Pool>>>,
+    pub(crate) backends: Mutex<HashMap<VersionId, Arc<Backend>>>,
     pub(crate) one_at_a_time: tokio::sync::Mutex<()>,
 }
 
@@ -162,7 +162,7 @@ impl Deployer {
             .await
             .map_err(bus_error)?;
         if let Some(old) = self.apps.remove(app) {
-            self.retire(old);
+            self.retire(&old.callees);
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl Deployer {
             let version = artifact::version(&app, workload, files)?;
             let folder = self.unpacked.join(version.to_string());
             artifact::unpack(&self.store, files, &folder).await?;
-            let pool = self.pool(&app, workload, version, folder)?;
+            let backend = self.backend(&app, workload, version, folder)?;
             let target = Target {
                 namespace: Name::default_namespace(),
                 app: app.name.clone(),
@@ -285,7 +285,7 @@ impl Deployer {
             versions.insert(name.clone(), version);
             callees.insert(
                 name.clone(),
-                Arc::new(Callee::new(target, workload.clone(), version, pool)),
+                Arc::new(Callee::new(target, workload.clone(), version, backend)),
             );
         }
         Ok(Prepared {
@@ -295,17 +295,17 @@ impl Deployer {
         })
     }
 
-    /// The pool of `version`: the running one if there is one, so that a switch touches only what differs.
-    fn pool(
+    /// What runs `version`: what is there if there is something, so that a switch touches only what differs.
+    fn backend(
         &self,
         app: &App,
         workload: &Workload,
         version: VersionId,
         folder: PathBuf,
-    ) -> Result<Arc<Pool>, Error> {
-        let mut pools = self.pools.lock();
-        if let Some(pool) = pools.get(&version).and_then(Weak::upgrade) {
-            return Ok(pool);
+    ) -> Result<Arc<Backend>, Error> {
+        let mut backends = self.backends.lock();
+        if let Some(backend) = backends.get(&version) {
+            return Ok(Arc::clone(backend));
         }
         let known = Known {
             app: app.name.clone(),
@@ -322,7 +322,7 @@ impl Deployer {
             std::fs::create_dir_all(folder)
                 .map_err(|e| Error::internal(format!("{}: {e}", folder.display())))?;
         }
-        let pool = Arc::new(self.runtime.pool(Spec {
+        let pool = self.runtime.pool(Spec {
             namespace: Name::default_namespace(),
             app: app.name.clone(),
             workload: workload.clone(),
@@ -330,13 +330,14 @@ impl Deployer {
             folder,
             hosts: app.hosts.keys().cloned().collect(),
             state_folder,
-        }));
-        pools.insert(version, Arc::downgrade(&pool));
-        Ok(pool)
+        });
+        let backend = Arc::new(Backend::new(pool, &workload.scale));
+        backends.insert(version, Arc::clone(&backend));
+        Ok(backend)
     }
 
     /// Starts what must be there before the switch: a new revision that does not start never becomes live.
-    async fn warm(&self, prepared: &Prepared) -> Result<(), Error> {
+    async fn warm(self: &Arc<Self>, prepared: &Prepared) -> Result<(), Error> {
         let warming = prepared.callees.values().map(|callee| async move {
             callee.pool().warm().await.map_err(|error| {
                 // Who deploys is the operator: what the workload last said is theirs to read.
@@ -353,7 +354,11 @@ impl Deployer {
             })
         });
         let results = futures_util::future::join_all(warming).await;
-        results.into_iter().collect()
+        let warmed: Result<(), Error> = results.into_iter().collect();
+        if warmed.is_err() {
+            self.retire(&prepared.callees);
+        }
+        warmed
     }
 
     async fn keep_minimum(&self, callees: Vec<Arc<Callee>>) {
@@ -391,7 +396,7 @@ impl Deployer {
         let old = self.apps.switch(Arc::clone(&live));
         let (changed, removed) = differences(old.as_deref(), &prepared.versions);
         if let Some(old) = old {
-            self.retire(old);
+            self.retire(&old.callees);
         }
         Deployed {
             app: name,

@@ -1,40 +1,55 @@
 //! What happens to a revision that is no longer live: its requests finish, then the versions that no live revision
 //! uses end their instances.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
-use model::VersionId;
+use futures_util::future::select;
+use model::{VersionId, WorkloadName};
 
 use super::Deployer;
-use crate::{apps::LiveApp, dispatch::Callee};
+use crate::dispatch::{Backend, Callee};
 
 /// Doors follow a switch within milliseconds; until then a request may still be admitted to the old revision.
 const DOORS_FOLLOW: Duration = Duration::from_secs(1);
 
 impl Deployer {
-    /// Drains what `old` alone uses, in the background.
-    pub(super) fn retire(self: &Arc<Self>, old: Arc<LiveApp>) {
-        for callee in old.callees.values().filter(|c| !self.is_live(c.version)) {
-            let (deployer, callee) = (Arc::clone(self), Arc::clone(callee));
-            tokio::spawn(async move { deployer.retire_callee(&callee).await });
+    /// Drains those of one app's `callees` whose version is not live any more, or never became it, in the background.
+    pub(super) fn retire(self: &Arc<Self>, callees: &BTreeMap<WorkloadName, Arc<Callee>>) {
+        // A request holds a place with each that it is for, while others of its route are still asked.
+        let longest = callees.values().map(|callee| callee.workload.timeout).max();
+        let longest = longest.unwrap_or_default();
+        for callee in callees.values().filter(|c| !self.is_live(c.version)) {
+            let (version, timeout) = (callee.version, callee.workload.timeout);
+            let deployer = Arc::clone(self);
+            tokio::spawn(async move { deployer.retire_version(version, longest, timeout).await });
         }
     }
 
-    async fn retire_callee(&self, callee: &Arc<Callee>) {
+    async fn retire_version(&self, version: VersionId, longest: Duration, timeout: Duration) {
         self.clock.sleep(DOORS_FOLLOW).await;
+        let Some(backend) = self.close(version).await else {
+            return;
+        };
         {
-            let mut pools = self.pools.lock();
-            // A rollback within that second made it live again, or a deploy is about to: it holds the pool, too.
-            if self.is_live(callee.version) || Arc::strong_count(callee.pool()) > 1 {
-                return;
-            }
-            pools.remove(&callee.version);
+            let (idle, timer) = (pin!(backend.idle()), pin!(self.clock.sleep(longest)));
+            select(idle, timer).await;
         }
-        callee.close();
-        callee.pool().drain(callee.workload.timeout).await;
-        if !self.pools.lock().contains_key(&callee.version) {
-            self.versions.remove(callee.version);
+        backend.drain(timeout).await;
+        if !self.backends.lock().contains_key(&version) {
+            self.versions.remove(version);
         }
+    }
+
+    /// Takes what runs `version` out of use, unless it is in use again or was taken out already.
+    async fn close(&self, version: VersionId) -> Option<Arc<Backend>> {
+        // A deploy under way may be about to make it live.
+        let _turn = self.one_at_a_time.lock().await;
+        if self.is_live(version) {
+            return None;
+        }
+        let backend = self.backends.lock().remove(&version)?;
+        backend.close();
+        Some(backend)
     }
 
     fn is_live(&self, version: VersionId) -> bool {

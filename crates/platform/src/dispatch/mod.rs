@@ -5,6 +5,7 @@
 //! when the body has ended, was dropped, or the upgraded connection was closed.
 //! This module imports no other module of `platform`.
 
+mod backend;
 mod callee;
 mod metered;
 mod spans;
@@ -12,6 +13,7 @@ mod tally;
 
 use std::{sync::Arc, time::Duration};
 
+pub use backend::Backend;
 pub use callee::{Callee, Permit};
 use model::{Class, Clock, Error, Ids, Invocation, Outcome, SpanId, code, invocation::MAX_DEPTH};
 use runtime::{Body, Input, Upgrade};

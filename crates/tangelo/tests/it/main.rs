@@ -7,6 +7,7 @@ mod lambda;
 mod lifecycle;
 mod mesh;
 mod templates;
+mod under_load;
 
 use testkit::Server;
 

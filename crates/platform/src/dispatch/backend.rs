@@ -1,0 +1,115 @@
+//! What runs one version: its pool, and how much of it is taken. Shared by the callees of every revision that has the
+//! version, so that a switch neither doubles its limits nor loses count of what is in flight.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    time::Duration,
+};
+
+use model::{Error, Scale, Target, code};
+use runtime::Pool;
+use tokio::sync::Notify;
+
+/// Requests that may wait beyond what the instances can hold, at least.
+const MIN_QUEUE: u32 = 64;
+
+/// The pool of one version behind its limits.
+pub struct Backend {
+    pub(super) pool: Pool,
+    capacity: u32,
+    in_flight: AtomicU32,
+    deferred: AtomicU32,
+    closed: AtomicBool,
+    /// Told when it is closed and nothing admitted is left.
+    idle: Notify,
+}
+
+impl Backend {
+    /// A backend that takes as much as `scale` says.
+    #[must_use]
+    pub fn new(pool: Pool, scale: &Scale) -> Self {
+        let places = scale.max.saturating_mul(scale.concurrency).max(1);
+        Self {
+            pool,
+            capacity: places.saturating_add(places.max(MIN_QUEUE)),
+            in_flight: AtomicU32::new(0),
+            deferred: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            idle: Notify::new(),
+        }
+    }
+
+    /// Invocations admitted and not yet ended.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(SeqCst)
+    }
+
+    /// Refuses everything from now on.
+    pub fn close(&self) {
+        self.closed.store(true, SeqCst);
+    }
+
+    /// Returns when nothing that was admitted is left, which can be after [`Backend::close`] only. What was admitted
+    /// may not have come to the pool yet: it waits for those who are asked before it.
+    pub async fn idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Ends every instance: waits for their work up to `grace`, then kills them.
+    pub async fn drain(&self, grace: Duration) {
+        self.pool.drain(grace).await;
+    }
+
+    /// Takes a place for `target`. Work that nobody waits for holds at most three quarters of the places, so that
+    /// interactive work always finds one.
+    pub(super) fn take(&self, deferred: bool, target: &Target) -> Result<(), Error> {
+        if deferred && !count(&self.deferred, self.capacity - self.capacity / 4) {
+            return Err(self.full(target));
+        }
+        if !count(&self.in_flight, self.capacity) {
+            if deferred {
+                self.deferred.fetch_sub(1, SeqCst);
+            }
+            return Err(self.full(target));
+        }
+        // Looked at after the place was taken, so that who closes it and then sees nobody has missed nobody.
+        if self.closed.load(SeqCst) {
+            self.give_back(deferred);
+            let message = format!("`{target}` is being replaced or removed; try again");
+            let error = Error::new(code::WORKLOAD_GONE, message);
+            return Err(error.retry_after(Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self, deferred: bool) {
+        if deferred {
+            self.deferred.fetch_sub(1, SeqCst);
+        }
+        if self.in_flight.fetch_sub(1, SeqCst) == 1 && self.closed.load(SeqCst) {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn full(&self, target: &Target) -> Error {
+        let message = format!(
+            "`{target}` has all the work that it may hold ({}); try again",
+            self.capacity
+        );
+        Error::new(code::CONCURRENCY_LIMIT, message).retry_after(Duration::from_secs(1))
+    }
+}
+
+fn count(counter: &AtomicU32, limit: u32) -> bool {
+    counter
+        .fetch_update(SeqCst, SeqCst, |n| (n < limit).then_some(n + 1))
+        .is_ok()
+}
