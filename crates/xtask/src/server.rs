@@ -45,12 +45,22 @@ pub(crate) struct Options<'a> {
     /// Empty the data folder first.
     pub(crate) fresh: bool,
     pub(crate) secrets: Option<&'a Path>,
-    /// Prefer the addresses that are documented to free ones.
-    pub(crate) usual_ports: bool,
+    pub(crate) ports: Ports,
     /// More flags of `tangelo serve`.
     pub(crate) flags: &'a [&'a str],
     /// Start it with nothing in its environment but `PATH`, `HOME` and `LANG`.
     pub(crate) clean: bool,
+}
+
+/// Where it is to listen.
+#[derive(Clone, Copy)]
+pub(crate) enum Ports {
+    /// Wherever is free.
+    Any,
+    /// Where the documentation says, and wherever is free instead of what is taken.
+    Usual,
+    /// At the first of these and its next two neighbours, or not at all.
+    From(u16),
 }
 
 /// Builds the `tangelo` binary and says where it is.
@@ -76,7 +86,7 @@ impl Server {
             let _ = fs::remove_dir_all(options.data);
         }
         fs::create_dir_all(options.data)?;
-        let port = |usual: u16| free_address(options.usual_ports, usual).to_string();
+        let port = |at, usual| options.ports.address(at, usual).to_string();
         let mut command = Command::new(options.binary);
         command
             .arg("--data")
@@ -85,11 +95,11 @@ impl Server {
                 "--json",
                 "serve",
                 "--gateway",
-                &port(8080),
+                &port(0, 8080),
                 "--control",
-                &port(8081),
+                &port(1, 8081),
             ])
-            .args(["--aws", &port(4566)])
+            .args(["--aws", &port(2, 4566)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         command.args(options.flags);
@@ -200,12 +210,27 @@ impl Drop for Server {
     }
 }
 
-/// The usual port where it is wanted and free, else any.
-fn free_address(usual_ports: bool, usual: u16) -> SocketAddr {
-    let wanted = SocketAddr::from(([127, 0, 0, 1], usual));
-    if usual_ports && TcpListener::bind(wanted).is_ok() {
-        wanted
-    } else {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+impl Ports {
+    /// So many neighbours that nobody listens at. They are below what systems give to connections as they like: one
+    /// to a server that was just killed could otherwise get the server's own port.
+    pub(crate) fn free(neighbours: u16) -> anyhow::Result<u16> {
+        let start = 15_000 + u16::try_from(std::process::id() % 10_000)?;
+        (start..30_000)
+            .find(|first| {
+                (0..neighbours).all(|next| TcpListener::bind(local(first + next)).is_ok())
+            })
+            .context("no free ports")
     }
+
+    fn address(self, at: u16, usual: u16) -> SocketAddr {
+        match self {
+            Self::From(first) => local(first + at),
+            Self::Usual if TcpListener::bind(local(usual)).is_ok() => local(usual),
+            Self::Usual | Self::Any => local(0),
+        }
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }

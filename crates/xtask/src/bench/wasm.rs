@@ -97,7 +97,7 @@ pub(super) fn deployed(
         data: &bench.folder.join("data"),
         fresh: true,
         secrets: None,
-        usual_ports: false,
+        ports: server::Ports::Any,
         flags,
         clean: true,
     })?;

@@ -118,7 +118,11 @@ fn play(workspace: &Workspace, options: &Options, stays: bool) -> anyhow::Result
         data: &workspace.target.join("demo"),
         fresh: true,
         secrets: Some(&shop.join("secrets.toml")),
-        usual_ports: stays,
+        ports: if stays {
+            server::Ports::Usual
+        } else {
+            server::Ports::Any
+        },
         flags: &[],
         clean: false,
     })?;

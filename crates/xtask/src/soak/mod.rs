@@ -2,6 +2,8 @@
 //!
 //! The ledger of what was acknowledged is here, outside of what is killed; the ledger of what arrived is written
 //! by the workload, fsynced before it answers. When is killed follows from the seed; what happens between is real.
+//! Each server listens where the killed one did, and its workload wants the port and the lock of the one before it:
+//! what did not die with its server is found out.
 
 mod account;
 mod publishers;
@@ -18,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     http::{Client, Request},
-    server::{self, Server},
+    server::{self, Ports, Server},
     workspace::Workspace,
 };
 
@@ -29,6 +31,7 @@ workloads:
   sink:
     as: service
     run: {process: {command: [python3, sink.py]}}
+    env: {SINK_PORT: 'PORT'}
     state: [folder]
     timeout: 10s
     on:
@@ -84,6 +87,30 @@ pub(crate) struct Outcome {
     out_of_order: usize,
     /// Workload processes that outlived their server.
     orphans: usize,
+    /// Milliseconds from the start after a kill to the ready line: usually, and at worst.
+    ready_ms: Spread,
+    /// And to the first answer of the workload.
+    answers_ms: Spread,
+    /// What the moments of the kills followed from.
+    seed: u64,
+}
+
+/// Median and largest of several.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Spread {
+    median: u128,
+    most: u128,
+}
+
+impl Spread {
+    fn of(mut all: Vec<Duration>) -> Self {
+        all.sort_unstable();
+        let millis = |at: usize| all.get(at).map_or(0, Duration::as_millis);
+        Self {
+            median: millis(all.len() / 2),
+            most: millis(all.len().saturating_sub(1)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Name {
@@ -151,28 +178,30 @@ pub(crate) fn soak(
 ) -> anyhow::Result<Outcome> {
     let folder = workspace.target.join("soak");
     let _ = fs::remove_dir_all(&folder);
-    let app = write_app(&folder)?;
-    let start = |fresh| start(binary, &folder.join("data"), fresh);
+    let first_port = Ports::free(4)?;
+    let app = write_app(&folder, first_port + 3)?;
+    let start = |fresh| start(binary, &folder.join("data"), fresh, first_port);
     let mut server = start(true)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
     let mut moments = Moments(seed.max(1));
     let load = publishers::start(name, server.gateway()?);
-    let mut orphans = 0;
-    for kill in 0..kills {
-        let sink = sink(&server)?;
-        load.expect_more()?;
+    let (mut orphans, mut ready, mut answers) = (0, Vec::new(), Vec::new());
+    let mut running = sink(&server)?;
+    for kill in 1..=kills {
+        let killed = || format!("at kill {kill} of seed {seed}");
+        load.expect_more().with_context(killed)?;
         thread::sleep(moments.next_pause());
-        server
-            .kill()
-            .with_context(|| format!("before kill {}", kill + 1))?;
-        orphans += usize::from(!gone(sink.pid));
-        server = start(false)?;
-        load.moved_to(server.gateway()?);
+        server.kill().with_context(killed)?;
+        let begun = Instant::now();
+        server = start(false).with_context(killed)?;
+        ready.push(begun.elapsed());
+        orphans += usize::from(is_alive(running.pid));
+        running = sink(&server).with_context(killed)?;
+        answers.push(begun.elapsed());
     }
     load.expect_more()?;
     let acknowledged = load.stop()?;
-    let ledger = sink(&server)?.ledger;
-    let account = wait_for(&acknowledged, &ledger)?;
+    let account = wait_for(&acknowledged, &running.ledger)?;
     server.stop()?;
     Ok(Outcome {
         soak: name,
@@ -182,24 +211,28 @@ pub(crate) fn soak(
         duplicates_forbidden: account.duplicates_forbidden,
         out_of_order: 0,
         orphans,
+        ready_ms: Spread::of(ready),
+        answers_ms: Spread::of(answers),
+        seed,
     })
 }
 
-fn write_app(folder: &Path) -> anyhow::Result<PathBuf> {
+fn write_app(folder: &Path, sink_port: u16) -> anyhow::Result<PathBuf> {
     let app = folder.join("app");
     fs::create_dir_all(&app)?;
-    fs::write(app.join("tangelo.yaml"), MANIFEST)?;
+    let manifest = MANIFEST.replace("'PORT'", &format!("'{sink_port}'"));
+    fs::write(app.join("tangelo.yaml"), manifest)?;
     fs::write(app.join("sink.py"), SINK)?;
     Ok(app)
 }
 
-fn start(binary: &Path, data: &Path, fresh: bool) -> anyhow::Result<Server> {
+fn start(binary: &Path, data: &Path, fresh: bool, first_port: u16) -> anyhow::Result<Server> {
     Server::start(&server::Options {
         binary,
         data,
         fresh,
         secrets: None,
-        usual_ports: false,
+        ports: Ports::From(first_port),
         flags: &[],
         clean: false,
     })
@@ -231,31 +264,24 @@ fn sink(server: &Server) -> anyhow::Result<Sink> {
     }
 }
 
-/// Whether a process ends soon, or has ended. A zombie that nobody waited for yet has ended too.
-fn gone(pid: u32) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(10) {
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-        let state = state
-            .as_deref()
-            .and_then(|stat| stat.rsplit_once(") "))
-            .map(|(_, rest)| rest);
-        if state.is_none_or(|rest| rest.starts_with('Z')) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    false
+/// Whether a process runs. A zombie that nobody waited for yet does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|rest| !rest.starts_with('Z'))
 }
 
-/// Waits until all that was acknowledged has arrived, or patience ends.
+/// Waits until all that was acknowledged has arrived, or nothing has for too long.
 fn wait_for(acknowledged: &[String], ledger: &Path) -> anyhow::Result<account::Account> {
-    let start = Instant::now();
+    let (mut missing, mut since) = (usize::MAX, Instant::now());
     loop {
         let arrived = fs::read_to_string(ledger).context("the workload's ledger")?;
         let account = account::compare(acknowledged, &arrived);
-        if account.lost == 0 || start.elapsed() > PATIENCE {
+        if account.lost == 0 || since.elapsed() > PATIENCE {
             return Ok(account);
+        }
+        if account.lost < missing {
+            (missing, since) = (account.lost, Instant::now());
         }
         thread::sleep(Duration::from_millis(200));
     }

@@ -1,16 +1,21 @@
 """The workload of the soaks: writes down what it gets, on disk before it answers.
 
-One line for each delivery: the id of what was delivered, its idempotency key, and the process that got it.
+One line for each delivery: the id of what was delivered, its idempotency key, and the process that got it. It does
+not start unless the ledger's lock and a port of its own are free: nothing of an earlier run may hold them.
 """
 
+import fcntl
 import json
 import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LEDGER = os.path.join(os.environ["TANGELO_STATE_DIR"], "ledger")
 lock = threading.Lock()
 ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+fcntl.flock(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+own = socket.create_server(("127.0.0.1", int(os.environ["SINK_PORT"])))
 
 
 class Sink(BaseHTTPRequestHandler):
