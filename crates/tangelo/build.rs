@@ -37,11 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Where cargo unpacked a crate of this workspace's dependencies.
 fn crate_folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").ok_or("cargo sets CARGO")?;
-    let target = std::env::var("TARGET")?;
+    let target = std::env::var_os("TARGET").ok_or("cargo sets TARGET")?;
     // Not offline: it looks at every dependency of the workspace, and not all of them were needed for this build.
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", &target])
+        .arg("--filter-platform")
+        .arg(&target)
         .output()?;
     if !output.status.success() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
