@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Measures a build without optimisation: to try the benchmark itself.
     #[arg(long)]
     dev: bool,
+    /// Measures this `tangelo` instead of building one.
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    binary: Option<PathBuf>,
 }
 
 /// One line.
@@ -80,7 +83,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     let bench = Bench {
         workspace,
         options,
-        binary: server::build(workspace, !options.dev)?,
+        binary: match &options.binary {
+            Some(binary) => binary.canonicalize()?,
+            None => server::build(workspace, !options.dev)?,
+        },
         folder: workspace.target.join("bench"),
     };
     for (name, run) in chosen {
