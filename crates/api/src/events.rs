@@ -23,13 +23,7 @@ pub(crate) async fn publish(
         trace,
         principals: vec![Principal::Operator],
     };
-    let request = request.map(|body| {
-        platform::Body::stream(http_body_util::BodyExt::map_err(body, |e| {
-            platform::BodyError::Workload(
-                model::Error::new(model::code::BAD_REQUEST, "the request broke off").context(e),
-            )
-        }))
-    });
+    let request = request.map(crate::streamed);
     let response = platform.events().publish_http(origin, request).await?;
     Ok(response.map(Body::new))
 }

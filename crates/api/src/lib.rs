@@ -1,4 +1,5 @@
-//! The control plane over HTTP: a Unix socket in the data folder, and a TCP port that wants the operator's token.
+//! The control plane over HTTP: a Unix socket in the data folder, and a TCP port that wants the operator's token. Beside
+//! it the port where spans come in.
 //!
 //! Handlers are a few lines each: read, ask the platform, answer. No SQL, no policy, no business here.
 
@@ -10,6 +11,7 @@ mod events;
 mod fault;
 mod invoke;
 mod observe;
+mod otlp;
 
 use std::path::Path;
 
@@ -20,6 +22,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 pub use fault::Fault;
+pub use otlp::serve_otlp;
 use platform::Platform;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
@@ -120,6 +123,15 @@ async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool
     {
         tracing::error!(%error, "the control port failed");
     }
+}
+
+/// A body as the platform reads it: piece by piece, as it comes.
+fn streamed(body: axum::body::Body) -> platform::Body {
+    platform::Body::stream(http_body_util::BodyExt::map_err(body, |error| {
+        platform::BodyError::Workload(
+            model::Error::new(model::code::BAD_REQUEST, "the request broke off").context(error),
+        )
+    }))
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

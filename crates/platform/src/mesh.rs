@@ -185,17 +185,16 @@ impl Mesh {
             .map_or(own, |w| own.min(w.0.deadline))
     }
 
-    /// The trace that a call belongs to: what the caller works on, refined by a span that it named in a header;
-    /// else its header; else a new one.
+    /// The trace that a call belongs to: what the caller works on, refined by a span that it named in `traceparent`;
+    /// else its header; else a new one. The segments that X-Ray's SDK names in AWS's header go to a daemon of AWS and
+    /// never come here: under one of them a call would hang in the air.
     fn trace(&self, caller: &Caller, headers: &HeaderMap) -> TraceContext {
-        let said = from_headers(headers);
-        match (&caller.working, said) {
-            (Some(working), Some(said))
-                if said.trace == working.0.trace.trace && said.parent.is_some() =>
-            {
-                said
-            }
-            (Some(working), _) => working.0.trace,
+        let refines = |working: &TraceContext| {
+            from_traceparent(headers)
+                .filter(|said| said.trace == working.trace && said.parent.is_some())
+        };
+        match (&caller.working, from_headers(headers)) {
+            (Some(working), _) => refines(&working.0.trace).unwrap_or(working.0.trace),
             (None, Some(said)) => said,
             (None, None) => TraceContext {
                 trace: TraceId(self.ids.random().max(1)),
@@ -212,21 +211,11 @@ impl Mesh {
         request: Request<Body>,
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let content_type = head
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        let bytes = match body.collect(model::ByteSize::mib(2)).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let error = Error::new(code::BODY_TOO_LARGE, "the telemetry is larger than 2MiB")
-                    .context(error);
-                return problem::response(&error, None);
-            }
+        let sender = telemetry::otlp::Sender {
+            app: presence.app.clone(),
+            workload: presence.workload.clone(),
         };
-        crate::otlp::ingest(&self.telemetry, presence, signal, &content_type, &bytes)
+        crate::otlp::ingest(&self.telemetry, Some(&sender), signal, &head.headers, body).await
     }
 }
 
@@ -285,10 +274,12 @@ fn idempotency_key(headers: &HeaderMap) -> Option<Arc<str>> {
 /// `traceparent`, or AWS's header when there is none.
 #[must_use]
 pub fn from_headers(headers: &HeaderMap) -> Option<TraceContext> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    text("traceparent")
-        .and_then(TraceContext::from_traceparent)
-        .or_else(|| text("x-amzn-trace-id").and_then(TraceContext::from_xray))
+    let xray = || TraceContext::from_xray(headers.get("x-amzn-trace-id")?.to_str().ok()?);
+    from_traceparent(headers).or_else(xray)
+}
+
+fn from_traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::from_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
 #[cfg(test)]

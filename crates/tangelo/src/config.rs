@@ -38,7 +38,10 @@ pub(crate) struct Flags {
     /// How much disk traces and logs may take [default: 1GiB]
     #[arg(long, env = "TANGELO_TELEMETRY_BYTES", value_name = "SIZE")]
     telemetry_bytes: Option<String>,
-    /// Send all spans to this OTLP/HTTP collector, for example http://127.0.0.1:4318
+    /// Address where spans come in as OTLP/HTTP [default: 127.0.0.1:4318]
+    #[arg(long, env = "TANGELO_OTLP_IN", value_name = "ADDR")]
+    otlp_in: Option<SocketAddr>,
+    /// Send all kept spans to this OTLP/HTTP collector, for example http://127.0.0.1:14318
     #[arg(long, env = "TANGELO_OTLP", value_name = "URL")]
     otlp: Option<String>,
     /// How long requests may take to finish when the server is told to stop [default: 10s]
@@ -66,6 +69,7 @@ struct File {
     workers: Option<usize>,
     retention: Option<String>,
     telemetry_bytes: Option<String>,
+    otlp_in: Option<SocketAddr>,
     otlp: Option<String>,
     grace: Option<String>,
     profile: Option<String>,
@@ -83,6 +87,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) retention: Duration,
     pub(crate) telemetry_bytes: ByteSize,
+    pub(crate) otlp_in: SocketAddr,
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
     pub(crate) profile: Profile,
@@ -136,6 +141,7 @@ impl Config {
                 )?
                 .parse()
                 .context("setting `telemetry_bytes`")?,
+            otlp_in: pick.of("otlp_in", flags.otlp_in, file.otlp_in, "127.0.0.1:4318")?,
             otlp: pick.optional("otlp", flags.otlp.clone(), file.otlp),
             grace: duration(
                 "grace",

@@ -38,6 +38,7 @@ pub(crate) struct Addresses {
     pub(crate) control: String,
     pub(crate) aws: String,
     pub(crate) mesh: String,
+    pub(crate) otlp: String,
     pub(crate) data: String,
 }
 
@@ -97,13 +98,16 @@ impl Server {
         let mesh_listener = Listener::bind(config.mesh, 1)?;
         let control = bind("control", config.control)?;
         let aws = bind("aws", config.aws)?;
+        let otlp = bind("otlp-in", config.otlp_in)?;
         let addresses = Addresses {
             gateway: format!("http://{}", gateway.address()),
             control: format!("http://{}", control.local_addr()?),
             aws: format!("http://{}", aws.local_addr()?),
             mesh: format!("http://{}", mesh_listener.address()),
+            otlp: format!("http://{}", otlp.local_addr()?),
             data: config.data.display().to_string(),
         };
+        refuse_circle(config.otlp.as_deref(), otlp.local_addr()?)?;
         let options = options(&config, footing, mesh_listener.address(), aws.local_addr()?);
         let running = open(options, control.try_clone()?).await?;
         let platform = running.platform.clone();
@@ -127,6 +131,11 @@ impl Server {
         ));
         doors.spawn(aws::serve(
             listener(aws)?,
+            platform.clone(),
+            stop.subscribe(),
+        ));
+        doors.spawn(api::serve_otlp(
+            listener(otlp)?,
             platform.clone(),
             stop.subscribe(),
         ));
@@ -167,11 +176,12 @@ impl Server {
             gateway,
             control,
             aws,
+            otlp,
             data,
             ..
         } = &self.addresses;
         anstream::println!(
-            "tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  data     {data}"
+            "tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  otlp     {otlp}\n  data     {data}"
         );
         Ok(())
     }
@@ -224,10 +234,31 @@ async fn open(options: Options, control: StdListener) -> Result<Running> {
 
 fn bind(door: &str, address: SocketAddr) -> Result<StdListener> {
     let listener = StdListener::bind(address).with_context(|| {
-        format!("the {door} door cannot listen at {address}: choose another with --{door} or TANGELO_{}", door.to_uppercase())
+        format!("the {door} door cannot listen at {address}: choose another with --{door} or TANGELO_{}", door.to_uppercase().replace('-', "_"))
     })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Spans that are sent to where they come in would come in and be sent for ever.
+fn refuse_circle(collector: Option<&str>, own: SocketAddr) -> Result<()> {
+    let Some(uri) = collector.and_then(|text| text.parse::<http::Uri>().ok()) else {
+        return Ok(());
+    };
+    let here = match uri.host().map(|host| host.trim_matches(['[', ']'])) {
+        Some("localhost") => true,
+        Some(host) => host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip == own.ip() || ip.is_loopback() && own.ip().is_unspecified()),
+        None => false,
+    };
+    if here && uri.port_u16().unwrap_or(80) == own.port() {
+        anyhow::bail!(
+            "the collector {uri} is where this server takes spans in: give the one or the other another address with \
+             --otlp or --otlp-in [TG0902]"
+        );
+    }
+    Ok(())
 }
 
 fn listener(listener: StdListener) -> Result<TcpListener> {
@@ -266,5 +297,30 @@ pub(crate) async fn interrupted() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_that_is_this_server_is_refused() {
+        let refused = |collector: &str, own: &str| {
+            let own = own.parse().expect("is an address");
+            refuse_circle(Some(collector), own).is_err()
+        };
+        for (collector, own) in [
+            ("http://127.0.0.1:4318", "127.0.0.1:4318"),
+            ("http://localhost:4318/v1/traces", "127.0.0.1:4318"),
+            ("http://127.0.0.1:4318", "0.0.0.0:4318"),
+            ("http://[::1]:4318", "[::1]:4318"),
+        ] {
+            assert!(refused(collector, own), "{collector}");
+        }
+        for collector in ["http://127.0.0.1:14318", "http://collector:4318", "not one"] {
+            assert!(!refused(collector, "127.0.0.1:4318"), "{collector}");
+        }
+        assert!(refuse_circle(None, ([127, 0, 0, 1], 1).into()).is_ok());
     }
 }

@@ -6,4 +6,4 @@ mod convert;
 pub(crate) mod export;
 mod receive;
 
-pub use receive::{Received, Refused, Sender, answer, receive};
+pub use receive::{BODY, Received, Refused, Sender, answer, receive};

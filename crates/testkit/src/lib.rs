@@ -54,3 +54,24 @@ pub fn material() -> Option<PathBuf> {
     let folder = std::env::var("TANGELO_MATERIAL").map_or_else(|_| beside(), PathBuf::from);
     folder.is_dir().then_some(folder)
 }
+
+/// Where `cargo xtask test` installs what the tests of a crate run against (`crates/ROOM/tests/clients`).
+///
+/// # Panics
+/// When nothing was installed there: a test that has nothing to run shows nothing.
+#[must_use]
+pub fn tools(room: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test is a file");
+    // Cargo marks its target folder, wherever that is.
+    let target = test
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .expect("a test lies in the target folder");
+    let tools = target.join("tools").join(room);
+    assert!(
+        tools.is_dir(),
+        "{} is not there: `cargo xtask test` installs it",
+        tools.display()
+    );
+    tools
+}

@@ -24,6 +24,8 @@ pub struct Addresses {
     pub aws: String,
     /// The mesh's URL.
     pub mesh: String,
+    /// The URL where spans come in.
+    pub otlp: String,
 }
 
 /// A running server; killed with -9 when dropped.
@@ -224,6 +226,8 @@ fn spawn(executable: &Path, folder: &Path, flags: &[String]) -> Result<(Child, A
             "--control",
             any,
             "--aws",
+            any,
+            "--otlp-in",
             any,
             "--workers",
             "2",

@@ -59,7 +59,7 @@ pub(crate) enum Ports {
     Any,
     /// Where the documentation says, and wherever is free instead of what is taken.
     Usual,
-    /// At the first of these and its next two neighbours, or not at all.
+    /// At the first of these and its next three neighbours, or not at all.
     From(u16),
 }
 
@@ -109,6 +109,8 @@ impl Server {
         if options.clean {
             shell::clean(&mut command);
         }
+        // No flag: a binary of an earlier day, measured beside this one, would refuse it.
+        command.env("TANGELO_OTLP_IN", port(3, 4318));
         let mut process = command.spawn().context("tangelo does not start")?;
         let output = process.stdout.take().context("its output was piped")?;
         let mut line = String::new();

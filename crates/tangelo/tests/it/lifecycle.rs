@@ -109,7 +109,9 @@ async fn a_second_server_on_the_same_folder_is_refused() -> Result<()> {
     server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
     let pid = server.gateway().get("/echo").await?.json()["pid"].clone();
     let any = "127.0.0.1:0";
-    let output = server.cli(&["serve", "--gateway", any, "--control", any, "--aws", any])?;
+    let doors = ["--gateway", "--control", "--aws", "--otlp-in"];
+    let flags = doors.into_iter().flat_map(|door| [door, any]);
+    let output = server.cli(&["serve"].into_iter().chain(flags).collect::<Vec<_>>())?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         !output.status.success() && stderr.contains("TG0702"),

@@ -166,6 +166,18 @@ pub(super) fn from_proto(proto: Proto) -> Option<Span> {
     })
 }
 
+/// What a resource calls itself; none when it does not say.
+pub(super) fn service_of(resource: &Resource) -> Option<String> {
+    let named = resource
+        .attributes
+        .iter()
+        .find(|a| a.key == "service.name")?;
+    match named.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(name) if !name.is_empty() => Some(cut(name.clone(), KEY)),
+        _ => None,
+    }
+}
+
 fn kind_from_proto(kind: i32) -> SpanKind {
     match ProtoKind::try_from(kind) {
         Ok(ProtoKind::Server) => SpanKind::Server,

@@ -57,7 +57,7 @@ impl Collector {
             .expect("the collector lives");
         let read = |(path, kind, body): &(String, String, Bytes)| {
             assert_eq!(path, "/v1/traces");
-            otlp::receive(kind, body, None).expect("is OTLP").spans
+            otlp::receive(kind, "", body, None).expect("is OTLP").spans
         };
         requests.iter().flat_map(read).collect()
     }
@@ -188,7 +188,7 @@ async fn a_workloads_own_spans_join_its_trace() {
         app: Name::literal("shop"),
         workload: Name::literal("orders"),
     };
-    let received = otlp::receive("application/json", body, Some(&sender)).expect("is OTLP");
+    let received = otlp::receive("application/json", "", body, Some(&sender)).expect("is OTLP");
     received
         .spans
         .into_iter()

@@ -71,6 +71,7 @@ fn measure(bench: &Bench<'_>, folder: &Path) -> anyhow::Result<Vec<Figure>> {
             "127.0.0.1:0",
         ])
         .arg(&app)
+        .env("TANGELO_OTLP_IN", "127.0.0.1:0")
         .stdout(Stdio::piped());
     let mut up = Up(command.spawn().context("tangelo up does not start")?);
     let output = up.0.stdout.take().context("its output was piped")?;

@@ -178,8 +178,8 @@ pub(crate) fn soak(
 ) -> anyhow::Result<Outcome> {
     let folder = workspace.target.join("soak");
     let _ = fs::remove_dir_all(&folder);
-    let first_port = Ports::free(4)?;
-    let app = write_app(&folder, first_port + 3)?;
+    let first_port = Ports::free(5)?;
+    let app = write_app(&folder, first_port + 4)?;
     let start = |fresh| start(binary, &folder.join("data"), fresh, first_port);
     let mut server = start(true)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
