@@ -1,9 +1,14 @@
-//! Errors in AWS's shapes: JSON for REST and JSON protocols, XML for the query protocol. One place for all.
+//! Errors in AWS's shapes: JSON for REST and JSON protocols, XML for the query protocol and for S3. One place for all.
 
+use access::sigv4::Claim;
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use model::{ByteSize, Category, Error};
 use platform::{Body, BodyError};
 use serde_json::{Value, json};
+
+/// The media type of the query protocol.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An error as an AWS SDK reads it.
 #[derive(Debug)]
@@ -20,17 +25,21 @@ pub(crate) enum Style {
     Json,
     /// XML: the query protocol.
     Query,
+    /// XML: S3.
+    S3,
 }
 
 impl Style {
-    pub(crate) fn of(request: &Request<Body>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let kind = request
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default();
-        if kind.starts_with("application/x-www-form-urlencoded") {
+        if kind.starts_with(FORM) {
             Self::Query
+        } else if service(request).as_deref() == Some("s3") {
+            Self::S3
         } else {
             Self::Json
         }
@@ -71,20 +80,23 @@ impl Fault {
                     .insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
                 response
             }
-            Style::Query => {
-                let body = format!(
-                    "<ErrorResponse><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>",
-                    self.kind,
-                    escape(&self.message)
-                );
-                let mut response = Response::new(Body::full(body));
-                *response.status_mut() = self.status;
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-                response
-            }
+            Style::Query => self.xml(
+                "<ErrorResponse><Error><Type>Sender</Type>",
+                "</Error></ErrorResponse>",
+            ),
+            Style::S3 => self.xml("<Error>", "</Error>"),
         }
+    }
+
+    fn xml(&self, before: &str, after: &str) -> Response<Body> {
+        let (kind, message) = (self.kind, escape(&self.message));
+        let body = format!("{before}<Code>{kind}</Code><Message>{message}</Message>{after}");
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = self.status;
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        response
     }
 }
 
@@ -132,16 +144,39 @@ pub(crate) fn body(error: &BodyError, limit: ByteSize) -> Fault {
     }
 }
 
-/// What a request asks for, in words: the operation where the protocol names it, else method and path.
-pub(crate) fn operation<B>(request: &Request<B>) -> String {
-    if let Some(target) = request
-        .headers()
-        .get("x-amz-target")
-        .and_then(|v| v.to_str().ok())
-    {
-        return format!("`{}`", target.escape_default());
+/// What a request asks for, in words: the operation where the protocol names it, else method and path; and of which
+/// service, where it was signed.
+pub(crate) fn operation(request: &Request<Bytes>) -> String {
+    let target = request.headers().get("x-amz-target");
+    let named = match target.and_then(|v| v.to_str().ok()) {
+        Some(target) => Some(target.to_owned()),
+        None if Style::of(request) == Style::Query => action(request.body()),
+        None => None,
+    };
+    let named = named.map_or_else(
+        || format!("{} {}", request.method(), request.uri().path()),
+        |name| name.escape_default().to_string(),
+    );
+    match service(request) {
+        Some(service) => format!("`{named}` of {}", service.escape_default()),
+        None => format!("`{named}`"),
     }
-    format!("`{} {}`", request.method(), request.uri().path())
+}
+
+/// The parameter `Action` of the query protocol.
+fn action(form: &[u8]) -> Option<String> {
+    let pairs = std::str::from_utf8(form).ok()?.split('&');
+    let action = pairs
+        .filter_map(|pair| pair.strip_prefix("Action="))
+        .next()?;
+    Some(action.chars().take(100).collect())
+}
+
+/// The service that a request was signed for.
+fn service<B>(request: &Request<B>) -> Option<String> {
+    Claim::of(request.uri(), request.headers())
+        .ok()
+        .map(|claim| claim.service)
 }
 
 /// A JSON answer.

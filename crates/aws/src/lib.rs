@@ -20,6 +20,9 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 /// The region unless a client says another.
 pub(crate) const REGION: &str = "us-east-1";
 
+/// Where SDKs read the id of a request.
+pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
+
 /// Answers one request of an AWS SDK.
 pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Body> {
     let request_id = platform.ids().uuid(platform.clock()).to_string();
@@ -30,7 +33,7 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
     let result = answer(platform, request).await;
     let mut response = result.unwrap_or_else(|fault| fault.response(style));
     if let Ok(id) = request_id.parse() {
-        response.headers_mut().insert("x-amzn-requestid", id);
+        response.headers_mut().entry(REQUEST_ID).or_insert(id);
     }
     response
 }

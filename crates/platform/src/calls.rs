@@ -99,10 +99,11 @@ impl Calls {
             &input,
             route.callback.clone(),
         )
-        .await
+        .await?;
+        Ok(accepted(invocation.id))
     }
 
-    /// Commits a JSON payload and answers 202 with the status URL.
+    /// Commits a JSON payload. The id is what its state goes by.
     ///
     /// # Errors
     /// When the store refuses: nothing was accepted.
@@ -112,7 +113,7 @@ impl Calls {
         payload: Bytes,
         cause: Cause,
         callback: Option<String>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<InvocationId, Error> {
         let text = String::from_utf8(payload.to_vec())
             .map_err(|_| Error::new(code::BAD_REQUEST, "the payload is not UTF-8"))?;
         let id = self.ids.invocation(&self.clock);
@@ -125,7 +126,8 @@ impl Calls {
             &StoredInput::Payload(text),
             callback,
         )
-        .await
+        .await?;
+        Ok(id)
     }
 
     async fn commit(
@@ -136,7 +138,7 @@ impl Calls {
         mut cause: Cause,
         input: &StoredInput,
         callback: Option<String>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<(), Error> {
         cause
             .idempotency_key
             .get_or_insert_with(|| id.to_string().into());
@@ -152,22 +154,7 @@ impl Calls {
             callback,
             retry: RETRY,
         };
-        self.bus.calls().accept(call).await?;
-        let location = format!("{STATUS_PATH}{id}");
-        let mut response = Response::new(Body::full(
-            json!({"id": id, "status": location}).to_string(),
-        ));
-        *response.status_mut() = StatusCode::ACCEPTED;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(
-            header::LOCATION,
-            HeaderValue::try_from(location).map_err(Error::internal)?,
-        );
-        Ok(response)
+        Ok(self.bus.calls().accept(call).await?)
     }
 
     /// What became of asynchronous work: `GET /_tangelo/invocations/ID`.
@@ -189,6 +176,25 @@ impl Calls {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }
+}
+
+/// The answer to asynchronous work once it is committed: 202 with the status URL.
+pub(crate) fn accepted(id: InvocationId) -> Response<Body> {
+    let location = format!("{STATUS_PATH}{id}");
+    let mut response = Response::new(Body::full(
+        json!({"id": id, "status": location}).to_string(),
+    ));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::LOCATION,
+        HeaderValue::try_from(location).expect("a path with an id makes a header"),
+    );
+    response
 }
 
 /// The document of the status URL, and of the callback and `invocation.completed`.

@@ -9,7 +9,7 @@ use runtime::{Body, FunctionError, Input};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Platform, dispatch::Callee};
+use crate::{Platform, calls, dispatch::Callee};
 
 /// What an operator asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,10 +59,9 @@ impl Platform {
                 .unwrap_or(Value::Object(serde_json::Map::new()))
                 .to_string();
             let cause = self.operator_cause(trace);
-            return self
-                .calls()
-                .accept_payload(&callee, payload.into(), cause, None)
-                .await;
+            let calls = self.calls();
+            let id = calls.accept_payload(&callee, payload.into(), cause, None);
+            return Ok(calls::accepted(id.await?));
         }
         let input = match ask.http {
             Some(http) => Input::Http(http_request(http)?),

@@ -101,7 +101,7 @@ impl PlatformHost {
         let mut env = mesh_variables(&base, &known.workload);
         env.extend(self.aws_variables(&self.doors, presence));
         if !known.hosts.is_empty() {
-            env.extend(proxy_variables(&self.doors, &token));
+            env.extend(proxy_variables(&self.doors, &token, &known.workload));
         }
         env
     }
@@ -168,10 +168,14 @@ fn url_variable(call: &str) -> String {
     format!("{}_URL", name.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// For names fixed in old code: clients that honour a proxy reach them unmodified. The mesh and the AWS door stay direct.
-fn proxy_variables(doors: &Doors, token: &str) -> Vec<(String, String)> {
+/// For names fixed in old code: clients that honour a proxy reach them unmodified. The mesh, the AWS door and hosts
+/// outside that the workload declared stay direct; `.example.com` is how all clients read `*.example.com`.
+fn proxy_variables(doors: &Doors, token: &str, workload: &Workload) -> Vec<(String, String)> {
     let proxy = format!("http://{token}:@{}", doors.mesh);
-    let direct = "127.0.0.1,localhost,::1".to_owned();
+    let own = ["127.0.0.1", "localhost", "::1"].map(str::to_owned);
+    let outside = workload.egress.iter();
+    let outside = outside.map(|e| e.host.strip_prefix('*').unwrap_or(&e.host).to_owned());
+    let direct = own.into_iter().chain(outside).collect::<Vec<_>>().join(",");
     ["http_proxy", "HTTP_PROXY"]
         .into_iter()
         .map(|name| (name.to_owned(), proxy.clone()))

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::names;
 use crate::{
+    REQUEST_ID,
     fault::{self, Fault},
     identity::Identity,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use model::{Category, Class, Error, Invocation, Principal, TraceContext, Trigger, code};
+use model::{
+    Category, Class, Error, Invocation, InvocationId, Principal, TraceContext, Trigger, code,
+};
 use platform::{Body, BodyError, FunctionError, Input, LogTail, Platform, dispatch::Callee};
 use serde_json::{Value, json};
 
@@ -127,7 +130,7 @@ async fn run(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Fault> {
     let invocation = invocation(platform, identity, callee, headers);
-    let class = invocation.class;
+    let (id, class) = (invocation.id, invocation.class);
     let permit = platform
         .dispatch()
         .admit(callee, class)
@@ -136,14 +139,24 @@ async fn run(
         .dispatch()
         .invoke(permit, invocation, Input::Payload(payload))
         .await;
-    match started.response {
-        Ok(response) => Ok(answer(response, headers)),
+    let response = match started.response {
+        Ok(response) => answer(response, headers),
         // What the code did wrong is a 200 with FunctionError; what the platform could not do is an error.
         Err(error) if matches!(error.category, Category::WorkloadFailed | Category::Timeout) => {
-            Ok(unhandled(&error))
+            unhandled(&error)
         }
-        Err(error) => Err(Fault::from(error)),
+        Err(error) => return Err(Fault::from(error)),
+    };
+    Ok(known_as(id, response))
+}
+
+/// The request id of an invoke is that of its invocation: what the handler has as its own, and what logs, traces and
+/// `GET /_tangelo/invocations/ID` go by.
+fn known_as(id: InvocationId, mut response: Response<Body>) -> Response<Body> {
+    if let Ok(id) = id.to_string().parse() {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
+    response
 }
 
 fn answer(response: Response<Body>, asked: &HeaderMap) -> Response<Body> {
@@ -202,11 +215,9 @@ async fn accept(
 ) -> Result<Response<Body>, Fault> {
     let mut cause = invocation(platform, identity, callee, headers).cause(Class::Async);
     cause.depth = cause.depth.saturating_sub(1);
-    platform
-        .calls()
-        .accept_payload(callee, payload, cause, None)
-        .await?;
-    Ok(empty(StatusCode::ACCEPTED))
+    let calls = platform.calls();
+    let id = calls.accept_payload(callee, payload, cause, None).await?;
+    Ok(known_as(id, empty(StatusCode::ACCEPTED)))
 }
 
 fn invocation(
