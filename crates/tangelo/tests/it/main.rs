@@ -1,11 +1,14 @@
 //! The binary as its users have it: started, deployed to, asked over HTTP and by command line, killed, started again.
 
+mod documents;
 mod events;
 mod health;
 mod http;
 mod lambda;
 mod lifecycle;
 mod mesh;
+mod otlp;
+mod sdk;
 mod templates;
 mod under_load;
 

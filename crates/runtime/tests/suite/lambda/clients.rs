@@ -220,10 +220,12 @@ fn installed(file: &str) -> Option<PathBuf> {
     None
 }
 
+/// Cargo's target folder, wherever that is: the test itself lies in it.
 fn target() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
-    root.expect("crates/runtime is two below the root")
-        .join("target")
+    let test = std::env::current_exe().expect("a test is a file");
+    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    let target = test.ancestors().find(marked);
+    target.expect("cargo marks its target folder").to_owned()
 }
 
 /// Builds the guest; cargo itself locks the folder and knows when nothing is to be done.
