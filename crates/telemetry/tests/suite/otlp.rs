@@ -100,16 +100,21 @@ fn exporting(house: &House, otlp: OtlpExport, sampling: Sampling) -> Telemetry {
     Telemetry::open(options).expect("opens")
 }
 
-/// What comes back: the workload is in the resource, the invocation among the attributes.
+/// What comes back, as from a stranger: workload and invocation are attributes, and a root ends its trace.
 fn returned(span: &Span) -> Span {
     let mut attributes = span.attributes.clone();
     let invocation = span.invocation.expect("has one").to_string();
     attributes.push("faas.invocation_id", invocation);
+    let (app, workload) = (span.app.as_ref(), span.workload.as_ref());
+    let service = app
+        .zip(workload)
+        .map(|(app, workload)| format!("{app}/{workload}"));
+    attributes.push("service.name", service.expect("has one"));
     Span {
         app: None,
         workload: None,
         invocation: None,
-        local_root: false,
+        local_root: span.parent.is_none(),
         attributes,
         ..span.clone()
     }
