@@ -10,6 +10,7 @@ use clap::Args;
 use model::{App, BlobHash, ByteSize, Limits, Run};
 use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
+use tokio::task::JoinSet;
 
 use super::Cli;
 use crate::{
@@ -91,6 +92,9 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<Exit
 /// A component of this size or more takes its time to compile.
 const LARGE: u64 = 1 << 20;
 
+/// Files that are uploaded at the same time.
+const AT_ONCE: usize = 16;
+
 /// Uploads and switches; says on stderr what takes its time.
 pub(crate) async fn push(
     client: &Client,
@@ -106,24 +110,47 @@ pub(crate) async fn push(
         )
         .await?;
     say_what_is_compiled(source, &artifacts, &wanted.missing);
-    for hash in wanted.missing {
-        let path = artifacts
-            .sources
-            .get(&hash)
-            .context("the server asks for a file that was not offered")?;
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        client
-            .put(&format!("/v1/blobs/{hash}"), bytes.into())
-            .await
-            .with_context(|| format!("uploading {}", path.display()))?;
-    }
+    upload_missing(client, &artifacts, wanted.missing).await?;
     let request = Request {
         manifest: source.text.clone(),
         files: artifacts.files,
         expect: None,
     };
     client.post("/v1/deploy", &request).await
+}
+
+/// Uploads what the server lacks, many files at a time: each waits for a disk, and a handler may bring thousands.
+async fn upload_missing(
+    client: &Client,
+    artifacts: &Artifacts,
+    missing: Vec<BlobHash>,
+) -> Result<()> {
+    let mut under_way = JoinSet::new();
+    for hash in missing {
+        let path = artifacts.sources.get(&hash);
+        let path = path
+            .context("the server asks for a file that was not offered")?
+            .clone();
+        if under_way.len() == AT_ONCE
+            && let Some(uploaded) = under_way.join_next().await
+        {
+            uploaded??;
+        }
+        let client = client.clone();
+        under_way.spawn(async move { upload_one(&client, hash, &path).await });
+    }
+    while let Some(uploaded) = under_way.join_next().await {
+        uploaded??;
+    }
+    Ok(())
+}
+
+async fn upload_one(client: &Client, hash: BlobHash, path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    client
+        .put(&format!("/v1/blobs/{hash}"), bytes.into())
+        .await
+        .with_context(|| format!("uploading {}", path.display()))
 }
 
 fn say_what_is_compiled(source: &Source, artifacts: &Artifacts, missing: &[BlobHash]) {
