@@ -99,3 +99,55 @@ async fn a_call_that_is_not_declared_is_refused_by_name() -> Result<()> {
     );
     Ok(())
 }
+
+/// One command line for both kinds: every verb takes a function's name as it takes a service's.
+#[tokio::test]
+async fn the_same_verbs_serve_functions_and_services() -> Result<()> {
+    const BOTH: [&str; 2] = ["back", "double"];
+    let server = server();
+    server.deploy(&[
+        ("tangelo.yaml", MANIFEST),
+        ("echo.py", ECHO),
+        ("functions/double.py", DOUBLE),
+    ])?;
+    for name in BOTH {
+        for more in [&[][..], &["--async"]] {
+            let output = server.cli(&[&["invoke", name, "-d", "{}"], more].concat())?;
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "invoke {name} {more:?}: {stderr}");
+        }
+        eventually("its lines", || async {
+            let lines = server.cli(&["--json", "logs", name]).ok()?.stdout;
+            (!lines.is_empty()).then_some(())
+        })
+        .await;
+        eventually("its traces", || async {
+            let traces = server.json(&["traces", "--workload", name]).ok()?;
+            traces["traces"]
+                .as_array()
+                .filter(|t| !t.is_empty())
+                .map(drop)
+        })
+        .await;
+        for (verb, rows) in [("ps", "workloads"), ("usage", "usage")] {
+            let answer = server.json(&[verb])?;
+            let rows = answer[rows].as_array().into_iter().flatten();
+            assert_eq!(
+                rows.filter(|row| row["workload"] == name).count(),
+                1,
+                "{answer}"
+            );
+        }
+    }
+    let changed = BOTH.iter().fold(MANIFEST.to_owned(), |text, name| {
+        let head = format!("  {name}:\n");
+        text.replace(&head, &format!("{head}    timeout: 7s\n"))
+    });
+    let both = serde_json::json!(BOTH);
+    assert_eq!(
+        server.deploy(&[("tangelo.yaml", &changed)])?["changed"],
+        both
+    );
+    assert_eq!(server.json(&["rollback", "pair"])?["changed"], both);
+    Ok(())
+}
