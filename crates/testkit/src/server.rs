@@ -30,6 +30,8 @@ pub struct Addresses {
 
 /// A running server; killed with -9 when dropped.
 pub struct Server {
+    /// What runs the executable, with its arguments; empty: nothing.
+    runner: Vec<String>,
     executable: PathBuf,
     folder: TempDir,
     flags: Vec<String>,
@@ -51,11 +53,20 @@ impl Server {
     /// # Errors
     /// When it does not become ready.
     pub fn start_with(executable: &str, flags: &[&str]) -> Result<Self> {
+        Self::start_by(&[], executable, flags)
+    }
+
+    /// The same, run by a program that takes the command as its last arguments and becomes it, as `strace -D` does.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_by(runner: &[String], executable: &str, flags: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let executable = PathBuf::from(executable);
         let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
-        let (child, addresses) = spawn(&executable, folder.path(), &flags)?;
+        let (child, addresses) = spawn(runner, &executable, folder.path(), &flags)?;
         Ok(Self {
+            runner: runner.to_vec(),
             executable,
             folder,
             flags,
@@ -145,7 +156,8 @@ impl Server {
     /// # Errors
     /// When it does not become ready.
     pub fn restart(&mut self) -> Result<()> {
-        let (child, addresses) = spawn(&self.executable, self.folder.path(), &self.flags)?;
+        let folder = self.folder.path();
+        let (child, addresses) = spawn(&self.runner, &self.executable, folder, &self.flags)?;
         self.child = child;
         self.addresses = addresses;
         Ok(())
@@ -210,10 +222,22 @@ impl Drop for Server {
     }
 }
 
-fn spawn(executable: &Path, folder: &Path, flags: &[String]) -> Result<(Child, Addresses)> {
+fn spawn(
+    runner: &[String],
+    executable: &Path,
+    folder: &Path,
+    flags: &[String],
+) -> Result<(Child, Addresses)> {
     let any = "127.0.0.1:0";
     let log = std::fs::File::create(folder.join("server.log"))?;
-    let mut command = Command::new(executable);
+    let mut command = match runner {
+        [] => Command::new(executable),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(executable);
+            command
+        }
+    };
     command
         .arg("--json")
         .arg("--data")

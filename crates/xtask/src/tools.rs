@@ -232,6 +232,23 @@ pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Installs `strace`, which shows what the server does before it acknowledges, where that can be done.
+pub(crate) fn strace(workspace: &Workspace) {
+    let root = &workspace.root;
+    if !cfg!(target_os = "linux") || shell::works(&mut shell::command("strace", &["-V"], root)) {
+        return;
+    }
+    eprintln!("installing strace");
+    let installed =
+        shell::run(&mut shell::command("apt-get", &["update", "-qq"], root)).and_then(|()| {
+            let install = ["install", "-y", "-qq", "--no-install-recommends", "strace"];
+            shell::run(&mut shell::command("apt-get", &install, root))
+        });
+    if let Err(error) = installed {
+        eprintln!("strace is not here, so the tests that need it are skipped: {error:#}");
+    }
+}
+
 /// The path with `folders` before it.
 pub(crate) fn path_with(folders: &[PathBuf]) -> std::ffi::OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
