@@ -15,11 +15,6 @@ use identity::Identity;
 use platform::{Body, Platform};
 pub use serve::serve;
 
-/// The account that everything belongs to, as emulators have it.
-pub(crate) const ACCOUNT: &str = "000000000000";
-/// The region unless a client says another.
-pub(crate) const REGION: &str = "us-east-1";
-
 /// Where SDKs read the id of a request.
 pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
 

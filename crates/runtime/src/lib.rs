@@ -14,6 +14,7 @@ pub mod launcher;
 mod lines;
 pub mod pool;
 pub mod process;
+mod trust;
 mod upstream;
 pub mod wasm;
 

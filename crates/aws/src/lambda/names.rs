@@ -5,24 +5,21 @@ use std::sync::Arc;
 
 use model::{AppName, Error, code};
 use percent_encoding::percent_decode_str;
-use platform::{Platform, dispatch::Callee};
+use platform::{Platform, dispatch::Callee, payload};
 
-use crate::{ACCOUNT, REGION, fault::Fault, identity::Identity};
+use crate::{fault::Fault, identity::Identity};
 
 /// The longest name that Lambda takes (an ARN with a qualifier).
 const LONGEST: usize = 170;
 
 /// The function's name for AWS.
 pub(super) fn function_name(callee: &Callee) -> String {
-    format!("{}_{}", callee.target.app, callee.target.workload)
+    payload::function_name(&callee.target.app, &callee.target.workload)
 }
 
 /// The function's ARN, computed from its key.
 pub(super) fn arn(callee: &Callee) -> String {
-    format!(
-        "arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}",
-        function_name(callee)
-    )
+    payload::function_arn(&callee.target.app, &callee.target.workload)
 }
 
 /// The workload that `text` means: a name, a partial or a whole ARN, with `:$LATEST` or without.

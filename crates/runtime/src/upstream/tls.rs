@@ -1,16 +1,15 @@
 //! TLS to someone else's server, trusted as the system trusts.
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::{io, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig,
     pki_types::{InvalidDnsNameError, ServerName},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::trust;
 
 /// A server that is asked for its certificate.
 pub(super) struct Tls {
@@ -26,7 +25,7 @@ impl Tls {
     }
 
     pub(super) async fn connect(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.connect_trusting(system_trust().await?, tcp).await
+        self.connect_trusting(trust::system().await?, tcp).await
     }
 
     async fn connect_trusting(
@@ -39,43 +38,12 @@ impl Tls {
     }
 }
 
-/// Read once, at the first connection that needs it, and not on a thread that serves.
-async fn system_trust() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
-    }
-    let read = tokio::task::spawn_blocking(read_system_trust);
-    let config = read.await.map_err(io::Error::other)??;
-    Ok(Arc::clone(CONFIG.get_or_init(|| config)))
-}
-
-fn read_system_trust() -> io::Result<Arc<ClientConfig>> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (trusted, _) = roots.add_parsable_certificates(found.certs);
-    if trusted == 0 {
-        return Err(io::Error::other(
-            "this machine has no trusted certificates (package ca-certificates)",
-        ));
-    }
-    client_config(roots)
-}
-
-fn client_config(roots: RootCertStore) -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    use rustls::{
+        RootCertStore,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -143,7 +111,7 @@ znxuU4jJjLtsVwvwWOUdQGP8nKvGce950Sde4yBBT+Lc2kNl0y9I2oWF
             tls.shutdown().await
         });
         let tls = Tls::system(name).expect("a name");
-        let trust = client_config(roots)?;
+        let trust = trust::in_roots(roots)?;
         let tcp = TcpStream::connect(address).await?;
         let mut stream = tls.connect_trusting(trust, tcp).await?;
         let mut text = String::new();

@@ -5,7 +5,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use http::{Request, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -24,20 +24,19 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::outbound::{Destination, Patience, Sent};
+use crate::trust;
 
 /// Connections that all guests of a server may have at the same time: each is a file descriptor of the server.
 const CONNECTIONS: usize = 1024;
 
-/// Reaches the outside. The machine's certificates are read at the first need of TLS.
+/// Reaches the outside.
 pub(super) struct Dialer {
-    tls: Arc<OnceLock<Arc<ClientConfig>>>,
     free: Arc<Semaphore>,
 }
 
 impl Default for Dialer {
     fn default() -> Self {
         Self {
-            tls: Arc::default(),
             free: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -115,26 +114,14 @@ impl Dialer {
         }
         let name =
             ServerName::try_from(to.host.clone()).map_err(|_| WasiError::HttpRequestUriInvalid)?;
-        let connector = TlsConnector::from(self.tls().await?);
+        let trust = trust::system().await;
+        let trust = trust.map_err(|e| WasiError::InternalError(Some(e.to_string())))?;
+        let connector = TlsConnector::from(trust);
         let stream = connector
             .connect(name, stream)
             .await
             .map_err(WasiError::Tls)?;
         Ok(Box::new(stream))
-    }
-
-    async fn tls(&self) -> Result<Arc<ClientConfig>, WasiError> {
-        if let Some(config) = self.tls.get() {
-            return Ok(Arc::clone(config));
-        }
-        let cell = Arc::clone(&self.tls);
-        // Reading a few hundred certificates takes too long for a thread that serves requests.
-        let config = tokio::task::spawn_blocking(move || {
-            cell.get_or_init(|| Arc::new(client_config())).clone()
-        });
-        config
-            .await
-            .map_err(|e| WasiError::InternalError(Some(e.to_string())))
     }
 }
 
@@ -150,22 +137,4 @@ async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-fn client_config() -> ClientConfig {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "reading the machine's certificates");
-    }
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        tracing::warn!("this machine has no root certificates: no https host will be trusted");
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites of all default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }
