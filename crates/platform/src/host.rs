@@ -49,7 +49,7 @@ impl Host for PlatformHost {
                 .workload
                 .secrets
                 .iter()
-                .filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_owned()))),
+                .filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_string()))),
         );
         env
     }

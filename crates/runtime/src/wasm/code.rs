@@ -23,7 +23,6 @@ const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 /// Compiled code with everything that can be decided before a request comes.
 pub(super) struct Code {
     pub(super) pre: ProxyPre<Guest>,
-    pub(super) environment: Vec<(String, String)>,
     /// Places that an instance takes in the engine's pool.
     pub(super) weight: u32,
 }
@@ -87,7 +86,7 @@ impl Pool {
         }
         *loading = Some(receiver.clone());
         let pool = Arc::clone(self);
-        tokio::task::spawn_blocking(move || pool.load_once(&sender));
+        self.runtime.spawn_blocking(move || pool.load_once(&sender));
         (receiver, true)
     }
 
@@ -126,11 +125,7 @@ impl Pool {
             needs.as_ref().map_or(1, |n| n.num_memories),
             needs.as_ref().map_or(1, |n| n.num_tables),
         )?;
-        Ok(Arc::new(Code {
-            pre,
-            environment: self.environment(),
-            weight,
-        }))
+        Ok(Arc::new(Code { pre, weight }))
     }
 
     fn component(&self) -> Result<Component, Error> {
@@ -141,7 +136,7 @@ impl Pool {
         };
         let bytes = read(&self.spec.folder.join(component), self.ctx.limits.component)?;
         check_kind(&bytes)?;
-        let path = cache::path(&self.ctx.cache.join("wasm"), &self.engine.wasm, &bytes);
+        let path = cache::path(&cache::folder(&self.ctx.cache), &self.engine.wasm, &bytes);
         if let Some(component) = cache::load(&self.engine.wasm, &path) {
             return Ok(component);
         }
@@ -156,8 +151,9 @@ impl Pool {
             .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))
     }
 
-    /// What the manifest says, and above it what the platform gives.
-    fn environment(&self) -> Vec<(String, String)> {
+    /// What the manifest says, and above it what the platform gives. Asked anew by every guest that wants it: secrets
+    /// may have changed.
+    pub(super) fn environment(&self) -> Vec<(String, String)> {
         let platform = self.ctx.host.enter(&self.presence);
         let own = self.spec.workload.env.iter();
         let own = own.filter(|(name, _)| platform.iter().all(|(taken, _)| taken != *name));

@@ -39,7 +39,7 @@ impl HasData for Ours {
 
 impl environment::Host for Guest {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.run().code.environment.clone())
+        Ok(self.run().pool.environment())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {

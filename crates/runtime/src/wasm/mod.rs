@@ -31,7 +31,10 @@ use std::{
 
 use http::Response;
 use model::{ColdStart, Error, Invocation, Time, code as codes};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, watch},
+};
 
 pub use self::engine::{Engine, EngineStats, Options};
 use self::{
@@ -56,6 +59,8 @@ pub struct Pool {
     /// One identity for all instances: a guest that lives for one request needs no token of its own.
     presence: Arc<Presence>,
     slot: Slot,
+    /// Where code is loaded: the request that causes a load may come from a runtime that ends earlier.
+    runtime: Handle,
     born: Instant,
     since: Time,
     in_flight: AtomicU32,
@@ -66,7 +71,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool that has done nothing yet.
+    /// A pool that has done nothing yet. To be called inside the runtime that outlives it.
     #[must_use]
     pub fn new(ctx: &Arc<Context>, engine: &Arc<Engine>, spec: Spec) -> Self {
         let presence = Presence::new(
@@ -84,6 +89,7 @@ impl Pool {
             spec,
             presence: Arc::new(presence),
             slot: Slot::default(),
+            runtime: Handle::current(),
             in_flight: AtomicU32::new(0),
             cut: watch::Sender::new(false),
             memory: AtomicU64::new(0),

@@ -1,0 +1,85 @@
+//! The file of secrets: read at the start, and again whenever it has changed or the server gets SIGHUP.
+//!
+//! Instances that run keep what they were started with; whoever starts later gets the new values. A file that cannot be
+//! read changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use access::Secrets;
+use anyhow::{Context, Result, anyhow};
+use model::Clock;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often it is looked whether the file has changed.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Where secrets are read from.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretsFile {
+    path: PathBuf,
+    /// Whether somebody named it: then it must be there.
+    asked_for: bool,
+}
+
+/// What changes when somebody writes a file, or puts another in its place.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl SecretsFile {
+    /// What `named` says, else `secrets.toml` in the data folder.
+    pub(crate) fn new(data: &Path, named: Option<PathBuf>) -> Self {
+        Self {
+            asked_for: named.is_some(),
+            path: named.unwrap_or_else(|| data.join("secrets.toml")),
+        }
+    }
+
+    /// Names and values.
+    pub(crate) fn read(&self) -> Result<BTreeMap<String, String>> {
+        let path = self.path.display();
+        match std::fs::read_to_string(&self.path) {
+            // The parser's message would quote the line, and with it the secret.
+            Ok(text) => toml::from_str(&text)
+                .map_err(|_| anyhow!("{path} is not TOML of NAME = \"value\" [TG0902]")),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.asked_for => {
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {path} [TG0902]")),
+        }
+    }
+
+    /// Keeps `secrets` as the file has them. Does not end.
+    pub(crate) async fn follow(self, secrets: Secrets, clock: Clock) {
+        let Ok(mut asked) = signal(SignalKind::hangup()) else {
+            return;
+        };
+        let mut seen = self.stamp();
+        loop {
+            let told = tokio::select! {
+                _ = asked.recv() => true,
+                () = clock.sleep(LOOK) => false,
+            };
+            let stamp = self.stamp();
+            if !told && stamp == seen {
+                continue;
+            }
+            seen = stamp;
+            match self.read() {
+                Ok(values) => {
+                    secrets.replace(values);
+                    tracing::info!(file = %self.path.display(), "secrets were read again");
+                }
+                Err(error) => tracing::warn!("{error:#}: the secrets stay as they were"),
+            }
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        let file = std::fs::metadata(&self.path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    }
+}
