@@ -30,6 +30,7 @@ pub use host::Doors;
 use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
+pub use runtime::lambda::payload;
 pub use runtime::{Body, BodyError, Caller, FunctionError, Input, LogTail, Presence, Upgrade};
 pub use store::FolderLock;
 use store::Store;
@@ -55,6 +56,7 @@ struct Rooms {
     mesh: Mesh,
     deployer: Arc<Deployer>,
     keys: Arc<access::InstanceKeys<Presence>>,
+    usage_retention: std::time::Duration,
     draining: AtomicBool,
 }
 

@@ -49,6 +49,10 @@ pub struct Options {
     pub launcher: Launcher,
     /// How traces and logs are kept.
     pub telemetry: Kept,
+    /// How many revisions of an app stay to go back to.
+    pub keep_revisions: u32,
+    /// How long it is remembered what workloads used.
+    pub usage_retention: Duration,
     /// Where workloads will reach the mesh.
     pub mesh: SocketAddr,
     /// Where workloads will reach the AWS door.
@@ -142,6 +146,8 @@ fn rooms(
         launcher,
         mesh,
         aws,
+        keep_revisions,
+        usage_retention,
         ..
     } = options;
     let versions = Versions::default();
@@ -202,7 +208,9 @@ fn rooms(
         limits,
         unpacked: data.join("versions"),
         state: data.join("state"),
+        keep_revisions,
         backends: Mutex::default(),
+        unswept: AtomicBool::new(true),
         one_at_a_time: tokio::sync::Mutex::default(),
     });
     let rooms = Rooms {
@@ -219,6 +227,7 @@ fn rooms(
         mesh,
         deployer,
         keys,
+        usage_retention,
         draining: AtomicBool::new(false),
     };
     Ok((rooms, host))

@@ -36,6 +36,12 @@ impl Versions {
         self.0.write().remove(&version);
     }
 
+    /// Every version that has instances, or may still start one.
+    #[must_use]
+    pub fn all(&self) -> Vec<VersionId> {
+        self.0.read().keys().copied().collect()
+    }
+
     /// What is known of `version`.
     ///
     /// # Errors

@@ -94,7 +94,8 @@ pub enum InstanceState {
     Draining,
 }
 
-/// Makes pools. One per server.
+/// Makes pools. One per server, cheap to clone.
+#[derive(Clone)]
 pub struct Runtime {
     context: Arc<Context>,
     wasm: Arc<wasm::Engine>,
@@ -107,10 +108,23 @@ impl Runtime {
     /// When this machine cannot host Wasm at all.
     pub fn new(context: Context) -> Result<Self, Error> {
         let wasm = wasm::Engine::new(wasm::Options::default())?;
+        // No instance of this server is there yet, so what is there is an earlier one's.
+        if let Err(error) = lambda::sweep(&context.cache) {
+            tracing::warn!(%error, "the folders of earlier instances cannot be removed");
+        }
         Ok(Self {
             context: Arc::new(context),
             wasm,
         })
+    }
+
+    /// Removes compiled code that none of the component files `kept` needs, and says how many files that were. Blocks:
+    /// each component is read.
+    ///
+    /// # Errors
+    /// When the cache cannot be read or written.
+    pub fn sweep_compiled(&self, kept: &[PathBuf]) -> std::io::Result<usize> {
+        self.wasm.sweep(&self.context.cache, kept)
     }
 
     /// A pool that has done nothing yet.

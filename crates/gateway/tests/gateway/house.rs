@@ -121,6 +121,8 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
             max_bytes: ByteSize::mib(64),
             otlp: None,
         },
+        keep_revisions: 50,
+        usage_retention: Duration::from_secs(3600),
         mesh,
         aws: mesh,
     }

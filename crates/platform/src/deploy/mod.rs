@@ -7,11 +7,15 @@
 mod artifact;
 mod retire;
 mod revisions;
+mod sweep;
 
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 pub use artifact::{FileEntry, Files};
@@ -73,7 +77,11 @@ pub struct Deployer {
     pub(crate) unpacked: PathBuf,
     /// `DIR/state`: folders of workloads that outlive instances.
     pub(crate) state: PathBuf,
+    /// Revisions of an app that stay beside the live one.
+    pub(crate) keep_revisions: u32,
     pub(crate) backends: Mutex<HashMap<VersionId, Arc<Backend>>>,
+    /// Whether something changed since the last sweep.
+    pub(crate) unswept: AtomicBool,
     pub(crate) one_at_a_time: tokio::sync::Mutex<()>,
 }
 
@@ -394,6 +402,7 @@ impl Deployer {
         };
         let live = Arc::new(live);
         let old = self.apps.switch(Arc::clone(&live));
+        self.unswept.store(true, Relaxed);
         let (changed, removed) = differences(old.as_deref(), &prepared.versions);
         if let Some(old) = old {
             self.retire(&old.callees);

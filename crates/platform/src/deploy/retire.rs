@@ -1,7 +1,12 @@
 //! What happens to a revision that is no longer live: its requests finish, then the versions that no live revision
 //! uses end their instances.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures_util::future::select;
 use model::{VersionId, WorkloadName};
@@ -37,6 +42,7 @@ impl Deployer {
         backend.drain(timeout).await;
         if !self.backends.lock().contains_key(&version) {
             self.versions.remove(version);
+            self.unswept.store(true, Relaxed);
         }
     }
 

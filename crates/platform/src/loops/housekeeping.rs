@@ -1,6 +1,7 @@
-//! What keeps the data folder small: blobs that nobody refers to, events beyond retention. In chunks that yield.
+//! What keeps the data folder small: blobs that nobody refers to, events and usage beyond retention, versions that no
+//! kept revision has. In chunks that yield.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::sync::watch;
 
@@ -9,6 +10,9 @@ use crate::Platform;
 
 /// Between two chunks; 256 of them see every blob once.
 const STEP: Duration = Duration::from_secs(10);
+
+/// Rows of usage that one command removes.
+const USAGE_CHUNK: usize = 500;
 
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     loop {
@@ -22,5 +26,22 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         if let Err(error) = platform.bus().retain().await {
             tracing::warn!(%error, "the log could not be shortened");
         }
+        let before = platform.clock().now() - platform.0.usage_retention;
+        if let Err(error) = platform.store().usage().purge(before, USAGE_CHUNK).await {
+            tracing::warn!(%error, "old usage could not be removed");
+        }
+        sweep_versions(&platform).await;
+    }
+}
+
+/// Only a deploy makes anything old.
+async fn sweep_versions(platform: &Platform) {
+    let deployer = platform.deployer();
+    if !deployer.unswept.swap(false, Relaxed) {
+        return;
+    }
+    if let Err(error) = deployer.sweep().await {
+        tracing::warn!(%error, "old versions could not be removed");
+        deployer.unswept.store(true, Relaxed);
     }
 }

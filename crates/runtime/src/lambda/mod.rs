@@ -30,7 +30,7 @@ pub use pool::Pool;
 ///
 /// # Errors
 /// When a folder cannot be removed.
-pub fn sweep(cache: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn sweep(cache: &std::path::Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(start::scratch_folder(cache)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

@@ -5,6 +5,7 @@
 //! time and nothing else.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     hash::{Hash, Hasher},
     io::{self, Read, Write},
@@ -21,6 +22,11 @@ const FORMAT: &[u8] = b"tangelo-wasm-cache-1";
 /// Bytes of the hash at the end of a file.
 const SUM: usize = 32;
 
+/// The folder of compiled code in the server's cache.
+pub(super) fn folder(cache: &Path) -> PathBuf {
+    cache.join("wasm")
+}
+
 /// Where the code compiled from `component` with the settings of `engine` is, or will be.
 pub(super) fn path(folder: &Path, engine: &Engine, component: &[u8]) -> PathBuf {
     let mut key = Key(Sha256::new());
@@ -29,6 +35,28 @@ pub(super) fn path(folder: &Path, engine: &Engine, component: &[u8]) -> PathBuf 
     engine.precompile_compatibility_hash().hash(&mut key);
     key.0.update(component);
     folder.join(format!("{}.cwasm", hex::encode(key.0.finalize())))
+}
+
+/// Removes what is in `folder` and is none of `kept` nor on its way to becoming one; says how many files that were.
+///
+/// # Errors
+/// When the folder cannot be read, or a file cannot be removed.
+pub(super) fn sweep(folder: &Path, kept: &HashSet<PathBuf>) -> io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let path = entry?.path();
+        if !kept.contains(&path.with_extension("cwasm")) {
+            // Code that is mapped stays usable without its name.
+            fs::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// What is at `path`, if it is whole and fits this engine.
@@ -131,5 +159,24 @@ impl Hasher for Key {
                 .try_into()
                 .expect("a SHA-256 has more than eight bytes"),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_and_what_is_about_to_be_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["kept.cwasm", "kept.17-ab", "old.cwasm", "old.17-ab"] {
+            fs::write(at(name), name).expect("written");
+        }
+        let kept = HashSet::from([at("kept.cwasm")]);
+        assert_eq!(sweep(folder.path(), &kept).expect("swept"), 2);
+        assert!(at("kept.cwasm").exists() && at("kept.17-ab").exists());
+        assert_eq!(sweep(folder.path(), &kept).expect("swept"), 0);
+        assert_eq!(sweep(&at("none"), &kept).expect("nothing to do"), 0);
     }
 }

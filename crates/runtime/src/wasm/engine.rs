@@ -3,7 +3,12 @@
 //!
 //! The pool's totals are address space, not memory. A semaphore guards them, so that a burst waits instead of failing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use model::{Error, code};
 use serde::Serialize;
@@ -13,7 +18,7 @@ use wasmtime::{
     component::Linker,
 };
 
-use super::{dial::Dialer, guest::Guest, imports, ticker::Ticker};
+use super::{cache, dial::Dialer, guest::Guest, imports, ticker::Ticker};
 
 /// Fewest places that are worth running with.
 const FEWEST: u32 = 16;
@@ -75,6 +80,17 @@ pub struct EngineStats {
 }
 
 impl Engine {
+    /// Removes compiled code that was not made from any of the component files `kept` by this engine.
+    pub(crate) fn sweep(&self, cache: &Path, kept: &[PathBuf]) -> io::Result<usize> {
+        let folder = cache::folder(cache);
+        let code = |file: &PathBuf| {
+            let bytes = std::fs::read(file).ok()?;
+            Some(cache::path(&folder, &self.wasm, &bytes))
+        };
+        let kept = kept.iter().filter_map(code).collect();
+        cache::sweep(&folder, &kept)
+    }
+
     /// Reserves the address space and starts the epoch's thread.
     ///
     /// # Errors

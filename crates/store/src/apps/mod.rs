@@ -58,6 +58,8 @@ pub enum Command {
     Point(Namespace, AppName, RevisionId),
     /// Makes no revision live.
     Remove(Namespace, AppName),
+    /// Forgets a revision that is not live, and lets go of the blobs that it was committed with.
+    Forget(Namespace, AppName, RevisionId, Vec<BlobHash>),
 }
 
 /// The handle.
@@ -102,6 +104,51 @@ impl Apps {
     /// [`Error::NotFound`] when it is not live.
     pub async fn remove(&self, namespace: Namespace, app: AppName) -> Result<()> {
         self.run(Command::Remove(namespace, app)).await.map(|_| ())
+    }
+
+    /// Forgets a revision, unless it is live: says whether it was there. `blobs` are those it was committed with.
+    ///
+    /// # Errors
+    /// Those of the queue and the commit.
+    pub async fn forget(
+        &self,
+        namespace: Namespace,
+        app: AppName,
+        revision: RevisionId,
+        blobs: Vec<BlobHash>,
+    ) -> Result<bool> {
+        self.run(Command::Forget(namespace, app, revision, blobs))
+            .await
+            .map(|reply| reply.count() > 0)
+    }
+
+    /// Every stored revision that is not live and has `newer` others of its app above it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn old(&self, newer: u32) -> Result<Vec<Revision>> {
+        let sql = "SELECT namespace, app, revision, manifest, spec, files, at FROM revision r \
+                   WHERE (SELECT count(*) FROM revision n WHERE n.namespace = r.namespace AND n.app = r.app \
+                          AND n.revision > r.revision) >= ?1 \
+                   AND NOT EXISTS (SELECT 1 FROM live l WHERE l.namespace = r.namespace AND l.app = r.app \
+                                   AND l.revision = r.revision)";
+        self.kernel
+            .read(move |connection| rows(connection, sql, [newer]))
+            .await
+    }
+
+    /// Of every live app the live revision, and the `newest` newest.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn at_hand(&self, newest: u32) -> Result<Vec<Revision>> {
+        let sql = "SELECT r.namespace, r.app, r.revision, r.manifest, r.spec, r.files, r.at FROM live l \
+                   JOIN revision r USING (namespace, app) WHERE r.revision = l.revision OR \
+                   (SELECT count(*) FROM revision n WHERE n.namespace = r.namespace AND n.app = r.app \
+                    AND n.revision > r.revision) < ?1";
+        self.kernel
+            .read(move |connection| rows(connection, sql, [newest]))
+            .await
     }
 
     /// The live revision of every app, in the order of first deploys.
@@ -178,8 +225,25 @@ impl Command {
                     Ok(Reply::Done)
                 }
             }
+            Self::Forget(namespace, app, revision, blobs) => {
+                forget(batch, (namespace.as_str(), app.as_str(), revision.0), blobs)
+            }
         }
     }
+}
+
+fn forget(batch: &Batch<'_>, key: (&str, &str, u64), blobs: &[BlobHash]) -> Result<Reply> {
+    let gone = batch.execute(
+        "DELETE FROM revision WHERE namespace = ?1 AND app = ?2 AND revision = ?3 AND NOT EXISTS \
+         (SELECT 1 FROM live WHERE namespace = ?1 AND app = ?2 AND revision = ?3)",
+        key,
+    )?;
+    if gone > 0 {
+        for blob in blobs {
+            crate::blobs::refs::release(batch, &blob.0)?;
+        }
+    }
+    Ok(Reply::Count(gone as u64))
 }
 
 fn commit(batch: &Batch<'_>, new: &NewRevision) -> Result<Reply> {

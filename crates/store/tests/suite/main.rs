@@ -3,6 +3,7 @@
 
 #![allow(clippy::large_futures, reason = "tests hold stores by value")]
 
+mod apps;
 mod blobs;
 mod calls;
 mod fixture;
