@@ -3,7 +3,6 @@
 //! The file is `tangelo.toml` in the data folder, or what `--config` names. Every default works with no file at all.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use model::{ByteSize, Profile, parse_duration};
 use serde::Deserialize;
+
+use crate::secrets::SecretsFile;
 
 /// Flags of `serve` and `up`; each has an environment variable and a key in the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,6 +42,12 @@ pub(crate) struct Flags {
     /// Address where spans come in as OTLP/HTTP [default: 127.0.0.1:4318]
     #[arg(long, env = "TANGELO_OTLP_IN", value_name = "ADDR")]
     otlp_in: Option<SocketAddr>,
+    /// How long it is remembered what each workload used [default: 90d]
+    #[arg(long, env = "TANGELO_USAGE_RETENTION", value_name = "DURATION")]
+    usage_retention: Option<String>,
+    /// How many revisions of an app stay to roll back to, beside the live one [default: 50]
+    #[arg(long, env = "TANGELO_KEEP_REVISIONS", value_name = "N")]
+    keep_revisions: Option<u32>,
     /// Send all kept spans to this OTLP/HTTP collector, for example http://127.0.0.1:14318
     #[arg(long, env = "TANGELO_OTLP", value_name = "URL")]
     otlp: Option<String>,
@@ -70,6 +77,8 @@ struct File {
     retention: Option<String>,
     telemetry_bytes: Option<String>,
     otlp_in: Option<SocketAddr>,
+    usage_retention: Option<String>,
+    keep_revisions: Option<u32>,
     otlp: Option<String>,
     grace: Option<String>,
     profile: Option<String>,
@@ -88,10 +97,12 @@ pub(crate) struct Config {
     pub(crate) retention: Duration,
     pub(crate) telemetry_bytes: ByteSize,
     pub(crate) otlp_in: SocketAddr,
+    pub(crate) usage_retention: Duration,
+    pub(crate) keep_revisions: u32,
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
     pub(crate) profile: Profile,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: SecretsFile,
     /// Each setting as text and where it came from, for `tangelo config`.
     pub(crate) origins: Vec<Origin>,
 }
@@ -142,6 +153,21 @@ impl Config {
                 .parse()
                 .context("setting `telemetry_bytes`")?,
             otlp_in: pick.of("otlp_in", flags.otlp_in, file.otlp_in, "127.0.0.1:4318")?,
+            usage_retention: duration(
+                "usage_retention",
+                &pick.of::<String>(
+                    "usage_retention",
+                    flags.usage_retention.clone(),
+                    file.usage_retention,
+                    "90d",
+                )?,
+            )?,
+            keep_revisions: pick.of(
+                "keep_revisions",
+                flags.keep_revisions,
+                file.keep_revisions,
+                "50",
+            )?,
             otlp: pick.optional("otlp", flags.otlp.clone(), file.otlp),
             grace: duration(
                 "grace",
@@ -153,7 +179,7 @@ impl Config {
                 file.profile,
                 "tangelo",
             )?)?,
-            secrets: read_secrets(data, flags.secrets.clone().or(file.secrets))?,
+            secrets: SecretsFile::new(data, flags.secrets.clone().or(file.secrets)),
             origins: pick.origins,
         };
         if config.workers == 0 {
@@ -225,26 +251,6 @@ fn read_file(path: &Path, asked_for: bool) -> Result<File> {
             .with_context(|| format!("{} is not a configuration [TG0902]", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
             Ok(File::default())
-        }
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display()))
-        }
-    }
-}
-
-fn read_secrets(data: &Path, named: Option<PathBuf>) -> Result<BTreeMap<String, String>> {
-    let asked_for = named.is_some();
-    let path = named.unwrap_or_else(|| data.join("secrets.toml"));
-    match std::fs::read_to_string(&path) {
-        // The parser's message would quote the line, and with it the secret.
-        Ok(text) => toml::from_str(&text).map_err(|_| {
-            anyhow::anyhow!(
-                "{} is not TOML of NAME = \"value\" [TG0902]",
-                path.display()
-            )
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
-            Ok(BTreeMap::new())
         }
         Err(error) => {
             Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display()))

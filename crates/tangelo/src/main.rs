@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod health;
 mod init;
+mod secrets;
 mod serve;
 mod show;
 mod upload;

@@ -80,6 +80,7 @@ impl Footing {
     /// Takes the folder's lock, ends what an earlier server left behind, and starts the launcher, in this order: the
     /// record of instances belongs to whoever holds the lock. To be called while this process has one thread.
     pub(crate) fn take(data: &Path) -> Result<Self> {
+        allow_open_files();
         let lock = FolderLock::take(data).map_err(model::Error::from)?;
         let record = data.join("instances");
         launcher::sweep(&record)
@@ -89,6 +90,19 @@ impl Footing {
             Launcher::start(&executable, &record).context("cannot start the launcher")?;
         Ok(Self { lock, launcher })
     }
+}
+
+/// A connection through the gateway takes two descriptors, and what a shell allows by default is for programs that
+/// open a handful of files.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let allowed = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: allowed.maximum,
+        ..allowed
+    };
+    // Where it is refused, what is allowed stays; `tangelo doctor` says what that is.
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 impl Server {
@@ -108,7 +122,14 @@ impl Server {
             data: config.data.display().to_string(),
         };
         refuse_circle(config.otlp.as_deref(), otlp.local_addr()?)?;
-        let options = options(&config, footing, mesh_listener.address(), aws.local_addr()?);
+        let secrets: Secrets = config.secrets.read()?.into_iter().collect();
+        let options = options(
+            &config,
+            footing,
+            secrets.clone(),
+            mesh_listener.address(),
+            aws.local_addr()?,
+        );
         let running = open(options, control.try_clone()?).await?;
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
@@ -122,6 +143,8 @@ impl Server {
                 )
             })?;
         doors.spawn(serving);
+        let following = config.secrets.clone();
+        doors.spawn(following.follow(secrets, platform.clock().clone()));
         let token = operator_token(&config.data)?;
         doors.spawn(api::serve_tcp(
             listener(control)?,
@@ -198,7 +221,13 @@ impl Server {
     }
 }
 
-fn options(config: &Config, footing: Footing, mesh: SocketAddr, aws: SocketAddr) -> Options {
+fn options(
+    config: &Config,
+    footing: Footing,
+    secrets: Secrets,
+    mesh: SocketAddr,
+    aws: SocketAddr,
+) -> Options {
     Options {
         data: config.data.clone(),
         lock: footing.lock,
@@ -206,7 +235,7 @@ fn options(config: &Config, footing: Footing, mesh: SocketAddr, aws: SocketAddr)
         clock: Clock::system(),
         ids: Ids::system(),
         limits: Limits::of(config.profile),
-        secrets: config.secrets.clone().into_iter().collect::<Secrets>(),
+        secrets,
         launcher: footing.launcher,
         telemetry: Kept {
             sampling: platform::telemetry::Sampling::default(),
@@ -217,6 +246,8 @@ fn options(config: &Config, footing: Footing, mesh: SocketAddr, aws: SocketAddr)
                 .clone()
                 .map(platform::telemetry::OtlpExport::new),
         },
+        keep_revisions: config.keep_revisions,
+        usage_retention: config.usage_retention,
         mesh,
         aws,
     }

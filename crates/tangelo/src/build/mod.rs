@@ -9,7 +9,7 @@ mod command;
 mod fingerprint;
 mod imports;
 mod record;
-mod tools;
+pub(crate) mod tools;
 mod wit;
 
 use std::{path::Path, time::Duration};

@@ -14,9 +14,9 @@ use super::command;
 /// Part of every fingerprint, so that a new version of a tool builds again.
 pub(crate) const VERSIONS: &str = "componentize-js 0.23.0, componentize-py 0.25.1";
 
-const JS: &str = "componentize-js-0.23.0";
+pub(crate) const JS: &str = "componentize-js-0.23.0";
 const JS_PACKAGE: &str = "@bytecodealliance/componentize-js@0.23.0";
-const PYTHON: &str = "componentize-py-0.25.1";
+pub(crate) const PYTHON: &str = "componentize-py-0.25.1";
 const PYTHON_PACKAGE: &str = "componentize-py==0.25.1";
 
 /// Where tools and WIT are kept: `TANGELO_CACHE`, else `tangelo` in the user's cache folder.

@@ -1,6 +1,11 @@
-//! `tangelo doctor` and `tangelo config`: what this machine has, and what this server would run with.
+//! `tangelo doctor` and `tangelo config`: what this machine lacks, and what this server would run with.
+//!
+//! Each finding says what would not work and what to do. Nothing is installed, and nothing of a data folder is touched.
 
-use std::{path::PathBuf, process::ExitCode};
+mod machine;
+mod programs;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,56 +14,108 @@ use serde_json::json;
 use super::Cli;
 use crate::{config, show};
 
-/// One thing that some workloads need.
-#[derive(Serialize)]
-struct Finding {
-    what: &'static str,
-    found: Option<String>,
-    needed_for: &'static str,
-    install: &'static str,
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// As it should be.
+    Ok,
+    /// Something would not work, or not for long.
+    Missing,
+    /// The server would not start.
+    Broken,
 }
 
-pub(crate) fn run(cli: &Cli) -> Result<ExitCode> {
-    let findings = [
-        finding(
-            "python3",
-            "`run: {lambda: {runtime: python3}}`, `build: {python: …}`",
-            "apt install python3",
-        ),
-        finding(
-            "node",
-            "`run: {lambda: {runtime: nodejs}}`",
-            "apt install nodejs, or https://nodejs.org",
-        ),
-        finding("npm", "`build: {js: …}`", "apt install npm"),
-        finding("cargo", "`build: {rust: …}`", "https://rustup.rs"),
-        finding(
-            "cc",
-            "`build: {rust: …}` with C dependencies",
-            "apt install gcc",
-        ),
-    ];
-    let missing = findings.iter().filter(|f| f.found.is_none()).count();
-    if cli.json {
-        show::json(&json!({"machine": findings, "missing": missing}))?;
-        return Ok(ExitCode::SUCCESS);
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    /// What there is.
+    found: String,
+    /// What would not work.
+    without: &'static str,
+    /// What to do about it; empty when there is nothing to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    todo: String,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>, without: &'static str) -> Self {
+        Self {
+            what,
+            state: State::Ok,
+            found: found.into(),
+            without,
+            todo: String::new(),
+        }
     }
+
+    fn missing(
+        what: &'static str,
+        found: impl Into<String>,
+        without: &'static str,
+        todo: impl Into<String>,
+    ) -> Self {
+        Self {
+            what,
+            state: State::Missing,
+            found: found.into(),
+            without,
+            todo: todo.into(),
+        }
+    }
+
+    fn broken(self) -> Self {
+        Self {
+            state: State::Broken,
+            ..self
+        }
+    }
+}
+
+pub(crate) fn run(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
+    let mut findings = programs::look();
+    let config = config::Config::read(&cli.data, flags);
+    findings.extend(machine::look(&cli.data, &config));
+    let count = |state| findings.iter().filter(|f| f.state == state).count();
+    let (missing, broken) = (count(State::Missing), count(State::Broken));
+    if cli.json {
+        show::json(&json!({"findings": findings, "missing": missing, "broken": broken}))?;
+    } else {
+        print(&findings);
+        let verdict = match (broken, missing) {
+            (0, 0) => "everything is there".to_owned(),
+            (0, n) => format!("the server starts here; {n} of what some workloads need is missing"),
+            (n, _) => format!("the server does not start here: {n} to mend first"),
+        };
+        anstream::println!("\n{verdict}");
+    }
+    Ok(if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(findings: &[Finding]) {
     let rows = findings.iter().map(|f| {
-        let found = f
-            .found
-            .clone()
-            .unwrap_or_else(|| format!("missing: {}", f.install));
-        vec![f.what.to_owned(), found, f.needed_for.to_owned()]
+        let mark = match f.state {
+            State::Ok => "ok",
+            State::Missing => "missing",
+            State::Broken => "BROKEN",
+        };
+        vec![f.what.to_owned(), mark.to_owned(), f.found.clone()]
     });
-    show::table(&["what", "found", "needed for"], rows.collect(), "");
-    let verdict = match missing {
-        0 => "everything is there".to_owned(),
-        n => format!(
-            "{n} missing: what needs them fails with TG0413 or TG0102, everything else works"
-        ),
-    };
-    anstream::println!("\n{verdict}");
-    Ok(ExitCode::SUCCESS)
+    show::table(&["what", "", "found"], rows.collect(), "");
+    for finding in findings.iter().filter(|f| f.state != State::Ok) {
+        anstream::println!(
+            "\n{}\n  would not work: {}\n  what to do: {}",
+            finding.what,
+            finding.without,
+            finding.todo
+        );
+    }
 }
 
 pub(crate) fn config(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
@@ -73,21 +130,4 @@ pub(crate) fn config(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
         show::table(&["setting", "value", "from"], rows.collect(), "");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn finding(what: &'static str, needed_for: &'static str, install: &'static str) -> Finding {
-    Finding {
-        what,
-        found: on_path(what).map(|p| p.display().to_string()),
-        needed_for,
-        install,
-    }
-}
-
-/// Where a program is, by `PATH`.
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
 }

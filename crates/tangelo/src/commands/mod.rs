@@ -84,7 +84,7 @@ enum Command {
     /// Show what each workload consumed
     Usage(usage::Usage),
     /// Say what this machine lacks, and what would not work without it
-    Doctor,
+    Doctor(config::Flags),
     /// Print each setting and where it came from
     Config(config::Flags),
 }
@@ -121,7 +121,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Traces(ask) => traces::run(cli, &client, ask).await,
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
-        Command::Doctor => doctor::run(cli),
+        Command::Doctor(flags) => doctor::run(cli, flags),
         Command::Config(flags) => doctor::config(cli, flags),
         Command::Serve(_) | Command::Up(_) => {
             unreachable!("handled by `run`, which owns their runtimes")

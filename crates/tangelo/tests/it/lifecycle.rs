@@ -141,3 +141,43 @@ async fn mistakes_in_a_manifest_are_all_told_with_their_places() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn old_versions_leave_the_disk_and_can_be_gone_back_to() -> Result<()> {
+    let server = testkit::Server::start_with(crate::TANGELO, &["--keep-revisions", "4"])?;
+    let manifest = |timeout: u64| {
+        format!(
+            "
+app: life
+workloads:
+  hello:
+    as: function
+    run: {{lambda: {{runtime: python3, handler: hello.handler, code: hello}}}}
+    timeout: {timeout}s
+gateway: {{routes: [{{path: /, to: hello}}]}}
+"
+        )
+    };
+    let handler = "def handler(event, context): return 'hello'";
+    for timeout in 1..=7 {
+        let manifest = manifest(timeout);
+        server.deploy(&[("tangelo.yaml", &manifest), ("hello/hello.py", handler)])?;
+    }
+    let folders = || {
+        let entries = std::fs::read_dir(server.data().join("versions"));
+        entries.map_or(0, Iterator::count)
+    };
+    eventually("only the newest versions are unpacked", || async {
+        (folders() == 3).then_some(())
+    })
+    .await;
+    let revisions = server.json(&["revisions", "life"])?;
+    let kept = revisions["revisions"].as_array().map_or(0, Vec::len);
+    assert_eq!(kept, 4, "{revisions}");
+    assert_eq!(
+        server.json(&["rollback", "life", "--to", "4"])?["revision"],
+        4
+    );
+    assert_eq!(server.gateway().get("/").await?.text(), "hello");
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! The binary as its users have it: started, deployed to, asked over HTTP and by command line, killed, started again.
 
+mod doctor;
 mod documents;
 mod durability;
 mod events;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod mesh;
 mod otlp;
 mod sdk;
+mod secrets;
 mod templates;
 mod under_load;
 
