@@ -143,7 +143,7 @@ fn file_system(data: &Path) -> Finding {
         "file system",
         "a database that survives: the lock and the log of SQLite need a local disk",
     );
-    let kind = rustix::fs::statfs(&there(data)).map(|found| found.f_type);
+    let kind = rustix::fs::statfs(there(data)).map(|found| found.f_type);
     // The numbers are 32 bits wide, whatever the system's type for them is.
     let magic = kind.map_or(0, |kind| (kind & 0xffff_ffff) as u32);
     match REMOTE.iter().find(|(number, _)| *number == magic) {
