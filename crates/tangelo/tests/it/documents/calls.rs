@@ -122,7 +122,7 @@ async fn a_handler_calls_a_service_and_fails_when_the_service_does() -> Result<(
         (failed.status, &failed.json()["code"]),
         (StatusCode::BAD_GATEWAY, &"TG0409".into())
     );
-    logged(&server, "checkout", "Order service error: 503").await;
+    logged(&server, "checkout", "error: 503").await;
     Ok(())
 }
 
@@ -159,7 +159,8 @@ async fn a_service_invokes_functions_with_the_sdk() -> Result<()> {
     let bad = gateway
         .post("/container/process", &json!({"fail": true}))
         .await?;
-    assert_eq!(bad.json(), json!({"error": "Lambda error: Unhandled"}));
+    let said = bad.json()["error"].to_string();
+    assert!(said.ends_with("Unhandled\""), "{said}");
     let later = gateway
         .post("/container/trigger", &json!({"films": 3}))
         .await?;
