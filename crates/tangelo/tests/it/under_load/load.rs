@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -19,6 +19,9 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 /// Answers that every client gets before the load counts as steady.
 const STEADY: usize = 3;
+
+/// What is said of an answer whose head came, and whose body did not end.
+pub(crate) const CUT_OFF: &str = "the answer was cut off";
 
 /// Load that is on: for each path two clients that keep their connection and one that never does.
 pub(crate) struct Load {
@@ -128,7 +131,7 @@ impl Client {
             .header("host", &self.authority)
             .body(Empty::new())?;
         let (head, body) = connection.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
+        let body = body.collect().await.context(CUT_OFF)?.to_bytes();
         let text = String::from_utf8_lossy(&body);
         ensure!(head.status == StatusCode::OK, "{} {text}", head.status);
         if self.keeps {

@@ -295,14 +295,13 @@ gateway:
         })
         .await;
     }
-    // A client has one request at a time, so each kill can break one of it at most.
+    // A client has one request at a time, so each kill can break one of it at most: before its answer, or in it.
+    let allowed = ["TG0407", "TG0408", load::CUT_OFF];
     for client in load.stop().await? {
-        assert!(client.failures.len() <= 3, "{:#?}", client.failures);
-        for failure in &client.failures {
-            assert!(
-                failure.contains("TG0407") || failure.contains("TG0408"),
-                "{failure}"
-            );
+        let failures = &client.failures;
+        assert!(failures.len() <= 3, "{failures:#?}");
+        for failure in failures {
+            assert!(allowed.iter().any(|a| failure.contains(a)), "{failures:#?}");
         }
     }
     Ok(())
