@@ -3,10 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE},
 };
 
 /// The request's id, as clients send and see it.
@@ -16,9 +13,6 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 /// Whom a `before:` workload found to be acting.
 pub const PRINCIPAL: HeaderName = HeaderName::from_static("x-tangelo-principal");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PLATFORM_PREFIX: &str = "x-tangelo-";
 /// The longest request id or idempotency key that is taken from a client, in bytes.
 const MAX_ID: usize = 128;
@@ -117,19 +111,20 @@ fn may_be_listed(name: &HeaderName) -> bool {
     *name != HOST && *name != CONTENT_LENGTH
 }
 
+/// As texts: a list of names would be made and dropped for every header.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HTTP2_SETTINGS,
-    ]
-    .contains(name)
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
 }
 
 fn keep_websocket(headers: &mut HeaderMap) {

@@ -43,11 +43,7 @@ impl Trail {
         method: &Method,
         path: &str,
     ) -> Box<Self> {
-        let end = path
-            .char_indices()
-            .map(|(at, c)| at + c.len_utf8())
-            .take_while(|end| *end <= MAX_PATH)
-            .last();
+        let end = path.floor_char_boundary(MAX_PATH);
         Box::new(Self {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
@@ -55,7 +51,7 @@ impl Trail {
             id,
             start: clock.now(),
             method: method.clone(),
-            path: path[..end.unwrap_or(0)].into(),
+            path: path[..end].into(),
             route: None,
             invocation: None,
             status: None,
@@ -76,7 +72,7 @@ impl Trail {
     }
 
     fn attributes(&self) -> Attributes {
-        let mut all = Attributes::default();
+        let mut all = Attributes::with_room();
         all.push("http.request.method", method_value(&self.method));
         all.push("url.path", self.path.to_string());
         if let Some((_, route)) = &self.route {

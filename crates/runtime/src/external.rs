@@ -5,14 +5,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use http::{Request, Response};
 use model::{Clock, Error, Invocation, Run, code};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{
     body::Body,
@@ -27,7 +27,9 @@ pub struct Pool {
     ctx: Arc<Context>,
     /// Or why the URL is none.
     upstream: Result<Arc<Upstream>, Error>,
-    in_flight: watch::Sender<u32>,
+    in_flight: AtomicU32,
+    /// Told when nothing is under way any more.
+    quiet: Notify,
     failures: AtomicU64,
 }
 
@@ -47,7 +49,9 @@ impl Guard for Underway {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.0.in_flight.send_modify(|count| *count -= 1);
+        if self.0.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.0.quiet.notify_waiters();
+        }
     }
 }
 
@@ -65,7 +69,8 @@ impl Pool {
         Arc::new(Self {
             upstream: origin.map(|origin| Upstream::new(origin, ctx.clock.clone())),
             ctx: Arc::clone(ctx),
-            in_flight: watch::Sender::new(0),
+            in_flight: AtomicU32::new(0),
+            quiet: Notify::new(),
             failures: AtomicU64::new(0),
         })
     }
@@ -85,7 +90,7 @@ impl Pool {
             meter: Arc::clone(&meter),
             repeated: false,
         };
-        self.in_flight.send_modify(|count| *count += 1);
+        self.in_flight.fetch_add(1, Relaxed);
         match upstream
             .send(request, terms, Underway(Arc::clone(self)))
             .await
@@ -118,8 +123,10 @@ impl Pool {
 
     /// Waits for the requests under way, up to `grace`.
     pub async fn drain(&self, grace: Duration) {
-        let mut in_flight = self.in_flight.subscribe();
-        let none_left = std::pin::pin!(in_flight.wait_for(|count| *count == 0));
+        let none_left = std::pin::pin!(self.quiet.notified());
+        if self.in_flight.load(Relaxed) == 0 {
+            return;
+        }
         let timer = std::pin::pin!(self.ctx.clock.sleep(grace));
         futures_util::future::select(none_left, timer).await;
     }

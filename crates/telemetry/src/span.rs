@@ -104,6 +104,12 @@ impl Span {
 }
 
 impl Attributes {
+    /// None, with room for what a request usually has.
+    #[must_use]
+    pub fn with_room() -> Self {
+        Self(Vec::with_capacity(8))
+    }
+
     /// Adds one; the last of a name is the one that [`Attributes::get`] finds.
     pub fn push(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<AttrValue>) {
         self.0.push((key.into(), value.into()));

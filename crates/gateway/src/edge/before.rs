@@ -49,12 +49,15 @@ impl EdgeFront {
         exchange: &Exchange,
         head: &mut Parts,
     ) -> Result<Asked, Error> {
+        if serving.before.is_empty() {
+            return Ok(Asked::Pass(Vec::new()));
+        }
         let mut principal = None;
         let mut reserved = self.reserve(serving).into_iter();
         for (callee, cache) in &serving.before {
             let reserved = reserved.next().flatten();
             let asked = self.decide(serving, exchange, head, callee, *cache, reserved);
-            let decision = match asked.await? {
+            let decision = match Box::pin(asked).await? {
                 Ok(decision) => decision,
                 Err(answer) => return Ok(Asked::Answer(answer)),
             };

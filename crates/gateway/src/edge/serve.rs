@@ -57,7 +57,7 @@ impl EdgeFront {
     ) -> Result<Response<Body>, Error> {
         let authority = exchange.enter(head, &link.peer)?;
         if head.uri.path().starts_with(reserved::PREFIX) {
-            return self.reserved(exchange, head, body).await;
+            return Box::pin(self.reserved(exchange, head, body)).await;
         }
         match self.find(authority.name(), exchange, head)? {
             Way::Answer(response) => Ok(response),
@@ -146,7 +146,7 @@ impl EdgeFront {
             }
             (Answerer::Workload(callee), None) => {
                 let invocation = invocation(serving, exchange, head, callee, principals);
-                let body = self.whole(body, serving.max_body).await?;
+                let body = Box::pin(self.whole(body, serving.max_body)).await?;
                 let request = request_of(serving, head, body)?;
                 platform
                     .calls()
@@ -159,9 +159,9 @@ impl EdgeFront {
                     trace: exchange.trace,
                     principals,
                 };
-                let body = self.whole(body, serving.max_body).await?;
+                let body = Box::pin(self.whole(body, serving.max_body)).await?;
                 let request = request_of(serving, head, body)?;
-                platform.events().publish_http(origin, request).await
+                Box::pin(platform.events().publish_http(origin, request)).await
             }
         }
     }

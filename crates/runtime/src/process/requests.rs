@@ -62,7 +62,7 @@ impl Pool {
                 }
                 Err(Failed { error, guard, .. }) => {
                     drop(guard);
-                    return Err(self.explain(&instance, error).await);
+                    return Err(Box::pin(self.explain(&instance, error)).await);
                 }
             }
             place = self.place(invocation, meter).await?;

@@ -106,9 +106,10 @@ impl Upstream {
         } else {
             self.kept(&request)
         };
+        // What is rare is boxed: a future is moved into the one that awaits it, with room for all that it may become.
         let exchanged = match kept {
             Some(connection) => self.send_on_kept(connection, request, &terms).await,
-            None => self.send_on_new(request, &terms).await,
+            None => Box::pin(self.send_on_new(request, &terms)).await,
         };
         match exchanged {
             Ok((connection, response)) => {
@@ -157,7 +158,7 @@ impl Upstream {
         let Some(again) = broken.unsent.take().or(copy) else {
             return Err(broken);
         };
-        let exchanged = self.send_on_new(again, terms).await;
+        let exchanged = Box::pin(self.send_on_new(again, terms)).await;
         exchanged.map_err(|broken| Broken { repeated, ..broken })
     }
 

@@ -58,7 +58,8 @@ pub(super) async fn open<G: Guard>(
 ) -> Response<Body> {
     head::strip(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade(upstream, connection, response, terms.deadline, guard).await;
+        let upgraded = upgrade(upstream, connection, response, terms.deadline, guard);
+        return Box::pin(upgraded).await;
     }
     connection.hurry(true);
     let patience = (!head::is_event_stream(response.headers())).then_some(terms.body_idle);
