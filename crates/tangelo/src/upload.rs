@@ -14,7 +14,9 @@ use platform::deploy::{FileEntry, Files};
 use sha2::{Digest, Sha256};
 
 /// Folders that are never part of an artifact.
-const SKIPPED: &[&str] = &[".git", ".tangelo", "__pycache__", "target", ".venv"];
+const SKIPPED: &[&str] = &[".git", ".tangelo", "__pycache__", ".venv"];
+/// What marks a folder that can be made again, as cargo's `target` does (Cache Directory Tagging Specification).
+const CACHE_TAG: &str = "CACHEDIR.TAG";
 
 /// The artifacts of an app, and where each file is on this machine.
 pub(crate) struct Artifacts {
@@ -104,7 +106,7 @@ fn gather(
         let Some(name) = name.to_str() else {
             bail!("holds a file whose name is not UTF-8")
         };
-        if SKIPPED.contains(&name) {
+        if SKIPPED.contains(&name) || full.join(name).join(CACHE_TAG).is_file() {
             continue;
         }
         let child = if path.is_empty() || path == "." {
@@ -171,6 +173,27 @@ mod tests {
     fn hash(file: &Path, hashes: &mut Hashes) -> BlobHash {
         let data = std::fs::metadata(file).expect("is there");
         hashes.of(file, &data).expect("is read").0
+    }
+
+    #[test]
+    fn caches_are_left_out_and_a_folder_that_is_only_called_target_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in ["code/target", "code/cache", "code/.git"] {
+            std::fs::create_dir_all(folder.path().join(path)).expect("makes a folder");
+            std::fs::write(folder.path().join(path).join("x"), path).expect("writes");
+        }
+        std::fs::write(folder.path().join("code/cache").join(CACHE_TAG), "").expect("writes");
+        let (mut files, mut sources) = (Files::new(), BTreeMap::new());
+        gather(
+            folder.path(),
+            "code",
+            &mut files,
+            &mut sources,
+            &mut Hashes::default(),
+        )
+        .expect("reads");
+        let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["code/target/x"]);
     }
 
     #[test]
