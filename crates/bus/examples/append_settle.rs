@@ -47,11 +47,12 @@ async fn main() {
     for in_flight in IN_FLIGHT {
         let (append, settle, both) = measure(in_flight, span).await;
         for (what, figure) in [
-            ("append", append),
-            ("settle", settle),
-            ("append_and_settle", both),
+            ("appended", append),
+            ("settled", settle),
+            ("appended and settled at once", both),
         ] {
-            show(json, &format!("{what}_per_second_{in_flight}"), figure);
+            let metric = format!("events {what} per second, {in_flight} in flight");
+            show(json, &metric, figure);
         }
     }
 }
@@ -62,7 +63,7 @@ fn show(json: bool, metric: &str, figure: f64) {
         let line = json!({"bench": "publish", "metric": metric, "peer": null, "tangelo": figure, "theirs": null, "ratio": null});
         println!("{line}");
     } else {
-        println!("{metric:>32} {figure:>10}");
+        println!("{metric:>64} {figure:>10}");
     }
 }
 
