@@ -1,11 +1,12 @@
 //! Who calls the AWS door: an instance by the key pair that it was given, or somebody outside.
 //!
 //! An instance's signature is verified. Keys that Tangelo did not make are taken as they are: the door listens on
-//! loopback, and local tools sign with whatever is in their environment.
+//! loopback, and local tools sign with whatever is in their environment. What is not signed at all is refused, as AWS
+//! does: a web page can make a browser send that, and nothing but an SDK sends a signature.
 
 use std::sync::Arc;
 
-use access::sigv4::{self, Claim, Payload};
+use access::sigv4::{self, Claim, Payload, SignatureError};
 use http::{HeaderMap, request::Parts};
 use model::code;
 use platform::{Caller, Platform, Presence};
@@ -23,11 +24,9 @@ pub(crate) enum Identity {
 /// Finds out who sent a request with this head and body.
 ///
 /// # Errors
-/// When it claims to be an instance and its signature does not verify.
+/// When it is not signed, or claims to be an instance and its signature does not verify.
 pub(crate) fn identify(platform: &Platform, head: &Parts, body: &[u8]) -> Result<Identity, Fault> {
-    let Ok(claim) = Claim::of(&head.uri, &head.headers) else {
-        return Ok(Identity::Outside);
-    };
+    let claim = Claim::of(&head.uri, &head.headers).map_err(|error| refused(&error))?;
     let Some((secret, presence)) = platform.keys().find(&claim.key) else {
         return Ok(Identity::Outside);
     };
@@ -40,14 +39,17 @@ pub(crate) fn identify(platform: &Platform, head: &Parts, body: &[u8]) -> Result
         &secret,
         now,
     )
-    .map_err(|error| {
-        Fault::new(
-            403,
-            error.aws_name(),
-            format!("{error} [{}]", code::AWS_SIGNATURE),
-        )
-    })?;
+    .map_err(|error| refused(&error))?;
     Ok(Identity::Instance(caller(&head.headers, presence)))
+}
+
+fn refused(error: &SignatureError) -> Fault {
+    let hint = match error {
+        SignatureError::Missing => "; any key pair will do for tools on this machine",
+        _ => "",
+    };
+    let message = format!("{error}{hint} [{}]", code::AWS_SIGNATURE);
+    Fault::new(403, error.aws_name(), message)
 }
 
 /// What a call of this instance belongs to: the trace it names, else the only thing that it works on.

@@ -234,3 +234,46 @@ fn circles_depth_and_width_do_no_harm() {
     assert_eq!(tree.matches("deep").count(), 4_999);
     assert!(tree.contains("… 41 more spans"), "{}", tree.len());
 }
+
+/// A cold start's first phase begins with its invocation, and its id may come first.
+#[test]
+fn lines_stand_under_the_attempt_that_wrote_them() {
+    let attempt = |id, from, to| {
+        let attempt = of(
+            "orders",
+            "function",
+            "lambda",
+            span(id, None, "orders", from, to),
+        );
+        Span {
+            invocation: Some(invocation(7)),
+            ..attempt
+        }
+    };
+    let wait = Span {
+        workload: Some(Name::literal("orders")),
+        invocation: Some(invocation(7)),
+        ..span(2, Some(5), "cold start: wait", 0, 40)
+    };
+    let logs = [(50, "one"), (250, "two"), (299, "late")];
+    let logs = logs.map(|(at, text)| log(7, at, LogStream::Stdout, text));
+    let tree = tree(&trace(
+        vec![wait, attempt(5, 0, 100), attempt(6, 200, 300)],
+        logs.to_vec(),
+    ));
+    let place = |text: &str| tree.lines().position(|line| line.contains(text));
+    let attempts: Vec<_> = tree
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("orders"))
+        .map(|(at, _)| at)
+        .collect();
+    assert!(
+        place("one") > Some(attempts[0]) && place("one") < Some(attempts[1]),
+        "{tree}"
+    );
+    assert!(
+        place("two") > Some(attempts[1]) && place("late") > place("two"),
+        "{tree}"
+    );
+}

@@ -44,8 +44,8 @@ impl Node<'_> {
 pub(super) struct Forest<'a> {
     trace: &'a Trace,
     children: HashMap<SpanId, Vec<&'a Span>>,
-    /// The span under which the lines of an invocation are drawn.
-    homes: HashMap<InvocationId, SpanId>,
+    /// The spans under which the lines of an invocation are drawn: one for each of its attempts.
+    homes: HashMap<InvocationId, Vec<&'a Span>>,
     roots: Vec<&'a Span>,
 }
 
@@ -69,16 +69,21 @@ impl<'a> Forest<'a> {
         let known: HashSet<SpanId> = trace.spans.iter().map(|s| s.id).collect();
         let mut children: HashMap<SpanId, Vec<&Span>> = HashMap::new();
         let mut roots = Vec::new();
-        let mut homes = HashMap::new();
+        let mut homes: HashMap<InvocationId, Vec<&Span>> = HashMap::new();
         for span in &trace.spans {
             match span.parent.filter(|parent| known.contains(parent)) {
                 Some(parent) => children.entry(parent).or_default().push(span),
                 None => roots.push(span),
             }
-            if let (Some(invocation), Some(_)) = (span.invocation, &span.workload) {
-                homes.entry(invocation).or_insert(span.id);
+            if let (Some(invocation), Some(_), false) =
+                (span.invocation, &span.workload, is_phase(span))
+            {
+                homes.entry(invocation).or_default().push(span);
             }
         }
+        homes
+            .values_mut()
+            .for_each(|attempts| keep_outermost(attempts));
         Self {
             trace,
             children,
@@ -197,7 +202,19 @@ impl<'a> Forest<'a> {
     }
 
     fn home(&self, log: &LogRecord) -> Option<SpanId> {
-        self.homes.get(&log.invocation?).copied()
+        let attempts = self.homes.get(&log.invocation?)?;
+        let begun = |span: &&&Span| span.start <= log.time;
+        let home = attempts.iter().filter(begun).max_by_key(|span| span.start);
+        home.or(attempts.first()).map(|span| span.id)
+    }
+}
+
+/// What a workload traces itself belongs to its invocation too; its lines stay with the attempt around that.
+fn keep_outermost(spans: &mut Vec<&Span>) {
+    let ids: HashSet<SpanId> = spans.iter().map(|span| span.id).collect();
+    let is_inner = |span: &Span| span.parent.is_some_and(|parent| ids.contains(&parent));
+    if !spans.iter().all(|span| is_inner(span)) {
+        spans.retain(|span| !is_inner(span));
     }
 }
 
