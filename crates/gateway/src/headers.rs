@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, UPGRADE},
 };
 
 /// The request's id, as clients send and see it.
@@ -29,6 +29,23 @@ pub fn enter(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     if websocket {
         keep_websocket(headers);
+    }
+    join_cookies(headers);
+}
+
+/// HTTP/2 splits `Cookie` to compress it; HTTP/1.1 has one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -169,6 +186,8 @@ mod tests {
             ("host", "h"),
             ("content-length", "3"),
             ("accept", "*/*"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
             ("api_key", "k"),
             ("x-tangelo-principal", "root"),
             ("x-tangelo-deadline-ms", "9"),
@@ -178,8 +197,9 @@ mod tests {
         enter(&mut headers);
         assert_eq!(
             names(&headers),
-            ["accept", "api_key", "content-length", "host"]
+            ["accept", "api_key", "content-length", "cookie", "host"]
         );
+        assert_eq!(headers["cookie"], "a=1; b=2");
     }
 
     #[test]

@@ -386,7 +386,7 @@ enum Before {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct BeforeSettings {
-    /// How long its answer holds for the same credentials (`Authorization` and `Cookie`).
+    /// How long its answer holds for the same request: `Authorization`, `Cookie`, method, host, path and query.
     cache: Duration,
 }
 

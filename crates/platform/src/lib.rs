@@ -31,7 +31,9 @@ use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
 pub use runtime::lambda::payload;
-pub use runtime::{Body, BodyError, Caller, FunctionError, Input, LogTail, Presence, Upgrade};
+pub use runtime::{
+    Body, BodyError, Caller, FunctionError, Inferred, Input, LogTail, Presence, Upgrade,
+};
 pub use store::FolderLock;
 use store::Store;
 pub use telemetry;

@@ -54,6 +54,10 @@ impl Ran {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionError(pub &'static str);
 
+/// In the extensions of a response: the handler returned no HTTP reply, and 200 was made of what it returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inferred;
+
 /// In a response's extensions: the last 4 KiB of what the handler logged during this invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogTail(pub Bytes);

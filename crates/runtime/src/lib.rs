@@ -19,6 +19,6 @@ mod upstream;
 pub mod wasm;
 
 pub use body::{Body, BodyError};
-pub use call::{FunctionError, Input, LogTail, Meter, Ran, Upgrade};
+pub use call::{FunctionError, Inferred, Input, LogTail, Meter, Ran, Upgrade};
 pub use host::{Caller, Host, LogLine, LogStream, Presence, Working};
 pub use pool::{Context, InstanceStat, InstanceState, Pool, PoolStats, Runtime, Spec};

@@ -25,7 +25,10 @@ impl FolderLock {
     /// # Errors
     /// [`Error::Locked`] when another process (or another store of this one) holds it.
     pub fn take(dir: &Path) -> Result<Self> {
-        make_folder(dir).map_err(Error::io(dir))?;
+        if !dir.is_dir() {
+            make_folder(dir).map_err(Error::io(dir))?;
+            keep_to_oneself(dir).map_err(Error::io(dir))?;
+        }
         let path = dir.join("lock");
         let file = OpenOptions::new()
             .create(true)
@@ -39,6 +42,17 @@ impl FolderLock {
             Err(TryLockError::Error(source)) => Err(Error::io(&path)(source)),
         }
     }
+}
+
+/// What requests and events carry is for nobody else on the machine. A folder that was there keeps its mode: somebody
+/// chose it.
+fn keep_to_oneself(dir: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// Makes a folder and what is missing above it, each durably: a data folder that a power loss takes away takes what

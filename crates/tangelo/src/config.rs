@@ -118,6 +118,8 @@ pub(crate) struct Origin {
 impl Config {
     /// Reads everything there is to read.
     pub(crate) fn read(data: &Path, flags: &Flags) -> Result<Self> {
+        // Workloads run in folders of their own: what they are told of this one must hold there too.
+        let data = &std::path::absolute(data).context("the data folder has no absolute path")?;
         let path = flags
             .config
             .clone()
@@ -310,6 +312,12 @@ mod tests {
         assert_eq!(from("gateway"), "flag or environment");
         assert!(from("aws").ends_with("tangelo.toml"));
         assert_eq!(from("control"), "default");
+    }
+
+    #[test]
+    fn a_data_folder_is_the_same_from_everywhere() {
+        let config = Config::read(Path::new("d1"), &Flags::default()).expect("is good");
+        assert!(config.data.is_absolute() && config.data.ends_with("d1"));
     }
 
     #[test]

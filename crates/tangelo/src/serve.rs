@@ -3,7 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -134,7 +134,7 @@ impl Server {
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
         let mut doors = JoinSet::new();
-        let socket = config.data.join(api::SOCKET);
+        let socket = shortest(&config.data.join(api::SOCKET));
         let serving =
             api::serve_socket(&socket, platform.clone(), stop.subscribe()).with_context(|| {
                 format!(
@@ -329,6 +329,13 @@ pub(crate) async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// A path as seen from here, where that is shorter: addresses of sockets are short.
+fn shortest(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    relative.unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

@@ -90,6 +90,14 @@ fn gather(
     let path = path.trim_start_matches("./").trim_end_matches('/');
     let full = folder.join(path);
     let data = std::fs::metadata(&full).context("is not there: was it built?")?;
+    if !data.is_dir() && !data.is_file() {
+        bail!("`{path}` is neither a file nor a folder, and cannot be part of an artifact");
+    }
+    if std::fs::symlink_metadata(&full)?.is_symlink() && !is_inside(folder, &full)? {
+        bail!(
+            "`{path}` is a link that leads out of the folder of the manifest: copy what it means"
+        );
+    }
     if !data.is_dir() {
         let (hash, size) = hashes.of(&full, &data)?;
         files.push(FileEntry {
@@ -117,6 +125,13 @@ fn gather(
         gather(folder, &child, files, sources, hashes)?;
     }
     Ok(())
+}
+
+/// Whether a link ends below `folder`, and not at a folder that it is itself part of.
+fn is_inside(folder: &Path, link: &Path) -> io::Result<bool> {
+    let (folder, end) = (folder.canonicalize()?, link.canonicalize()?);
+    let parent = link.parent().map(Path::canonicalize).transpose()?;
+    Ok(end.starts_with(folder) && !parent.is_some_and(|parent| parent.starts_with(&end)))
 }
 
 impl Hashes {
@@ -194,6 +209,39 @@ mod tests {
         .expect("reads");
         let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["code/target/x"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_out_and_what_is_no_file_are_refused() {
+        use std::os::unix::fs::symlink;
+        let outside = tempfile::tempdir().expect("a folder");
+        std::fs::write(outside.path().join("secret"), "s").expect("writes");
+        let collect = |to: &Path| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let code = folder.path().join("code");
+            std::fs::create_dir_all(&code).expect("makes a folder");
+            std::fs::write(folder.path().join("beside"), "b").expect("writes");
+            symlink(to, code.join("link")).expect("links");
+            let (mut files, mut sources) = (Files::new(), BTreeMap::new());
+            let hashes = &mut Hashes::default();
+            gather(folder.path(), "code", &mut files, &mut sources, hashes)
+                .map(|()| files.len())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(collect(Path::new("../beside")), Ok(1));
+        for bad in [
+            &outside.path().join("secret"),
+            outside.path(),
+            Path::new(".."),
+        ] {
+            assert!(
+                collect(bad).is_err_and(|e| e.contains("leads out")),
+                "{bad:?}"
+            );
+        }
+        let special = collect(Path::new("/dev/zero"));
+        assert!(special.is_err_and(|e| e.contains("neither a file")));
     }
 
     #[test]

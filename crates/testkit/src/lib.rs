@@ -13,6 +13,16 @@ pub use client::{Answer, Client};
 pub use guests::guest;
 pub use server::{Addresses, Server};
 
+/// The headers of a tool that signs for AWS with whatever key it has: the AWS door takes any key that it did not make.
+pub const SIGNED: [(&str, &str); 2] = [
+    ("x-amz-date", "20261121T120000Z"),
+    (
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, \
+         Signature=0000000000000000000000000000000000000000000000000000000000000000",
+    ),
+];
+
 /// How long a test waits for something to become true before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -11,9 +11,9 @@ use http::{
     },
     request::Parts,
 };
-use model::{ByteSize, Class, Error, Invocation, Principal, SpanId, Trigger};
+use model::{ByteSize, Class, Error, Invocation, Principal, SpanId, Trigger, code};
 use platform::{
-    Body, Input,
+    Body, Inferred, Input,
     dispatch::{Callee, Permit},
     telemetry::{Attributes, Span, SpanKind},
 };
@@ -93,13 +93,15 @@ impl EdgeFront {
         reserved: Option<Permit>,
     ) -> Result<Result<Arc<Decision>, Response<Body>>, Error> {
         let now = self.platform.clock().now();
-        let kept =
-            cache.and_then(|allowed| Some((decisions::key(callee, &head.headers)?, allowed)));
+        let kept = cache.and_then(|allowed| Some((decisions::key(callee, head)?, allowed)));
         if let Some(decision) = kept.and_then(|(key, _)| self.decisions.find(&key, now)) {
             self.note_cached(exchange, callee);
             return Ok(Ok(decision));
         }
         let response = self.call(serving, exchange, head, callee, reserved).await?;
+        if response.extensions().get::<Inferred>().is_some() {
+            return Err(says_nothing(callee));
+        }
         if !response.status().is_success() {
             return Ok(Err(response));
         }
@@ -174,6 +176,16 @@ impl EdgeFront {
     }
 }
 
+/// A handler that returns `false` or nothing at all has not let a request pass.
+fn says_nothing(callee: &Callee) -> Error {
+    let name = &callee.target.workload;
+    let message = format!(
+        "`{name}` is asked before this route and did not say whether the request may pass: it must return a \
+         `statusCode`, 200 for yes"
+    );
+    Error::new(code::BAD_REPLY, message)
+}
+
 /// The request without its body, and without what describes one.
 fn head_only(head: &Parts) -> Result<Request<Body>, Error> {
     let mut request = Request::new(Body::Empty);
@@ -197,10 +209,7 @@ fn head_only(head: &Parts) -> Result<Request<Body>, Error> {
 pub(super) fn origin_form(uri: &Uri) -> Result<Uri, Error> {
     match uri.path_and_query() {
         Some(path) => Ok(Uri::from(path.clone())),
-        None => Err(Error::new(
-            model::code::BAD_REQUEST,
-            "the request has no path",
-        )),
+        None => Err(Error::new(code::BAD_REQUEST, "the request has no path")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What `before:` workloads said, for as long as it holds: bounded, and only ever for the same credentials.
+//! What `before:` workloads said, for as long as it holds: bounded, and only ever for the same credentials with the same
+//! method and address, since a workload that is asked sees these and may let one pass and not the other.
 //!
 //! Keyed by a cryptographic hash, because a collision would let one caller in with another's decision. Requests without
 //! credentials are never remembered.
@@ -7,7 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CACHE_CONTROL, COOKIE},
+    header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST},
+    request::Parts,
+    uri::PathAndQuery,
 };
 use model::Time;
 use parking_lot::Mutex;
@@ -67,8 +70,8 @@ impl Decisions {
     }
 }
 
-/// The key of what `callee` says to these headers; `None` when they carry no credentials.
-pub(crate) fn key(callee: &Callee, headers: &HeaderMap) -> Option<Key> {
+/// The key of what `callee` says to a request with this head; `None` when it carries no credentials.
+pub(crate) fn key(callee: &Callee, head: &Parts) -> Option<Key> {
     let mut hash = Sha256::new();
     let mut any = false;
     let mut part = |bytes: &[u8]| {
@@ -78,9 +81,17 @@ pub(crate) fn key(callee: &Callee, headers: &HeaderMap) -> Option<Key> {
     part(&callee.version.0);
     part(callee.target.app.as_str().as_bytes());
     part(callee.target.workload.as_str().as_bytes());
+    part(head.method.as_str().as_bytes());
+    let address = head.uri.path_and_query();
+    part(address.map_or("", PathAndQuery::as_str).as_bytes());
+    part(
+        head.headers
+            .get(HOST)
+            .map_or(&[][..], HeaderValue::as_bytes),
+    );
     for name in [AUTHORIZATION, COOKIE] {
         part(name.as_str().as_bytes());
-        for value in headers.get_all(name) {
+        for value in head.headers.get_all(name) {
             any = true;
             part(value.as_bytes());
         }

@@ -7,8 +7,8 @@ use hyper::body::Incoming;
 use model::{Error, InvocationId, code};
 use platform::{Body, calls::STATUS_PATH};
 
-use super::{EdgeFront, before::origin_form, exchange::Exchange, serve::checked};
-use crate::{door, intake, refusal};
+use super::{EdgeFront, before::origin_form, exchange::Exchange};
+use crate::{door, intake, refusal, routes::checked};
 
 /// What reserved paths begin with.
 pub(super) const PREFIX: &str = "/_tangelo/";

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     answer::Answer,
     headers, intake, outgoing, refusal,
-    routes::{Found, Path},
+    routes::{Found, checked},
     server::{Front, Link},
     upgrade,
 };
@@ -252,16 +252,6 @@ fn request_of(serving: &Serving, head: &mut Parts, body: Body) -> Result<Request
     *request.uri_mut() = uri;
     *request.headers_mut() = std::mem::take(&mut head.headers);
     Ok(request)
-}
-
-pub(super) fn checked(path: &str) -> Result<Path<'_>, Error> {
-    Path::check(path).map_err(|fault| {
-        let message = format!(
-            "the path is refused, because servers read it differently: {}",
-            fault.as_str()
-        );
-        Error::new(code::BAD_REQUEST, message)
-    })
 }
 
 /// Whether the same workload stands behind both routes, and one asks whom the other does not: then it matters how an

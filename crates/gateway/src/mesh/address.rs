@@ -28,6 +28,16 @@ pub(super) enum Address {
     Open(Uri),
 }
 
+impl Address {
+    /// What is asked for there.
+    pub(super) const fn uri(&self) -> &Uri {
+        match self {
+            Self::Token { rest, .. } => rest,
+            Self::Proxy { uri, .. } | Self::Open(uri) => uri,
+        }
+    }
+}
+
 /// Reads it.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ use crate::{
     headers, intake,
     listener::Listener,
     outgoing, refusal,
+    routes::checked,
     server::{ConnectionLimits, Front, Link, Server, Settings},
     upgrade,
 };
@@ -119,6 +120,7 @@ struct Challenge;
 impl MeshFront {
     async fn serve(&self, head: &mut Parts, body: Incoming) -> Result<Response<Body>, Error> {
         let address = address::read(head)?;
+        checked(address.uri().path())?;
         let limits = self.platform.limits();
         headers::enter(&mut head.headers);
         head.headers.remove(http::header::EXPECT);

@@ -12,6 +12,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use http::Method;
 
+pub(crate) use path::checked;
 pub use path::{Path, PathFault};
 pub use pattern::{BadPattern, Pattern, Rewrite, Segment};
 use tree::{RouteId, Tree};

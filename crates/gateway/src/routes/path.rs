@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use model::{Error, code};
 use percent_encoding::percent_decode_str;
 
 /// Why a path is refused.
@@ -154,6 +155,20 @@ fn is_well_encoded(mut bytes: &[u8]) -> bool {
 fn is_dots(piece: &[u8]) -> bool {
     let name = piece.split(|&b| b == b';').next().unwrap_or_default();
     matches!(name, b"." | b"..")
+}
+
+/// A path of a request, as an error of the client where it is none.
+///
+/// # Errors
+/// `BAD_REQUEST`.
+pub(crate) fn checked(path: &str) -> Result<Path<'_>, Error> {
+    Path::check(path).map_err(|fault| {
+        let message = format!(
+            "the path is refused, because servers read it differently: {}",
+            fault.as_str()
+        );
+        Error::new(code::BAD_REQUEST, message)
+    })
 }
 
 #[cfg(test)]

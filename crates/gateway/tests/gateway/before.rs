@@ -158,4 +158,17 @@ async fn a_decision_holds_for_its_time_and_its_credentials() {
     check("Authorization: Bearer good", 4).await;
     check("", 5).await;
     check("", 6).await;
+    let same = ["Authorization: Bearer good"];
+    for (method, path) in [
+        ("GET", "/api/admin"),
+        ("DELETE", "/api/x"),
+        ("GET", "/api/x?a"),
+    ] {
+        ask(house.address(), method, path, &same).await;
+    }
+    assert_eq!(
+        guard.seen().len(),
+        9,
+        "what is asked for is another decision"
+    );
 }

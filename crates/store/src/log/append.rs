@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Cause, Event, Namespace, Position, Time};
+use model::{Cause, Event, Namespace, Position, Principal, Time};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -94,7 +94,7 @@ impl Log {
             // Also what goes to a blob is held in memory until it was handed on.
             size += cause.len() + new.encoded.len() + 256;
             encoded.push(Encoded {
-                key: dedup_key(&new.event.source, &new.event.id),
+                key: dedup_key(&new.cause, &new.event.source, &new.event.id),
                 event: new.event,
                 cause_of: new.cause,
                 cause,
@@ -270,11 +270,16 @@ fn keyed(log: i64, key: &[u8]) -> Vec<u8> {
     [&log.to_be_bytes(), key].concat()
 }
 
-/// What an event is recognised by. Ids are kept readable by order where they are short: those that grow with time
+/// What an event is recognised by: a stranger who says a workload's source and id cannot hide the workload's event. Ids are kept readable by order where they are short: those that grow with time
 /// (UUIDv7, counters) then fall on the same few pages of the index, which is most of what deduplication costs.
-fn dedup_key(source: &str, id: &str) -> Vec<u8> {
-    let source = Sha256::digest(source.as_bytes());
-    let mut key = source[..8].to_vec();
+fn dedup_key(cause: &Cause, source: &str, id: &str) -> Vec<u8> {
+    let mut publisher = Sha256::new_with_prefix(source.as_bytes());
+    if let Some(Principal::Workload(name)) = cause.principals.last() {
+        // No source holds a zero byte.
+        publisher.update([0]);
+        publisher.update(name.as_bytes());
+    }
+    let mut key = publisher.finalize()[..8].to_vec();
     if id.len() <= 40 {
         key.push(1);
         key.extend_from_slice(id.as_bytes());
@@ -292,15 +297,33 @@ mod tests {
     #[test]
     fn keys_tell_sources_and_ids_apart() {
         let long = "x".repeat(41);
+        let outside = Cause {
+            invocation: None,
+            class: model::Class::Async,
+            principals: Vec::new(),
+            trace: model::TraceContext {
+                trace: model::TraceId(1),
+                parent: None,
+                sampled: true,
+            },
+            depth: 0,
+            idempotency_key: None,
+        };
+        let workload = Cause {
+            principals: vec![Principal::Workload("shop/orders".into())],
+            ..outside.clone()
+        };
         let keys = [
-            dedup_key("a", "1"),
-            dedup_key("b", "1"),
-            dedup_key("a", "2"),
-            dedup_key("a", &long),
-            dedup_key("a", &(long.clone() + "x")),
+            dedup_key(&outside, "a", "1"),
+            dedup_key(&workload, "a", "1"),
+            dedup_key(&outside, "b", "1"),
+            dedup_key(&outside, "a", "2"),
+            dedup_key(&outside, "a", &long),
+            dedup_key(&outside, "a", &(long.clone() + "x")),
         ];
         let distinct: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
-        assert_eq!(dedup_key("a", &long), dedup_key("a", &long));
+        let again = dedup_key(&outside, "a", &long);
+        assert_eq!(again, dedup_key(&outside, "a", &long));
     }
 }

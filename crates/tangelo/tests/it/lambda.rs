@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use testkit::eventually;
+use testkit::{SIGNED, eventually};
 
 use crate::server;
 
@@ -16,6 +16,9 @@ workloads:
   node-greet:
     as: function
     run: {lambda: {runtime: nodejs, handler: greet.handler, code: functions}}
+  guard:
+    as: function
+    run: {lambda: {runtime: python3, handler: guard.handler, code: functions}}
   later:
     as: function
     run: {lambda: {runtime: python3, handler: greet.handler, code: functions}}
@@ -24,6 +27,7 @@ gateway:
     - {path: /greet, to: greet}
     - {path: /node, to: node-greet}
     - {path: /later, methods: [POST], to: later, async: true}
+    - {path: /guarded, before: [guard], to: greet}
 ";
 
 const PYTHON: &str = r#"
@@ -36,11 +40,18 @@ def handler(event, context):
 
 const NODE: &str = "exports.handler = async (event) => ({statusCode: 201, headers: {'x-from': 'node'}, body: event.rawPath});";
 
-fn files() -> [(&'static str, &'static str); 3] {
+const GUARD: &str = r#"
+import json
+def handler(event, context):
+    return json.loads(event["headers"]["x-says"])
+"#;
+
+fn files() -> [(&'static str, &'static str); 4] {
     [
         ("tangelo.yaml", MANIFEST),
         ("functions/greet.py", PYTHON),
         ("functions/greet.js", NODE),
+        ("functions/guard.py", GUARD),
     ]
 }
 
@@ -104,6 +115,31 @@ async fn an_asynchronous_route_answers_at_once_and_keeps_the_result() -> Result<
     Ok(())
 }
 
+/// What a handler returns is made an answer of 200; whoever guards a route must say so itself.
+#[tokio::test]
+async fn a_guard_that_says_nothing_lets_nobody_pass() -> Result<()> {
+    let server = server();
+    server.deploy(&files())?;
+    let gateway = server.gateway();
+    let ask = async |says: &str| {
+        let head = [("x-says", says)];
+        let path = "/guarded?name=Ada";
+        gateway.send(Method::GET, path, &head, Bytes::new()).await
+    };
+    for nothing in ["null", "false", "\"denied\"", "{\"isAuthorized\": false}"] {
+        let answer = ask(nothing).await?;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{nothing}");
+        assert!(answer.text().contains("must return a `statusCode`"));
+    }
+    assert_eq!(
+        ask("{\"statusCode\": 403}").await?.status,
+        StatusCode::FORBIDDEN
+    );
+    let passed = ask("{\"statusCode\": 200}").await?;
+    assert_eq!(passed.json()["hello"], "Ada");
+    Ok(())
+}
+
 #[tokio::test]
 async fn awss_api_invokes_and_names_what_it_does_not_have() -> Result<()> {
     let server = server();
@@ -111,14 +147,24 @@ async fn awss_api_invokes_and_names_what_it_does_not_have() -> Result<()> {
     let aws = server.aws();
     let path = "/2015-03-31/functions/greet/invocations";
     let answer = aws
-        .send(Method::POST, path, &[], Bytes::from(r#"{"name": "Bo"}"#))
+        .send(
+            Method::POST,
+            path,
+            &SIGNED,
+            Bytes::from(r#"{"name": "Bo"}"#),
+        )
         .await?;
     assert_eq!(
         (answer.status, &answer.json()["hello"]),
         (StatusCode::OK, &"Bo".into())
     );
     let failed = aws
-        .send(Method::POST, path, &[], Bytes::from(r#"{"fail": true}"#))
+        .send(
+            Method::POST,
+            path,
+            &SIGNED,
+            Bytes::from(r#"{"fail": true}"#),
+        )
         .await?;
     assert_eq!(
         (failed.status, failed.header("x-amz-function-error")),
@@ -129,7 +175,7 @@ async fn awss_api_invokes_and_names_what_it_does_not_have() -> Result<()> {
         .send(
             Method::POST,
             path,
-            &[("x-amz-invocation-type", "DryRun")],
+            &[("x-amz-invocation-type", "DryRun"), SIGNED[0], SIGNED[1]],
             Bytes::new(),
         )
         .await?;
@@ -138,22 +184,34 @@ async fn awss_api_invokes_and_names_what_it_does_not_have() -> Result<()> {
         .send(
             Method::POST,
             path,
-            &[("x-amz-invocation-type", "Event")],
+            &[("x-amz-invocation-type", "Event"), SIGNED[0], SIGNED[1]],
             Bytes::new(),
         )
         .await?;
     assert_eq!(event.status, StatusCode::ACCEPTED, "{}", event.text());
-    let list = aws.get("/2015-03-31/functions/").await?.json();
+    let unsigned = aws.get("/2015-03-31/functions/").await?;
+    assert_eq!(
+        (unsigned.status, unsigned.header("x-amzn-errortype")),
+        (StatusCode::FORBIDDEN, "MissingAuthenticationTokenException")
+    );
+    let list = aws
+        .send(Method::GET, "/2015-03-31/functions/", &SIGNED, Bytes::new())
+        .await?
+        .json();
     assert_eq!(
         list["Functions"].as_array().map(Vec::len),
-        Some(3),
+        Some(4),
         "{list}"
     );
     let other = aws
         .send(
             Method::POST,
             "/",
-            &[("x-amz-target", "DynamoDB_20120810.PutItem")],
+            &[
+                ("x-amz-target", "DynamoDB_20120810.PutItem"),
+                SIGNED[0],
+                SIGNED[1],
+            ],
             Bytes::from("{}"),
         )
         .await?;

@@ -205,7 +205,7 @@ impl<'a> Forest<'a> {
         let attempts = self.homes.get(&log.invocation?)?;
         let begun = |span: &&&Span| span.start <= log.time;
         let home = attempts.iter().filter(begun).max_by_key(|span| span.start);
-        home.or(attempts.first()).map(|span| span.id)
+        home.or_else(|| attempts.first()).map(|span| span.id)
     }
 }
 

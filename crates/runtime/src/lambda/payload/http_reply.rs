@@ -14,7 +14,7 @@ use http::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::body::Body;
+use crate::{body::Body, call::Inferred};
 
 /// The most header lines of a reply: more than any client takes.
 const MAX_HEADERS: usize = 256;
@@ -94,6 +94,7 @@ fn inferred(reply: &Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
+    response.extensions_mut().insert(Inferred);
     response
 }
 

@@ -55,7 +55,16 @@ impl Trouble {
     pub(super) fn hopeless(&self, now: Instant) -> Option<Error> {
         let error = self.error.as_ref()?;
         let left = self.pause(now)?.saturating_duration_since(now);
-        let hopeless = self.in_a_row >= PATIENCE || error.code == code::RUNTIME_MISSING;
-        hopeless.then(|| error.clone().retry_after(left))
+        if error.code == code::RUNTIME_MISSING {
+            return Some(error.clone().retry_after(left));
+        }
+        // Nobody saw the request: it is not the error of an instance that did.
+        let message = format!(
+            "no instance is up, and the next is started in {:.1} s: {}",
+            left.as_secs_f32(),
+            error.message
+        );
+        let refused = Error::new(code::START_FAILED, message).retry_after(left);
+        (self.in_a_row >= PATIENCE).then_some(refused)
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::Method;
 use rules::{Accepted, Missing, Run};
 use tempfile::TempDir;
-use testkit::{Client, Server, eventually};
+use testkit::{Client, SIGNED, Server, eventually};
 
 use crate::TANGELO;
 
@@ -153,7 +153,7 @@ async fn publish(gateway: Client, aws: Client, client: usize) -> Result<Vec<Acce
                 aws.send(
                     Method::POST,
                     "/2015-03-31/functions/later/invocations",
-                    &[("x-amz-invocation-type", "Event")],
+                    &[("x-amz-invocation-type", "Event"), SIGNED[0], SIGNED[1]],
                     Bytes::from(format!(
                         "{{\"marker\": \"{invoke}\", \"rest\": \"{filler}\"}}"
                     )),
