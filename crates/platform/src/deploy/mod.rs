@@ -5,6 +5,7 @@
 //! live drains after it. Deploys are serialised; readers of the snapshot never wait for one.
 
 mod artifact;
+mod notes;
 mod retire;
 mod revisions;
 mod sweep;
@@ -61,6 +62,9 @@ pub struct Deployed {
     pub removed: Vec<WorkloadName>,
     /// Warnings of the manifest.
     pub warnings: Vec<String>,
+    /// What this server makes of it: routes that another app has, secrets that are not set.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// The deployer.
@@ -226,13 +230,11 @@ impl Deployer {
                 }
             }
         }
-        for workload in app.workloads.values() {
-            let missing = self.secrets.missing(&workload.secrets);
-            if !missing.is_empty() {
-                tracing::warn!(workload = %workload.name, secrets = ?missing, "secrets are not set on this server");
-            }
-        }
         Ok(())
+    }
+
+    fn notes(&self, app: &App) -> Vec<String> {
+        notes::notes(app, &self.apps.live(), &self.secrets)
     }
 
     /// What is live already needs no revision of its own: tools deploy whenever a file is touched.
@@ -253,6 +255,7 @@ impl Deployer {
             changed: Vec::new(),
             removed: Vec::new(),
             warnings: warnings.to_vec(),
+            notes: self.notes(app),
         }))
     }
 
@@ -401,6 +404,7 @@ impl Deployer {
             callees: prepared.callees,
         };
         let live = Arc::new(live);
+        let notes = self.notes(&live.app);
         let old = self.apps.switch(Arc::clone(&live));
         self.unswept.store(true, Relaxed);
         let (changed, removed) = differences(old.as_deref(), &prepared.versions);
@@ -413,6 +417,7 @@ impl Deployer {
             changed,
             removed,
             warnings,
+            notes,
         }
     }
 }

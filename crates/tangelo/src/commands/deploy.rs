@@ -186,4 +186,7 @@ pub(crate) fn print(deployed: &Deployed) {
     if !deployed.removed.is_empty() {
         anstream::println!("  removed: {}", names(&deployed.removed));
     }
+    for note in &deployed.notes {
+        anstream::println!("  note: {note}");
+    }
 }

@@ -1,0 +1,103 @@
+//! What this server makes of an app that the app's manifest alone does not tell: said to whoever deploys it.
+
+use std::sync::Arc;
+
+use access::Secrets;
+use model::{App, Route};
+
+use crate::apps::{Live, LiveApp};
+
+/// Notes on `app`, beside what is live.
+pub(super) fn notes(app: &App, live: &Live, secrets: &Secrets) -> Vec<String> {
+    let mut notes = Vec::new();
+    for workload in app.workloads.values() {
+        let missing = secrets.missing(&workload.secrets);
+        if !missing.is_empty() {
+            let (name, missing) = (&workload.name, missing.join(", "));
+            notes.push(format!(
+                "`{name}` starts without {missing}: not among this server's secrets"
+            ));
+        }
+    }
+    // Who was there first has a route.
+    let earlier = live.apps.iter().take_while(|other| other.name != app.name);
+    let earlier: Vec<_> = earlier.collect();
+    for route in &app.routes {
+        let has_it = |other: &&&Arc<LiveApp>| {
+            let theirs = &other.app.routes;
+            theirs.iter().any(|theirs| overlap(route, theirs))
+        };
+        if let Some(other) = earlier.iter().find(has_it) {
+            notes.push(format!(
+                "the route `{}` is not served: app `{}` has it already; give one of them a `host`",
+                route.path, other.name
+            ));
+        }
+    }
+    notes
+}
+
+/// Whether some request would be for both.
+fn overlap(ours: &Route, theirs: &Route) -> bool {
+    let methods = ours.methods.is_empty()
+        || theirs.methods.is_empty()
+        || ours.methods.iter().any(|one| theirs.methods.contains(one));
+    methods && ours.host == theirs.host && shape(&ours.path) == shape(&theirs.path)
+}
+
+/// A path without the names of its parameters.
+fn shape(path: &str) -> Vec<&str> {
+    let segment = |part| {
+        if str::starts_with(part, '{') {
+            "{}"
+        } else {
+            part
+        }
+    };
+    path.split('/').map(segment).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    use super::*;
+
+    fn routes(text: &str) -> Vec<Route> {
+        let manifest = format!(
+            "app: a\nworkloads:\n  w: {{as: service, run: {{external: {{url: \"http://127.0.0.1:1\"}}}}}}\n\
+             gateway: {{routes: [{text}]}}\n"
+        );
+        let parsed = manifest::parse(&manifest, "tangelo.yaml", &Limits::default());
+        parsed.app.expect("is a manifest").routes
+    }
+
+    #[test]
+    fn routes_overlap_where_a_request_would_be_for_both() {
+        let check = |ours: &str, theirs: &str, expected: bool| {
+            let (ours, theirs) = (routes(ours), routes(theirs));
+            assert_eq!(
+                overlap(&ours[0], &theirs[0]),
+                expected,
+                "{ours:?} {theirs:?}"
+            );
+        };
+        check("{path: /a/{id}, to: w}", "{path: /a/{name}, to: w}", true);
+        check(
+            "{path: /a, to: w}",
+            "{path: /a, methods: [GET], to: w}",
+            true,
+        );
+        let (get, post) = (
+            "{path: /a, methods: [GET], to: w}",
+            "{path: /a, methods: [POST], to: w}",
+        );
+        check(get, post, false);
+        check(
+            "{path: /a, to: w}",
+            "{path: /a, host: x.example, to: w}",
+            false,
+        );
+        check("{path: /a, to: w}", "{path: /a/*, to: w}", false);
+    }
+}
