@@ -82,7 +82,8 @@ mod tests {
                 "{ours:?} {theirs:?}"
             );
         };
-        check("{path: /a/{id}, to: w}", "{path: /a/{name}, to: w}", true);
+        let (id, name) = ("{path: '/a/{id}', to: w}", "{path: '/a/{name}', to: w}");
+        check(id, name, true);
         check(
             "{path: /a, to: w}",
             "{path: /a, methods: [GET], to: w}",
