@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const KEYS: &[&str] = &["app", "workloads", "gateway", "hosts", "workflows"];
 /// Keys of `gateway`.
 pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
+/// Keys of the design that this version does not run: they are known, and not offered.
+pub(crate) const LATER: &[&str] = &["workflows", "container"];
 /// Names that mean something else where workloads are named.
 const RESERVED: &[&str] = &["events"];
 

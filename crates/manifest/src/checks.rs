@@ -8,7 +8,7 @@ use crate::{
     places::Draft,
     reader::Reader,
     routes::{shape, target},
-    subscriptions::types,
+    subscriptions::types_meant,
     tree::Bytes,
 };
 
@@ -151,7 +151,7 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
         .chain(OF_THE_PLATFORM.iter().copied())
         .collect();
     for (subscription, at) in workload.on.iter().zip(&places.on) {
-        for wanted in types(&subscription.filter.0).unwrap_or_default() {
+        for wanted in types_meant(&subscription.filter.0).unwrap_or_default() {
             if !published
                 .iter()
                 .any(|published| may_meet(published, &wanted))

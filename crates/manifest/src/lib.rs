@@ -23,8 +23,9 @@ mod workload;
 
 use model::{App, Limits};
 
-pub use artifacts::Artifact;
+pub use artifacts::{Artifact, Handler};
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity, Span};
+pub use nearest::nearest;
 pub use render::{render, render_colored};
 pub use schema::schema;
 
@@ -40,6 +41,8 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the workloads run, with where the manifest names them: whether they exist is for the caller to see.
     pub artifacts: Vec<Artifact>,
+    /// The modules that handlers name, likewise; none when there is any error.
+    pub handlers: Vec<Handler>,
 }
 
 impl Parsed {
@@ -66,7 +69,9 @@ pub fn parse(text: &str, file_name: &str, limits: &Limits) -> Parsed {
     let sound = !diagnostics
         .iter()
         .any(|diagnostic| diagnostic.severity == Severity::Error);
+    let handlers = draft.as_ref().filter(|_| sound).map(artifacts::handlers);
     Parsed {
+        handlers: handlers.unwrap_or_default(),
         app: draft.filter(|_| sound).map(|draft| draft.app),
         diagnostics,
         artifacts,

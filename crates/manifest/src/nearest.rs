@@ -1,10 +1,8 @@
 //! The nearest right word for a wrong one.
 
 /// The word of `words` that `wrong` was most likely meant to be: a third of its characters may differ, case is ignored.
-pub(crate) fn nearest<'w>(
-    wrong: &str,
-    words: impl IntoIterator<Item = &'w str>,
-) -> Option<&'w str> {
+#[must_use]
+pub fn nearest<'w>(wrong: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     if wrong.len() > 64 {
         return None;
     }

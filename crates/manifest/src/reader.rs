@@ -118,13 +118,15 @@ impl<'t> Reader<'t> {
     }
 
     fn unknown_key(&mut self, key: &Key, keys: &[&str]) {
+        let run_here = |word: &&str| !crate::app::LATER.contains(word);
+        let keys: Vec<&str> = keys.iter().copied().filter(run_here).collect();
         let meant = nearest(&key.text, keys.iter().copied());
         let noted = self.error(key.at, format!("unknown key `{}`", shown(&key.text)));
         let noted = match meant {
             Some(meant) => noted.expected(format!("did you mean `{meant}`?")),
             None => noted,
         };
-        noted.help(format!("the keys here are {}", listed(keys)));
+        noted.help(format!("the keys here are {}", listed(&keys)));
     }
 
     /// Any map, its keys being names that users give.

@@ -5,7 +5,7 @@ use model::{Build, Run, app::LambdaRuntime};
 use crate::{
     app::later,
     places::WorkloadPlaces,
-    reader::{Fields, Reader, shown},
+    reader::{Fields, Reader, listed, shown},
     tree::{Bytes, Key, Node, Value},
 };
 
@@ -56,7 +56,9 @@ fn only<'n>(reader: &mut Reader<'_>, node: &'n Node, ways: &[&str]) -> Option<&'
     match fields.entries() {
         [entry] => Some(entry),
         _ => {
-            let expected = format!("expected exactly one of {}", crate::reader::listed(ways));
+            let run_here = |way: &&str| !crate::app::LATER.contains(way);
+            let ways: Vec<&str> = ways.iter().copied().filter(run_here).collect();
+            let expected = format!("expected exactly one of {}", listed(&ways));
             reader
                 .error(node.at, expected)
                 .help(format!("for example `{RUN_EXAMPLE}`"));
@@ -89,6 +91,7 @@ fn read_lambda(
     let runtime = runtime.and_then(|node| read_runtime(reader, node));
     let handler_node = fields.required(reader, "handler", "handler: app.handler");
     let handler = handler_node.and_then(|node| reader.string(node, "a handler"));
+    places.handler = handler_node.map_or(key.at, |node| node.at);
     if let (Some(LambdaRuntime::Python3 | LambdaRuntime::Nodejs), Some(handler), Some(node)) =
         (runtime, &handler, handler_node)
         && !is_handler(handler)
@@ -136,20 +139,7 @@ fn read_process(
     for (word, at) in command.iter().filter(|(word, _)| word.starts_with("./")) {
         places.files.push((word.clone(), *at));
     }
-    if let Some((program, at)) = command.first()
-        && program.contains('/')
-        && !program.starts_with(['.', '/'])
-    {
-        reader
-            .error(
-                *at,
-                format!(
-                    "`{}` is neither a program of the machine nor a file of the app",
-                    shown(program)
-                ),
-            )
-            .expected(format!("write `./{}`", shown(program)));
-    }
+    check_program(reader, &command);
     let mut files = Vec::new();
     if let Some(node) = fields.get("files") {
         for item in reader.list(node, "paths") {
@@ -165,10 +155,35 @@ fn read_process(
     })
 }
 
+fn check_program(reader: &mut Reader<'_>, command: &[(String, Bytes)]) {
+    let Some((program, at)) = command.first() else {
+        return;
+    };
+    let own = program.starts_with(['.', '/']);
+    let told = shown(program);
+    if command.len() == 1 && !own && program.trim().contains(char::is_whitespace) {
+        reader
+            .error(*at, format!("`{told}` is one word: no program is named so"))
+            .expected(format!("write its words apart: `{}`", split(program)));
+    } else if program.contains('/') && !own {
+        let message = format!("`{told}` is neither a program of the machine nor a file of the app");
+        reader
+            .error(*at, message)
+            .expected(format!("write `./{told}`"));
+    }
+}
+
 /// A program and its arguments; numbers among them are taken as they are written.
 fn read_command(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Bytes)> {
+    const OF: &str = "a program and its arguments";
     let mut command = Vec::new();
-    for item in reader.list(node, "a program and its arguments") {
+    if let Value::Text(text) = &node.value {
+        reader
+            .error(node.at, format!("expected a list of {OF}"))
+            .expected(format!("write it as a list: `{}`", split(text)));
+        return command;
+    }
+    for item in reader.list(node, OF) {
         let word = match &item.value {
             Value::Text(text) => text.clone(),
             Value::Number(_) | Value::Bool(_) => reader.raw(item).to_owned(),
@@ -188,6 +203,20 @@ fn read_command(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Bytes)> {
             .help("for example `command: [./bin/catalog, --verbose]`");
     }
     command
+}
+
+/// A command line as the list that it was meant to be. A shell's quotes are not understood: nothing here runs one.
+fn split(line: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "./_-+=@".contains(c);
+    let words = line.split_whitespace().map(|word| {
+        let word = shown(word);
+        if word.chars().all(plain) && !word.starts_with(['-', '@', '=']) || word.starts_with("--") {
+            word
+        } else {
+            format!("{word:?}")
+        }
+    });
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
 }
 
 fn read_external(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Run> {

@@ -8,9 +8,10 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     app::later,
+    nearest::nearest,
     places::WorkloadPlaces,
     reader::{Reader, shown},
-    tree::{Bytes, Node, Value},
+    tree::{Bytes, Key, Node, Value},
 };
 
 /// Keys of an entry of `on`.
@@ -30,6 +31,9 @@ const ATTRIBUTES: &[&str] = &[
     "dataschema",
     "specversion",
 ];
+
+/// What else a pattern may hold at its top without being an extension.
+const OTHERS: &[&str] = &["data", "data_base64", "$or"];
 
 pub(crate) fn read(
     reader: &mut Reader<'_>,
@@ -118,6 +122,7 @@ fn read_filter(reader: &mut Reader<'_>, key: Bytes, event: &Node) -> Option<Json
             return None;
         }
     }
+    warn_of_unknown(reader, entries);
     let filter = normal(event);
     match Pattern::compile(&filter) {
         Ok(_) => Some(filter),
@@ -128,6 +133,41 @@ fn read_filter(reader: &mut Reader<'_>, key: Bytes, event: &Node) -> Option<Json
                 .help("patterns are EventBridge's, over the attributes of a CloudEvent and its `data`");
             None
         }
+    }
+}
+
+/// Extensions may have any name, so that only what looks like a slip is told: a name that no attribute can have (CloudEvents
+/// 1.0, "Attribute Naming Convention"), or one that is nearly that of an attribute which every event has.
+fn warn_of_unknown(reader: &mut Reader<'_>, entries: &[(Key, Node)]) {
+    for (key, _) in entries {
+        let name = key.text.as_str();
+        if ATTRIBUTES.contains(&name) || OTHERS.contains(&name) {
+            continue;
+        }
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let meant = attribute_meant(name);
+        if meant.is_none() && name.chars().all(legal) {
+            continue;
+        }
+        let noted = reader.warning(
+            key.at,
+            format!("`{}` is no attribute of a CloudEvent", shown(name)),
+        );
+        let noted = match meant {
+            Some(meant) => noted.expected(format!("did you mean `{meant}`?")),
+            None => noted,
+        };
+        noted.help("only events with an extension of this name would match");
+    }
+}
+
+/// The attribute, or `data`, that was most likely meant by `name`.
+fn attribute_meant(name: &str) -> Option<&'static str> {
+    match name {
+        // EventBridge's words.
+        "detail-type" => Some("type"),
+        "detail" => Some("data"),
+        _ => nearest(name, ATTRIBUTES.iter().copied().chain(["data"])),
     }
 }
 
@@ -220,7 +260,18 @@ fn read_retry(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> RetryPolicy {
 
 /// The event types that a filter asks for, a prefix with a trailing `*`; `None`: any type may match.
 pub(crate) fn types(filter: &Json) -> Option<Vec<String>> {
-    let list = filter.get("type")?.as_array()?;
+    types_under(filter, "type")
+}
+
+/// As [`types`], and also where the word `type` was most likely meant.
+pub(crate) fn types_meant(filter: &Json) -> Option<Vec<String>> {
+    let mut keys = filter.as_object()?.keys();
+    let is_type = |key: &&String| key.as_str() == "type" || attribute_meant(key) == Some("type");
+    types_under(filter, keys.find(is_type)?)
+}
+
+fn types_under(filter: &Json, key: &str) -> Option<Vec<String>> {
+    let list = filter.get(key)?.as_array()?;
     list.iter()
         .map(|test| match test {
             Json::String(text) => Some(text.clone()),

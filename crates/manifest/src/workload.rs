@@ -89,13 +89,13 @@ pub(crate) fn read(
 
 fn read_tier(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Tier> {
     let node = fields.required(reader, "as", "as: function")?;
-    match reader.word(node, &["function", "service", "job"])? {
+    if matches!(&node.value, Value::Text(text) if text == "job") {
+        later(reader, node.at, "job");
+        return None;
+    }
+    match reader.word(node, &["function", "service"])? {
         "function" => Some(Tier::Function),
-        "service" => Some(Tier::Service),
-        _ => {
-            later(reader, node.at, "job");
-            None
-        }
+        _ => Some(Tier::Service),
     }
 }
 

@@ -255,6 +255,88 @@ fn workloads() {
 }
 
 #[test]
+fn a_command_that_is_one_text_is_shown_as_the_list_it_was_meant_to_be() {
+    let told = |command: &str| {
+        told(&format!(
+            "app: a\nworkloads:\n  it: {{as: service, run: {{process: {{command: {command}}}}}}}\n"
+        ))
+    };
+    let text = told("python3 ./svc.py");
+    assert!(text.contains("`[python3, ./svc.py]`"), "{text}");
+    let one = told("['python3 ./svc.py --port 1']");
+    assert!(
+        one.contains("`[python3, ./svc.py, --port, 1]`") && !one.contains("./python3"),
+        "{one}"
+    );
+    let quoted = told("'sh -c a*b'");
+    assert!(quoted.contains(r#"`[sh, "-c", "a*b"]`"#), "{quoted}");
+}
+
+#[test]
+fn what_is_not_run_yet_is_not_offered() {
+    let tier = told("app: a\nworkloads: {it: {as: server, run: {wasm: {component: a.wasm}}}}\n");
+    assert!(tier.contains("expected `function` or `service`"), "{tier}");
+    let run = told("app: a\nworkloads: {it: {as: service, run: {prcess: {command: [a]}}}}\n");
+    assert!(run.contains("or `external`"), "{run}");
+    let top = told("app: a\nworkloads: {}\nfoo: 1\n");
+    assert!(
+        top.contains("the keys here are `app`, `workloads`, `gateway` or `hosts`"),
+        "{top}"
+    );
+    let schema = manifest::schema().to_string();
+    assert!(!schema.contains("workflows"), "refused, but permitted");
+}
+
+#[test]
+fn slips_in_the_attributes_of_a_pattern_are_warned_of() {
+    for (event, meant) in [
+        ("{typ: [order.created]}", "did you mean `type`?"),
+        ("{typ: [order.created]}", "publishes `order.created`"),
+        ("{detail-type: [a], detail: {}}", "did you mean `data`?"),
+        ("{type: [a], Source: [b]}", "did you mean `source`?"),
+        ("{type: [a], my-tenant: [b]}", "`my-tenant` is no attribute"),
+    ] {
+        let text = format!(
+            "app: a\nworkloads:\n  it:\n    {}\n    on: [{{event: {event}}}]\n",
+            "as: function\n    run: {wasm: {component: a.wasm}}"
+        );
+        assert!(told(&text).contains(meant), "{event}: {}", told(&text));
+    }
+    let fine = "{publishes: [a], as: function, run: {wasm: {component: a.wasm}}, on: [{event: {type: [a], tenant: [b]}}]}";
+    assert_eq!(messages(fine), [""; 0], "extensions have any name");
+}
+
+#[test]
+fn handlers_name_the_modules_that_must_be_there() {
+    let files = |runtime: &str, rest: &str| {
+        let text = format!(
+            "app: a\nworkloads:\n  it: {{as: function, run: {{lambda: {{runtime: {runtime}, code: c, {rest}\n"
+        );
+        let parsed = parse(&text, "tangelo.yaml", &Limits::default());
+        assert!(parsed.app.is_some(), "{:?}", parsed.diagnostics);
+        parsed.handlers.into_iter().next().map(|handler| {
+            assert_eq!(handler.span(&text).slice(&text), handler.handler);
+            handler.files
+        })
+    };
+    let has = |files: Option<Vec<String>>, file: &str| {
+        let files = files.expect("is looked for");
+        assert!(files.iter().any(|f| f == file), "{files:?}");
+    };
+    has(files("python3", "handler: ap.handler}}}"), "ap.py");
+    has(files("python3", "handler: a/b.handler}}}"), "a/b.py");
+    has(
+        files("python3", "handler: a.b.handler}}}"),
+        "a/b/__init__.py",
+    );
+    has(files("nodejs", "handler: a/b.c.handler}}}"), "a/b.mjs");
+    has(files("nodejs", "handler: b.handler}}}"), "b.cjs");
+    assert_eq!(files("provided", "handler: any.thing}}}"), None);
+    let elsewhere = "handler: ap.handler}}, env: {PYTHONPATH: /opt}}";
+    assert_eq!(files("python3", elsewhere), None);
+}
+
+#[test]
 fn builds_and_subscriptions() {
     check(
         "{as: service, run: {process: {command: [./a]}}, build: {rust: {package: a}}}",
