@@ -1,5 +1,6 @@
 //! Takes the WIT of `wasi:http` out of the wasmtime-wasi-http crate that the server is built with, so that the builders
 //! make components for exactly the interfaces that the server has. `TANGELO_WIT` names the folder where cargo cannot tell.
+//! And embeds the pages of docs/errors.
 
 use std::{
     error::Error,
@@ -31,7 +32,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         version.ok_or_else(|| format!("no `package wasi:http@…` in {}", folder.display()))?;
     writeln!(code, "];\npub(crate) const VERSION: &str = {version:?};")?;
     fs::write(out.join("wit.rs"), code)?;
+    fs::write(out.join("pages.rs"), pages(Path::new("../../docs/errors"))?)?;
     Ok(())
+}
+
+/// The pages of the error codes, for `tangelo explain`.
+fn pages(folder: &Path) -> Result<String, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let code = path.file_stem().and_then(|name| name.to_str());
+        files.push((
+            code.ok_or("a page is named after its code")?.to_owned(),
+            path,
+        ));
+    }
+    files.sort();
+    let mut code = String::from("pub(super) const PAGES: &[(&str, &str)] = &[\n");
+    for (name, path) in files {
+        writeln!(code, "    ({name:?}, {:?}),", fs::read_to_string(path)?)?;
+    }
+    code.push_str("];\n");
+    Ok(code)
 }
 
 /// Where cargo unpacked a crate of this workspace's dependencies.

@@ -17,7 +17,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use model::{App, Build, Error, Run, Workload, WorkloadName, code};
 
-pub(crate) use artifacts::missing;
+pub(crate) use artifacts::{Look, missing};
 
 use record::Record;
 

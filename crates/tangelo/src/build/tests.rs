@@ -149,13 +149,28 @@ fn files_that_are_not_there_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "app: it\nworkloads:\n  w: {as: service, run: {process: {command: [./gone]}}}\n";
     let parsed = manifest::parse(text, "tangelo.yaml", &Limits::default());
-    let told = missing(folder.path(), &parsed, text, "tangelo.yaml");
+    let told = missing(
+        folder.path(),
+        &parsed,
+        text,
+        "tangelo.yaml",
+        Look::BeforeBuild,
+    );
     assert_eq!(
         (told.len(), told[0].span.line, told[0].code),
         (1, 3, code::ARTIFACT_MISSING)
     );
     fs::write(folder.path().join("gone"), "").expect("written");
-    assert_eq!(missing(folder.path(), &parsed, text, "tangelo.yaml"), []);
+    assert_eq!(
+        missing(
+            folder.path(),
+            &parsed,
+            text,
+            "tangelo.yaml",
+            Look::BeforeBuild
+        ),
+        []
+    );
 }
 
 #[test]
@@ -169,4 +184,51 @@ fn the_server_s_wit_is_written_for_every_builder() {
     assert!(http(&own).contains(&format!("package wasi:http@{};", wit::VERSION)));
     assert!(http(&js).contains("package wasi:http@0.2.10;"));
     assert_eq!(wit::folder(cache.path()).expect("there already"), own);
+}
+
+/// What is said of the files of one workload of `runtime` with the code `code`.
+fn told_of_handler(folder: &Path, runtime: &str, handler: &str, code: &str) -> String {
+    let text = format!(
+        "app: a\nworkloads:\n  fn: {{as: function, run: {{lambda: {{runtime: {runtime}, handler: {handler}, code: {code}}}}}}}\n"
+    );
+    let parsed = manifest::parse(&text, "tangelo.yaml", &Limits::default());
+    assert!(parsed.app.is_some(), "{:?}", parsed.diagnostics);
+    let missing = missing(folder, &parsed, &text, "tangelo.yaml", Look::Built);
+    manifest::render(&missing, &text, "tangelo.yaml")
+}
+
+#[test]
+fn a_handler_whose_module_is_not_there_is_told_with_what_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["py/app.py", "py/deep/in.py", "js/index.mjs", "js/util.cjs"] {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("has one")).expect("makes a folder");
+        fs::write(path, "").expect("writes");
+    }
+    let told = |runtime, handler, code| told_of_handler(folder.path(), runtime, handler, code);
+    for (runtime, handler, code) in [
+        ("python3", "app.handler", "py"),
+        ("python3", "app.handler", "py/app.py"),
+        ("python3", "deep/in.handler", "py"),
+        ("python3", "deep.in.handler", "py"),
+        ("nodejs", "index.api.handler", "js"),
+        ("nodejs", "util.handler", "js"),
+    ] {
+        assert_eq!(told(runtime, handler, code), "", "{handler}");
+    }
+    let python = told("python3", "ap.handler", "py");
+    for part in [
+        "error[TG0103]: `ap.py` is not in `py`",
+        "did you mean `app.handler`?",
+        "there is `app.py`",
+        "tangelo.yaml:3:",
+    ] {
+        assert!(python.contains(part), "{part}: {python}");
+    }
+    let node = told("nodejs", "idnex.handler", "js");
+    assert!(node.contains("`idnex.js` is not in `js`"), "{node}");
+    assert!(node.contains("did you mean `index.handler`?"), "{node}");
+    assert!(node.contains("there is `index.mjs`, `util.cjs`"), "{node}");
+    let absent = told("nodejs", "index.handler", "jss");
+    assert_eq!(absent.matches("error[").count(), 1, "{absent}");
 }

@@ -1,12 +1,14 @@
 //! `tangelo deploy`: check, build, upload what the server lacks, switch.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use manifest::Parsed;
 use model::{App, BlobHash, ByteSize, Limits, Run};
 use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
@@ -14,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::Cli;
 use crate::{
-    build,
+    build::{self, Look},
     client::Client,
     show,
     upload::{self, Artifacts, Hashes},
@@ -36,30 +38,53 @@ pub(crate) struct Source {
     pub(crate) folder: PathBuf,
     pub(crate) text: String,
     pub(crate) app: App,
+    /// Its warnings as people read them; empty without any.
+    pub(crate) warnings: String,
+    name: String,
+    parsed: Parsed,
+}
+
+/// The manifest at `path`: the file itself, or the folder of `tangelo.yaml`.
+///
+/// # Errors
+/// When there is none, with what to do.
+pub(crate) fn manifest_at(path: &Path) -> Result<(PathBuf, String)> {
+    let file = if path.is_dir() {
+        path.join(manifest::FILE_NAME)
+    } else {
+        path.to_owned()
+    };
+    let other = file.with_extension("yml");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot read {}", file.display()))
+        }
+        Err(_) if other.is_file() => bail!(
+            "there is no {}, but a {}: rename it (`mv {1} {0}`)",
+            file.display(),
+            other.display()
+        ),
+        Err(_) => bail!(
+            "there is no {}: `tangelo init` makes an app, and every command takes the path of one",
+            file.display()
+        ),
+    }
 }
 
 impl Source {
-    /// Reads and checks the manifest at `path`; prints its warnings on stderr.
+    /// Reads and checks the manifest at `path`.
     ///
     /// # Errors
     /// With the rendered mistakes.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() {
-            path.join("tangelo.yaml")
-        } else {
-            path.to_owned()
-        };
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let (file, text) = manifest_at(path)?;
         let name = file.display().to_string();
-        let parsed = manifest::parse(&text, &name, &Limits::default());
-        let rendered = manifest::render(&parsed.diagnostics, &text, &name);
-        let Some(app) = parsed.app else {
-            bail!("{} has mistakes [TG0101]\n{rendered}", file.display())
+        let mut parsed = manifest::parse(&text, &name, &Limits::default());
+        let warnings = manifest::render(&parsed.diagnostics, &text, &name);
+        let Some(app) = parsed.app.take() else {
+            bail!("{name} has mistakes [TG0101]\n{warnings}")
         };
-        if !rendered.is_empty() {
-            anstream::eprintln!("{rendered}");
-        }
         let folder = file.parent().map_or_else(PathBuf::new, Path::to_owned);
         Ok(Self {
             folder: if folder.as_os_str().is_empty() {
@@ -69,12 +94,34 @@ impl Source {
             },
             text,
             app,
+            warnings,
+            name,
+            parsed,
         })
+    }
+
+    /// Says its warnings on stderr.
+    pub(crate) fn warn(&self) {
+        if !self.warnings.is_empty() {
+            anstream::eprintln!("{}", self.warnings);
+        }
+    }
+
+    /// Whether all that its workloads run is there, once it was built.
+    fn check_files(&self) -> Result<()> {
+        let (text, name) = (&self.text, &self.name);
+        let missing = build::missing(&self.folder, &self.parsed, text, name, Look::Built);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let rendered = manifest::render(&missing, text, name);
+        bail!("{name} names files that are not there [TG0103]\n{rendered}")
     }
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<ExitCode> {
     let source = Source::read(&ask.path)?;
+    source.warn();
     if !ask.no_build {
         build::run(&source.folder, &source.app, true, &mut |line| {
             anstream::eprintln!("{line}")
@@ -101,6 +148,7 @@ pub(crate) async fn push(
     source: &Source,
     hashes: &mut Hashes,
 ) -> Result<Deployed> {
+    source.check_files()?;
     let artifacts = upload::collect(&source.folder, &source.app, hashes)?;
     let hashes: Vec<BlobHash> = artifacts.sources.keys().copied().collect();
     let wanted: Wanted = client

@@ -2,12 +2,19 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
+use manifest::{Diagnostic, Severity};
 use model::Limits;
 
-use super::{Cli, deploy::Source};
-use crate::{build, init, show};
+use super::{
+    Cli,
+    deploy::{self, Source},
+};
+use crate::{
+    build::{self, Look},
+    init, show,
+};
 
 /// Make a new app from a template
 #[derive(Debug, Args)]
@@ -41,16 +48,11 @@ pub(crate) fn init(ask: &Init) -> Result<ExitCode> {
 }
 
 pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
-    let file = if ask.path.is_dir() {
-        ask.path.join(manifest::FILE_NAME)
-    } else {
-        ask.path.clone()
-    };
-    let text = std::fs::read_to_string(&file)
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let (file, text) = deploy::manifest_at(&ask.path)?;
     let name = file.display().to_string();
     let mut parsed = manifest::parse(&text, &name, &Limits::default());
-    let missing = build::missing(file.parent().unwrap_or(&ask.path), &parsed, &text, &name);
+    let folder = file.parent().unwrap_or(&ask.path);
+    let missing = build::missing(folder, &parsed, &text, &name, Look::BeforeBuild);
     if !missing.is_empty() {
         parsed.app = None;
         parsed.diagnostics.extend(missing);
@@ -69,8 +71,12 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
                 app.workloads.len(),
                 app.routes.len()
             ),
-            (Some(_), n) => anstream::println!("{name} is good, with {n} warnings"),
-            (None, n) => anstream::println!("{name} has mistakes: {n} findings"),
+            (Some(_), _) => {
+                anstream::println!("{name} is good, with {}", counted(&parsed.diagnostics));
+            }
+            (None, _) => {
+                anstream::println!("{name} has mistakes: {}", counted(&parsed.diagnostics));
+            }
         }
     }
     Ok(if parsed.app.is_some() {
@@ -80,6 +86,24 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
     })
 }
 
+/// `2 errors, 1 warning`.
+fn counted(diagnostics: &[Diagnostic]) -> String {
+    let of = |severity, word: &str| {
+        let n = diagnostics.iter().filter(|d| d.severity == severity);
+        match n.count() {
+            0 => None,
+            1 => Some(format!("1 {word}")),
+            n => Some(format!("{n} {word}s")),
+        }
+    };
+    let counts = [
+        of(Severity::Error, "error"),
+        of(Severity::Warning, "warning"),
+    ];
+    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    counts.join(", ")
+}
+
 pub(crate) fn schema() -> Result<ExitCode> {
     show::json(&manifest::schema())?;
     Ok(ExitCode::SUCCESS)
@@ -87,6 +111,7 @@ pub(crate) fn schema() -> Result<ExitCode> {
 
 pub(crate) fn build(ask: &Build) -> Result<ExitCode> {
     let source = Source::read(&ask.path)?;
+    source.warn();
     let built = build::run(&source.folder, &source.app, !ask.all, &mut |line| {
         anstream::eprintln!("{line}")
     })?;
@@ -96,4 +121,30 @@ pub(crate) fn build(ask: &Build) -> Result<ExitCode> {
         built.unchanged.len()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_warnings_are_counted_apart() {
+        let text = "app: a\nworkloads:\n  b: {as: function, run: {wasm: {component: a.wasm}}, on: [{event: {typ: [x]}}], foo: 1}\n";
+        let parsed = manifest::parse(text, "tangelo.yaml", &Limits::default());
+        assert_eq!(counted(&parsed.diagnostics), "1 error, 2 warnings");
+    }
+
+    #[test]
+    fn without_a_manifest_it_is_said_how_to_get_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = || {
+            format!(
+                "{:#}",
+                deploy::manifest_at(folder.path()).expect_err("none")
+            )
+        };
+        assert!(told().contains("tangelo init"), "{}", told());
+        std::fs::write(folder.path().join("tangelo.yml"), "").expect("writes");
+        assert!(told().contains("rename it (`mv "), "{}", told());
+    }
 }

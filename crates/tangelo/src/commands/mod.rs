@@ -5,6 +5,7 @@ mod dead_letters;
 mod deploy;
 mod doctor;
 mod events;
+mod explain;
 mod invoke;
 mod local;
 mod logs;
@@ -23,6 +24,8 @@ use crate::{client::Client, config, serve};
 /// A hybrid serverless platform in one binary: functions and services behind one gateway, on one durable event bus.
 ///
 /// Settings come from flags, then environment variables (TANGELO_…), then tangelo.toml in the data folder, then defaults.
+///
+/// Errors end with a code, such as [TG0406]: `tangelo explain TG0406` says what it means and what to do.
 #[derive(Debug, Parser)]
 #[command(name = "tangelo", version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -85,6 +88,8 @@ enum Command {
     Usage(usage::Usage),
     /// Say what this machine lacks, and what would not work without it
     Doctor(config::Flags),
+    /// Explain an error code, such as TG0406
+    Explain(explain::Explain),
     /// Print each setting and where it came from
     Config(config::Flags),
 }
@@ -122,6 +127,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor(flags) => doctor::run(cli, flags),
+        Command::Explain(ask) => explain::run(cli, ask),
         Command::Config(flags) => doctor::config(cli, flags),
         Command::Serve(_) | Command::Up(_) => {
             unreachable!("handled by `run`, which owns their runtimes")

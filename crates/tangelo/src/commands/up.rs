@@ -53,10 +53,10 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
         server.announce(cli.json)?;
         let client = Client::new(&cli.data);
         let (changes, watcher) = watch(&source.folder)?;
-        let mut hashes = Hashes::default();
-        deploy_and_say(cli, &client, &ask.path, &mut hashes).await;
+        let mut said = Said::default();
+        deploy_and_say(cli, &client, &ask.path, &mut said).await;
         tokio::select! {
-            () = follow(cli, &client, &ask.path, &mut hashes, changes) => {}
+            () = follow(cli, &client, &ask.path, &mut said, changes) => {}
             () = serve::interrupted() => {}
         }
         drop(watcher);
@@ -70,12 +70,12 @@ async fn follow(
     cli: &Cli,
     client: &Client,
     path: &Path,
-    hashes: &mut Hashes,
+    said: &mut Said,
     mut changes: mpsc::UnboundedReceiver<()>,
 ) {
     while changes.recv().await.is_some() {
         settle(&mut changes).await;
-        deploy_and_say(cli, client, path, hashes).await;
+        deploy_and_say(cli, client, path, said).await;
     }
 }
 
@@ -88,14 +88,39 @@ async fn settle(changes: &mut mpsc::UnboundedReceiver<()>) {
     let _ = timeout(GATHER, quiet).await;
 }
 
+/// What is known from one save to the next.
+#[derive(Default)]
+struct Said {
+    hashes: Hashes,
+    /// The warnings that were printed last: a save that changes nothing of them prints nothing of them.
+    warnings: String,
+    /// Whether the last thing said was what is live. Not so at the start and after an error.
+    live: bool,
+}
+
+impl Said {
+    /// The warnings, when they are not those that were said last.
+    fn news<'w>(&mut self, warnings: &'w str) -> Option<&'w str> {
+        let changed = self.warnings != warnings;
+        warnings.clone_into(&mut self.warnings);
+        Some(warnings).filter(|warnings| changed && !warnings.is_empty())
+    }
+}
+
 /// Builds and deploys; a mistake is printed and the old revision serves on.
-async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, hashes: &mut Hashes) {
+async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, said: &mut Said) {
     let begun = model::Clock::system().monotonic();
-    match build_and_push(client, path, hashes).await {
+    let deployed = build_and_push(client, path, said).await;
+    let was_live = std::mem::replace(&mut said.live, deployed.is_ok());
+    match deployed {
         Ok(deployed) if cli.json => {
             let _ = crate::show::json(&deployed);
         }
-        Ok(deployed) if deployed.changed.is_empty() && deployed.removed.is_empty() => {}
+        Ok(deployed) if deployed.changed.is_empty() && deployed.removed.is_empty() => {
+            if !was_live {
+                anstream::println!("{}: revision {} is live", deployed.app, deployed.revision);
+            }
+        }
         Ok(deployed) => {
             deploy::print(&deployed);
             let took = model::Clock::system().monotonic() - begun;
@@ -108,8 +133,11 @@ async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, hashes: &mut Ha
     }
 }
 
-async fn build_and_push(client: &Client, path: &Path, hashes: &mut Hashes) -> Result<Deployed> {
+async fn build_and_push(client: &Client, path: &Path, said: &mut Said) -> Result<Deployed> {
     let source = Source::read(path)?;
+    if let Some(warnings) = said.news(&source.warnings) {
+        anstream::eprintln!("{warnings}");
+    }
     let folder = source.folder.clone();
     let app = source.app.clone();
     tokio::task::spawn_blocking(move || {
@@ -118,7 +146,7 @@ async fn build_and_push(client: &Client, path: &Path, hashes: &mut Hashes) -> Re
         })
     })
     .await??;
-    deploy::push(client, &source, hashes).await
+    deploy::push(client, &source, &mut said.hashes).await
 }
 
 /// Watches everything below `folder` but what tools write there.
@@ -142,4 +170,16 @@ fn is_source(path: &Path) -> bool {
     !path
         .components()
         .any(|part| tools.iter().any(|tool| part.as_os_str() == *tool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_said_again_only_when_they_changed() {
+        let mut said = Said::default();
+        let told = ["", "a", "a", "b", "", "b"].map(|warnings| said.news(warnings).is_some());
+        assert_eq!(told, [false, true, false, true, false, true]);
+    }
 }
