@@ -85,7 +85,7 @@ impl Client {
     ) -> Result<http::Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             anyhow!(
-                "no server answers at {} ({error}): start one with `tangelo serve --data {}` [TG0901]",
+                "no server answers at {} ({error}): start one with `tangelo serve --data {}`, or give --data with the folder of the one that runs [TG0901]",
                 self.socket.display(),
                 self.socket.parent().unwrap_or_else(|| Path::new(".")).display()
             )

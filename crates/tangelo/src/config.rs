@@ -134,6 +134,7 @@ impl Config {
             value: data.display().to_string(),
             from: "command line".into(),
         });
+        pick.config(flags.config.is_some());
         let config = Self {
             data: data.to_owned(),
             gateway: pick.of("gateway", flags.gateway, file.gateway, "127.0.0.1:8080")?,
@@ -181,7 +182,7 @@ impl Config {
                 file.profile,
                 "tangelo",
             )?)?,
-            secrets: SecretsFile::new(data, flags.secrets.clone().or(file.secrets)),
+            secrets: pick.secrets(data, flags.secrets.clone(), file.secrets),
             origins: pick.origins,
         };
         if config.workers == 0 {
@@ -226,17 +227,52 @@ impl Picker<'_> {
         Ok(value)
     }
 
+    /// The file of secrets by its name: what is in it is nobody's to print.
+    fn secrets(
+        &mut self,
+        data: &Path,
+        flag: Option<PathBuf>,
+        file: Option<PathBuf>,
+    ) -> SecretsFile {
+        let from = self.origin(flag.is_some(), file.is_some());
+        let found = SecretsFile::new(data, flag.or(file));
+        self.origins.push(Origin {
+            setting: "secrets",
+            value: found.shown(),
+            from,
+        });
+        found
+    }
+
+    /// The configuration file itself.
+    fn config(&mut self, asked_for: bool) {
+        let note = if self.file.is_file() {
+            ""
+        } else {
+            " (none there)"
+        };
+        self.origins.push(Origin {
+            setting: "config",
+            value: format!("{}{note}", self.file.display()),
+            from: self.origin(asked_for, false),
+        });
+    }
+
+    fn origin(&self, flag: bool, file: bool) -> String {
+        match (flag, file) {
+            (true, _) => "flag or environment".to_owned(),
+            (false, true) => self.file.display().to_string(),
+            (false, false) => "default".to_owned(),
+        }
+    }
+
     fn optional(
         &mut self,
         setting: &'static str,
         flag: Option<String>,
         file: Option<String>,
     ) -> Option<String> {
-        let from = match (&flag, &file) {
-            (Some(_), _) => "flag or environment".to_owned(),
-            (None, Some(_)) => self.file.display().to_string(),
-            (None, None) => "default".to_owned(),
-        };
+        let from = self.origin(flag.is_some(), file.is_some());
         let value = flag.or(file);
         self.origins.push(Origin {
             setting,
@@ -276,9 +312,62 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Variables beside those of the flags: of the log, of builders, of the launcher, and what workloads are given (one may run
+/// the command line).
+const OTHER_VARIABLES: &[&str] = &[
+    "TANGELO_LOG",
+    "TANGELO_CACHE",
+    "TANGELO_WIT",
+    "TANGELO_LAUNCHER",
+    "TANGELO_INSIDE_LAUNCHER",
+    "TANGELO_MATERIAL",
+    "TANGELO_MESH_URL",
+    "TANGELO_EVENTS_URL",
+    "TANGELO_STATE_DIR",
+];
+
+/// Says on stderr which of `set` look like settings of Tangelo and are none; `command` knows those of the flags.
+pub(crate) fn warn_of_variables(
+    command: &clap::Command,
+    set: impl Iterator<Item = std::ffi::OsString>,
+) {
+    for name in set.filter_map(|name| name.into_string().ok()) {
+        if let Some(told) = told_of_variable(command, &name) {
+            anstream::eprintln!("warning: {told} [TG0902]");
+        }
+    }
+}
+
+fn told_of_variable(command: &clap::Command, name: &str) -> Option<String> {
+    name.strip_prefix("TANGELO_")?;
+    let flags = command.get_subcommands().chain([command]);
+    let flags = flags.flat_map(clap::Command::get_arguments);
+    let flags = flags.filter_map(|flag| flag.get_env()?.to_str());
+    let known: Vec<&str> = flags.chain(OTHER_VARIABLES.iter().copied()).collect();
+    if known.contains(&name) {
+        return None;
+    }
+    Some(match manifest::nearest(name, known) {
+        Some(nearest) => format!("the variable {name} means nothing: did you mean {nearest}?"),
+        None => format!("the variable {name} means nothing: see `tangelo serve --help`"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_that_mean_nothing_are_told_with_the_nearest() {
+        let command = <crate::commands::Cli as clap::CommandFactory>::command();
+        let told = |name| told_of_variable(&command, name);
+        for fine in ["TANGELO_GATEWAY", "TANGELO_DATA", "TANGELO_LOG", "PATH"] {
+            assert_eq!(told(fine), None);
+        }
+        let wrong = told("TANGELO_GATWAY").expect("is told");
+        assert!(wrong.ends_with("did you mean TANGELO_GATEWAY?"), "{wrong}");
+        assert!(told("TANGELO_SOMETHING_ELSE").is_some());
+    }
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
@@ -312,6 +401,9 @@ mod tests {
         assert_eq!(from("gateway"), "flag or environment");
         assert!(from("aws").ends_with("tangelo.toml"));
         assert_eq!(from("control"), "default");
+        assert_eq!(from("secrets"), "default");
+        let config = config.origins.iter().find(|o| o.setting == "config");
+        assert!(config.is_some_and(|o| o.value.ends_with("tangelo.toml")));
     }
 
     #[test]

@@ -38,6 +38,16 @@ impl SecretsFile {
         }
     }
 
+    /// Its path, for people.
+    pub(crate) fn shown(&self) -> String {
+        let note = if self.path.is_file() {
+            ""
+        } else {
+            " (none there)"
+        };
+        format!("{}{note}", self.path.display())
+    }
+
     /// Names and values.
     pub(crate) fn read(&self) -> Result<BTreeMap<String, String>> {
         let path = self.path.display();

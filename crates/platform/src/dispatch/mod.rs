@@ -15,7 +15,9 @@ use std::{sync::Arc, time::Duration};
 
 pub use backend::Backend;
 pub use callee::{Callee, Permit};
-use model::{Class, Clock, Error, Ids, Invocation, Outcome, SpanId, code, invocation::MAX_DEPTH};
+use model::{
+    Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, code, invocation::MAX_DEPTH,
+};
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
 use tally::Tally;
@@ -116,11 +118,32 @@ impl Dispatch {
         match ran.response {
             Err(error) => {
                 tally.fail(&error);
-                Err(error)
+                Err(told(error, &callee))
             }
             Ok(response) => Ok(tally.attach(response)),
         }
     }
+}
+
+/// An error as callers read it: where its reason is to be found, and which word of the manifest ended the work.
+fn told(mut error: Error, callee: &Callee) -> Error {
+    let external = matches!(callee.workload.run, Run::External { .. });
+    let more = match error.code {
+        code::START_FAILED | code::UPSTREAM_UNREACHABLE if !external => {
+            format!("; see `tangelo logs {}`", callee.target)
+        }
+        code::WORKLOAD_TIMEOUT => {
+            let timeout = callee.workload.timeout.as_millis();
+            let timeout = match (timeout / 1000, timeout % 1000) {
+                (seconds, 0) => format!("{seconds}s"),
+                _ => format!("{timeout}ms"),
+            };
+            format!(" (`{}` has `timeout: {timeout}`)", callee.target)
+        }
+        _ => return error,
+    };
+    error.message.push_str(&more);
+    error
 }
 
 /// What only the invocation itself can tell: it came too late, or from too deep.

@@ -117,7 +117,13 @@ impl Life {
                 }
                 Err(NotReady::TooSlow(last)) => {
                     let limit = model::units::display_duration(self.pace.start);
-                    let reason = format!("was not ready within {limit}: {last}");
+                    let port = running.port.0;
+                    let hint = if last.starts_with("no connection") {
+                        format!("; it must listen on $PORT, which is {port}")
+                    } else {
+                        String::new()
+                    };
+                    let reason = format!("was not ready within {limit}: {last}{hint}");
                     self.end(&mut running, Duration::ZERO).await;
                     return Err(self.start_failed(&mut running, &reason).await);
                 }

@@ -30,12 +30,13 @@ enum Action {
     /// Show one with its event and every attempt
     Show {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
     /// Deliver one again, or all with --all
     Redrive {
         /// Its number
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", value_parser = number)]
         id: Option<u64>,
         /// All of them, as far as --subscription and --app say
         #[arg(long, conflicts_with = "id")]
@@ -44,6 +45,7 @@ enum Action {
     /// Throw one away
     Discard {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
 }
@@ -78,8 +80,33 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
         }
         Some(Action::Discard { id }) => client.delete(&format!("/v1/dead-letters/{id}")).await?,
     };
-    show::json(&answer)?;
+    match &ask.command {
+        Some(Action::Redrive { .. } | Action::Discard { .. }) if !cli.json => {
+            anstream::println!("{}", done(&answer));
+        }
+        _ => show::json(&answer)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What became of dead letters, in words.
+fn done(answer: &Value) -> String {
+    let letters = |n: u64| match n {
+        0 => "no dead letter".to_owned(),
+        1 => "1 dead letter".to_owned(),
+        n => format!("{n} dead letters"),
+    };
+    match (answer["redriven"].as_u64(), answer["discarded"].as_u64()) {
+        (Some(0), _) => "there is no dead letter to deliver again".to_owned(),
+        (Some(n), _) => format!("{} will be delivered again", letters(n)),
+        (_, n) => format!("{} thrown away", letters(n.unwrap_or_default())),
+    }
+}
+
+/// A dead letter's number, as the list has it.
+fn number(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| "expected a number from `tangelo dead-letters`".to_owned())
 }
 
 fn list(cli: &Cli, answer: Value) -> Result<ExitCode> {
@@ -107,4 +134,32 @@ fn list(cli: &Cli, answer: Value) -> Result<ExitCode> {
         "no dead letters",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_them_is_said_in_words() {
+        for (answer, words) in [
+            (
+                json!({"redriven": 1}),
+                "1 dead letter will be delivered again",
+            ),
+            (
+                json!({"redriven": 3}),
+                "3 dead letters will be delivered again",
+            ),
+            (
+                json!({"redriven": 0}),
+                "there is no dead letter to deliver again",
+            ),
+            (json!({"discarded": 1}), "1 dead letter thrown away"),
+        ] {
+            assert_eq!(done(&answer), words);
+        }
+        assert_eq!(number("7"), Ok(7));
+        assert!(number("x").is_err_and(|told| told.contains("tangelo dead-letters")));
+    }
 }

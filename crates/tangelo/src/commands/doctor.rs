@@ -20,6 +20,8 @@ use crate::{config, show};
 enum State {
     /// As it should be.
     Ok,
+    /// As it is everywhere, and worth knowing.
+    Note,
     /// Something would not work, or not for long.
     Missing,
     /// The server would not start.
@@ -102,13 +104,14 @@ fn print(findings: &[Finding]) {
     let rows = findings.iter().map(|f| {
         let mark = match f.state {
             State::Ok => "ok",
+            State::Note => "note",
             State::Missing => "missing",
             State::Broken => "BROKEN",
         };
         vec![f.what.to_owned(), mark.to_owned(), f.found.clone()]
     });
     show::table(&["what", "", "found"], rows.collect(), "");
-    for finding in findings.iter().filter(|f| f.state != State::Ok) {
+    for finding in findings.iter().filter(|f| f.state > State::Note) {
         anstream::println!(
             "\n{}\n  would not work: {}\n  what to do: {}",
             finding.what,

@@ -8,7 +8,7 @@ use clap::Args;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::Cli;
+use super::{Cli, invoke};
 use crate::{client::Client, show};
 
 /// Publish an event
@@ -17,7 +17,7 @@ pub(crate) struct Publish {
     /// The event's type, such as order.created
     #[arg(value_name = "TYPE")]
     kind: String,
-    /// The event's data as JSON
+    /// The event's data: JSON, `@FILE`, or `-` for standard input
     #[arg(short = 'd', long, default_value = "{}", value_name = "JSON")]
     payload: String,
     /// Who says so
@@ -32,7 +32,8 @@ pub(crate) struct Publish {
 }
 
 pub(crate) async fn publish(cli: &Cli, client: &Client, ask: &Publish) -> Result<ExitCode> {
-    let data: Value = serde_json::from_str(&ask.payload).context("--payload is not JSON")?;
+    let data: Value =
+        serde_json::from_str(&invoke::read(&ask.payload)?).context("--payload is not JSON")?;
     let event = json!({
         "specversion": "1.0", "type": ask.kind, "source": ask.source, "subject": ask.subject, "id": ask.id, "data": data,
     });

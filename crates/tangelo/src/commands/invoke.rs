@@ -95,7 +95,8 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Invoke) -> Result<Exit
     })
 }
 
-fn read(data: &str) -> Result<String> {
+/// JSON, `@FILE`, or `-` for standard input.
+pub(crate) fn read(data: &str) -> Result<String> {
     match data.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}")),
         None if data == "-" => Ok(std::io::read_to_string(std::io::stdin())?),

@@ -7,7 +7,7 @@ use clap::Args;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::Cli;
+use super::{Cli, deployed::Asked};
 use crate::client::{Client, query};
 
 /// Show what workloads wrote
@@ -36,17 +36,16 @@ pub(crate) struct Logs {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Logs) -> Result<ExitCode> {
-    let (app, workload) = match ask
-        .workload
-        .as_deref()
-        .map(|w| w.split_once('/').map_or((None, w), |(a, w)| (Some(a), w)))
+    let asked = Asked::new(None, ask.workload.as_deref());
+    if ask.follow
+        && let Err(error) = asked.must_be_deployed(client).await
     {
-        Some((app, workload)) => (app.map(str::to_owned), Some(workload.to_owned())),
-        None => (None, None),
-    };
+        // It may be deployed later.
+        anstream::eprintln!("{error}");
+    }
     let path = query(&[
-        ("app", app),
-        ("workload", workload),
+        ("app", asked.app.clone()),
+        ("workload", asked.workload.clone()),
         ("invocation", ask.invocation.clone()),
         ("trace", ask.trace.clone()),
         ("text", ask.grep.clone()),
@@ -62,7 +61,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Logs) -> Result<ExitCo
         )
         .await?;
     let mut body = response.into_body();
-    let mut half = Vec::new();
+    let (mut half, mut lines) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else {
             continue;
@@ -71,7 +70,11 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Logs) -> Result<ExitCo
         while let Some(end) = half.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = half.drain(..=end).collect();
             print(cli.json, &line)?;
+            lines += 1;
         }
+    }
+    if lines == 0 {
+        asked.must_be_deployed(client).await?;
     }
     Ok(ExitCode::SUCCESS)
 }

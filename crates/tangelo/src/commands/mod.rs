@@ -3,6 +3,7 @@
 mod app;
 mod dead_letters;
 mod deploy;
+mod deployed;
 mod doctor;
 mod events;
 mod explain;
@@ -17,7 +18,7 @@ mod usage;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{client::Client, config, serve};
 
@@ -94,8 +95,22 @@ enum Command {
     Config(config::Flags),
 }
 
+impl Command {
+    /// Whether it looks at the settings of a server.
+    const fn reads_settings(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(_) | Self::Up(_) | Self::Doctor(_) | Self::Config(_)
+        )
+    }
+}
+
 /// Runs what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    if cli.command.reads_settings() {
+        let set = std::env::vars_os().map(|(name, _)| name);
+        config::warn_of_variables(&Cli::command(), set);
+    }
     match &cli.command {
         Command::Serve(serve) => return serve::run(&cli, serve),
         Command::Up(up) => return up::run(&cli, up),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use super::Cli;
+use super::{Cli, deployed::Asked};
 use crate::{
     client::{Client, query},
     show,
@@ -38,8 +38,9 @@ pub(crate) struct Traces {
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Traces) -> Result<ExitCode> {
+    let asked = Asked::new(ask.app.as_deref(), ask.workload.as_deref());
     let id = match ask.trace.as_deref() {
-        Some("last") => list(client, ask, 1).await?["traces"][0]["trace"]
+        Some("last") => list(client, ask, &asked, 1).await?["traces"][0]["trace"]
             .as_str()
             .map(str::to_owned),
         Some(id) => Some(id.to_owned()),
@@ -47,18 +48,24 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Traces) -> Result<Exit
     };
     match (id, &ask.trace) {
         (Some(id), _) => one(cli, client, &id).await,
-        (None, Some(_)) => anyhow::bail!("there are no traces yet"),
+        (None, Some(_)) => {
+            asked.must_be_deployed(client).await?;
+            anyhow::bail!("there are no traces yet")
+        }
         (None, None) => {
-            let answer = list(client, ask, ask.limit).await?;
+            let answer = list(client, ask, &asked, ask.limit).await?;
+            if answer["traces"].as_array().is_some_and(Vec::is_empty) {
+                asked.must_be_deployed(client).await?;
+            }
             print(cli, &answer)
         }
     }
 }
 
-async fn list(client: &Client, ask: &Traces, limit: usize) -> Result<Value> {
+async fn list(client: &Client, ask: &Traces, asked: &Asked, limit: usize) -> Result<Value> {
     let path = query(&[
-        ("app", ask.app.clone()),
-        ("workload", ask.workload.clone()),
+        ("app", asked.app.clone()),
+        ("workload", asked.workload.clone()),
         ("errors", ask.errors.then(|| "true".to_owned())),
         ("slower_than", ask.slower_than.clone()),
         ("since", ask.since.clone()),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use super::Cli;
+use super::{Cli, deployed::Asked};
 use crate::{
     client::{Client, query},
     show,
@@ -24,6 +24,10 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Usage) -> Result<ExitC
     let answer: Value = client
         .get(&format!("/v1/usage{}", query(&[("app", ask.app.clone())])))
         .await?;
+    if answer["usage"].as_array().is_some_and(Vec::is_empty) {
+        let asked = Asked::new(ask.app.as_deref(), None);
+        asked.must_be_deployed(client).await?;
+    }
     if cli.json {
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);

@@ -15,7 +15,7 @@ use rustix::{
     process::{PidfdFlags, Resource},
 };
 
-use super::Finding;
+use super::{Finding, State};
 use crate::config::Config;
 
 /// Free disk below which it is said.
@@ -267,14 +267,21 @@ fn open_files() -> Finding {
 }
 
 fn cgroups() -> Finding {
-    let without = "nothing: processes are measured, and not limited by the kernel";
+    let without = "nothing: handlers and processes are measured, and not limited by the kernel";
     let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
     let found = match found {
         Ok(controllers) if !controllers.trim().is_empty() => controllers.trim().to_owned(),
         Ok(_) => "none".to_owned(),
         Err(_) => "no cgroup v2 here".to_owned(),
     };
-    Finding::good("cgroup controllers", found, without)
+    Finding {
+        state: State::Note,
+        ..Finding::good(
+            "cgroup controllers",
+            format!("{found}; unused: the memory of handlers and processes is not limited"),
+            without,
+        )
+    }
 }
 
 /// Against the newest thing that is known to have been: this program, and what the data folder was last written.
@@ -311,7 +318,6 @@ fn clock(data: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::State;
 
     #[test]
     fn a_folder_below_a_file_is_no_data_folder_and_one_that_is_not_there_yet_is() {
@@ -349,6 +355,13 @@ mod tests {
         let later = UNIX_EPOCH + Duration::from_secs(40_000_000_000);
         file.set_modified(later).expect("set");
         assert_eq!(clock(data.path()).state, State::Missing);
+    }
+
+    #[test]
+    fn that_memory_is_not_limited_is_no_reason_to_say_ok() {
+        let finding = cgroups();
+        assert_eq!(finding.state, State::Note);
+        assert!(finding.found.contains("is not limited"), "{finding:?}");
     }
 
     #[test]
