@@ -97,6 +97,9 @@ impl LogQuery {
     }
 }
 
+/// Most bytes of a path in the name of a trace.
+const MOST_PATH: usize = 80;
+
 /// One line of a list of traces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceSummary {
@@ -160,7 +163,7 @@ pub(crate) fn part(trace: TraceId, spans: &[Span]) -> Option<Part> {
         },
         root_start: root.start,
         root_last: root.end,
-        name: root.name.to_string(),
+        name: shown_name(root),
         route: root
             .attributes
             .get("http.route")
@@ -169,6 +172,19 @@ pub(crate) fn part(trace: TraceId, spans: &[Span]) -> Option<Part> {
             .iter()
             .fold("|".to_owned(), |all, one| all + one + "|"),
     })
+}
+
+/// The name of a root; what no route took is told by its path, which is no part of a span's name (there is no end of them).
+fn shown_name(root: &Span) -> String {
+    let path = root.attributes.text("url.path");
+    let routed = root.attributes.text("http.route").is_some();
+    match path.filter(|path| !routed && !root.name.contains(path)) {
+        Some(path) => {
+            let cut = &path[..path.floor_char_boundary(MOST_PATH)];
+            format!("{} {cut}", root.name)
+        }
+        None => root.name.to_string(),
+    }
 }
 
 /// Several parts of one trace as one line; `None` when there are none.
@@ -218,5 +234,45 @@ impl TraceQuery {
                 .workload
                 .as_ref()
                 .is_none_or(|w| w.as_str() == workload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use model::SpanId;
+
+    use super::*;
+    use crate::{Attributes, SpanKind};
+
+    #[test]
+    fn what_no_route_took_is_told_by_its_path() {
+        let name = |name: &'static str, attributes: &[(&'static str, &'static str)]| {
+            let mut all = Attributes::default();
+            for (key, value) in attributes {
+                all.push(*key, *value);
+            }
+            let span = Span {
+                trace: TraceId(1),
+                id: SpanId(1),
+                parent: None,
+                name: Cow::Borrowed(name),
+                kind: SpanKind::Server,
+                start: Time(0),
+                end: Time(1),
+                app: None,
+                workload: None,
+                invocation: None,
+                error: None,
+                attributes: all,
+                local_root: false,
+            };
+            part(TraceId(1), &[span]).expect("one span").name
+        };
+        assert_eq!(name("no route", &[("url.path", "/x")]), "no route /x");
+        let routed = [("url.path", "/x/7"), ("http.route", "/x/*")];
+        assert_eq!(name("GET /x/*", &routed), "GET /x/*");
+        assert_eq!(name("GET /x", &[("url.path", "/x")]), "GET /x");
     }
 }

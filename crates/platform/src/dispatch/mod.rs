@@ -16,7 +16,8 @@ use std::{sync::Arc, time::Duration};
 pub use backend::Backend;
 pub use callee::{Callee, Permit};
 use model::{
-    Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, code, invocation::MAX_DEPTH,
+    Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, Target, Workload, code,
+    invocation::MAX_DEPTH,
 };
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
@@ -118,7 +119,7 @@ impl Dispatch {
         match ran.response {
             Err(error) => {
                 tally.fail(&error);
-                Err(told(error, &callee))
+                Err(told(error, &callee.target, &callee.workload))
             }
             Ok(response) => Ok(tally.attach(response)),
         }
@@ -126,19 +127,19 @@ impl Dispatch {
 }
 
 /// An error as callers read it: where its reason is to be found, and which word of the manifest ended the work.
-fn told(mut error: Error, callee: &Callee) -> Error {
-    let external = matches!(callee.workload.run, Run::External { .. });
+fn told(mut error: Error, target: &Target, workload: &Workload) -> Error {
+    let external = matches!(workload.run, Run::External { .. });
     let more = match error.code {
         code::START_FAILED | code::UPSTREAM_UNREACHABLE if !external => {
-            format!("; see `tangelo logs {}`", callee.target)
+            format!("; see `tangelo logs {target}`")
         }
         code::WORKLOAD_TIMEOUT => {
-            let timeout = callee.workload.timeout.as_millis();
+            let timeout = workload.timeout.as_millis();
             let timeout = match (timeout / 1000, timeout % 1000) {
                 (seconds, 0) => format!("{seconds}s"),
                 _ => format!("{timeout}ms"),
             };
-            format!(" (`{}` has `timeout: {timeout}`)", callee.target)
+            format!(" (`{target}` has `timeout: {timeout}`)")
         }
         _ => return error,
     };
@@ -167,4 +168,46 @@ fn refuse_late(invocation: &Invocation, clock: &Clock) -> Option<Error> {
 fn is_upgrade<B>(response: &http::Response<B>) -> bool {
     response.status() == http::StatusCode::SWITCHING_PROTOCOLS
         && response.extensions().get::<Upgrade>().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Limits, Name, invocation::Select};
+
+    use super::*;
+
+    #[test]
+    fn callers_are_told_where_the_reason_is_and_which_timeout_it_was() {
+        let text = "app: a\nworkloads:\n  own: {as: service, run: {process: {command: [x]}}, timeout: 3s}\n  other: {as: service, run: {external: {url: 'http://x'}}, timeout: 1500ms}\n";
+        let app = manifest::parse(text, "tangelo.yaml", &Limits::default()).app;
+        let app = app.expect("is good");
+        let told = |workload: &'static str, code| {
+            let target = Target {
+                namespace: Name::default_namespace(),
+                app: Name::literal("a"),
+                workload: Name::literal(workload),
+                select: Select::Live,
+            };
+            let error = Error::new(code, "it failed").context("secret");
+            told(error, &target, &app.workloads[workload]).message
+        };
+        assert_eq!(
+            told("own", code::START_FAILED),
+            "it failed; see `tangelo logs a/own`"
+        );
+        assert_eq!(
+            told("own", code::UPSTREAM_UNREACHABLE),
+            "it failed; see `tangelo logs a/own`"
+        );
+        assert_eq!(told("other", code::UPSTREAM_UNREACHABLE), "it failed");
+        assert_eq!(
+            told("own", code::WORKLOAD_TIMEOUT),
+            "it failed (`a/own` has `timeout: 3s`)"
+        );
+        assert_eq!(
+            told("other", code::WORKLOAD_TIMEOUT),
+            "it failed (`a/other` has `timeout: 1500ms`)"
+        );
+        assert_eq!(told("own", code::GUEST_TRAPPED), "it failed");
+    }
 }

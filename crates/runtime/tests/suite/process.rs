@@ -239,6 +239,8 @@ async fn a_process_that_never_listens_is_ended_and_told() {
         let error = ran.response.err().expect("not ready");
         assert_eq!(error.code, code::START_FAILED);
         assert!(error.message.contains("not ready within"), "{error}");
+        let hint = "it must listen on $PORT, which is ";
+        assert!(error.message.contains(hint), "{error}");
         assert_eq!(error.context.as_deref(), Some("waiting"));
         pid
     };
