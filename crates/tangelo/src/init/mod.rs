@@ -135,6 +135,20 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_asks_for_what_every_template_serves() {
+        let readme = include_str!("../../../../README.md");
+        assert!(readme.contains("curl 'http://127.0.0.1:8080/hello?name=you'"));
+        for template in Template::ALL {
+            let manifest = template
+                .files()
+                .iter()
+                .find(|(path, _)| *path == "tangelo.yaml");
+            let (_, text) = manifest.expect("has one");
+            assert!(text.contains("path: /hello,"), "{template:?}");
+        }
+    }
+
+    #[test]
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("hello.js"), "mine").expect("written");
