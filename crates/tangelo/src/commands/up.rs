@@ -96,6 +96,9 @@ struct Said {
     warnings: String,
     /// Whether the last thing said was what is live. Not so at the start and after an error.
     live: bool,
+    /// The mistake that was said last, until something is live again. It is said once: whoever writes this output into a
+    /// file below the folder would have each word of it answered by another look.
+    mistake: Option<String>,
 }
 
 impl Said {
@@ -105,6 +108,12 @@ impl Said {
         warnings.clone_into(&mut self.warnings);
         Some(warnings).filter(|warnings| changed && !warnings.is_empty())
     }
+
+    /// Whether an error is another than the one that was said last.
+    fn is_new(&mut self, error: &anyhow::Error) -> bool {
+        let told = format!("{error:#}");
+        self.mistake.replace(told.clone()) != Some(told)
+    }
 }
 
 /// Builds and deploys; a mistake is printed and the old revision serves on.
@@ -112,6 +121,9 @@ async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, said: &mut Said
     let begun = model::Clock::system().monotonic();
     let deployed = build_and_push(client, path, said).await;
     let was_live = std::mem::replace(&mut said.live, deployed.is_ok());
+    if was_live || deployed.is_ok() {
+        said.mistake = None;
+    }
     match deployed {
         Ok(deployed) if cli.json => {
             let _ = crate::show::json(&deployed);
@@ -126,10 +138,11 @@ async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, said: &mut Said
             let took = model::Clock::system().monotonic() - begun;
             anstream::eprintln!("  live after {}", model::units::display_duration(took));
         }
-        Err(error) => {
+        Err(error) if said.is_new(&error) => {
             crate::show::error(&error);
             anstream::eprintln!("  the revision before this serves on");
         }
+        Err(_) => {}
     }
 }
 
@@ -181,5 +194,7 @@ mod tests {
         let mut said = Said::default();
         let told = ["", "a", "a", "b", "", "b"].map(|warnings| said.news(warnings).is_some());
         assert_eq!(told, [false, true, false, true, false, true]);
+        let mistakes = ["a", "a", "b"].map(|text| said.is_new(&anyhow::anyhow!(text)));
+        assert_eq!(mistakes, [true, false, true]);
     }
 }
