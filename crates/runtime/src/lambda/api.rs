@@ -1,7 +1,11 @@
 //! The Runtime API server of one instance: a listener on loopback, and a task per connection that reads requests
 //! and tells the instance. Answers to `next` are not written here: whoever has the work writes them (`invoke`).
 
-use std::{io, net::Ipv4Addr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -14,6 +18,7 @@ use tokio::{
 use super::{
     conn::Conn,
     instance::{Answer, Instance},
+    peer,
     protocol::{self, Call, Refusal},
     wire::{self, Chunks, Framing, Head},
 };
@@ -41,14 +46,14 @@ pub(crate) async fn serve(
     exited: impl Future<Output = Exit>,
 ) -> Exit {
     let mut connections = JoinSet::new();
-    let talk = |stream: TcpStream, connections: &mut JoinSet<()>| {
+    let talk = |stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>| {
         let connection = Conversation {
             conn: Arc::new(Conn::new(stream)),
             instance: Arc::clone(instance),
             clock: clock.clone(),
             input: BytesMut::new(),
         };
-        connections.spawn(connection.run());
+        connections.spawn(connection.run(peer));
     };
     let follow = instance.logs.follow().fuse();
     tokio::pin!(exited, follow);
@@ -58,14 +63,14 @@ pub(crate) async fn serve(
             () = &mut follow => {}
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => talk(stream, &mut connections),
+                Ok((stream, peer)) => talk(stream, peer, &mut connections),
                 // Out of descriptors, most likely: others will be closed.
                 Err(_) => clock.sleep(LAST_WORDS / 10).await,
             },
         }
     };
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        talk(stream, &mut connections);
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        talk(stream, peer, &mut connections);
     }
     let last_words = async {
         while connections.join_next().await.is_some() {}
@@ -106,7 +111,14 @@ enum Body {
 }
 
 impl Conversation {
-    async fn run(mut self) {
+    async fn run(mut self, peer: SocketAddr) {
+        let leader = self.instance.pid;
+        let ours = tokio::task::spawn_blocking(move || peer::is_of(leader, peer)).await;
+        if !ours.unwrap_or(false) {
+            let note =
+                "another process asked this instance's Runtime API for work, and got nothing";
+            return self.instance.logs.note(note.to_owned());
+        }
         while self.turn().await.is_ok() {}
         self.instance.hung_up(&self.conn, self.clock.now());
     }

@@ -15,6 +15,7 @@ mod interpreter;
 mod invoke;
 mod logs;
 pub mod payload;
+mod peer;
 mod places;
 mod pool;
 mod prepared;

@@ -31,6 +31,41 @@ def raw(data):
     Options::provided(&format!("{python}\n{script}"))
 }
 
+/// Who finds the port finds no work: it would be somebody's request.
+#[tokio::test]
+async fn the_api_answers_nobody_but_the_instance() {
+    let lambda = scripted(
+        r#"
+print(address, flush=True)
+status, headers, body = call('GET', '/invocation/next')
+id = headers['Lambda-Runtime-Aws-Request-Id']
+call('POST', f'/invocation/{id}/response', json.dumps('mine'))
+call('GET', '/invocation/next')
+"#,
+    )
+    .start();
+    assert_eq!(lambda.call(json!({})).await, "mine");
+    eventually("its address", || !lambda.lines().is_empty()).await;
+    let address = lambda.lines()[0].text.clone();
+    let stolen = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).expect("connects");
+        let next = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\n\r\n";
+        let _ = stream.write_all(next.as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    });
+    assert_eq!(stolen.await.expect("ends"), "");
+    let noted = || {
+        lambda
+            .notes()
+            .iter()
+            .any(|note| note.contains("got nothing"))
+    };
+    eventually("a note of it", noted).await;
+}
+
 #[tokio::test]
 async fn the_api_answers_as_documented() {
     let lambda = scripted(
