@@ -26,7 +26,7 @@ use crate::{client::Client, config, serve};
 ///
 /// Settings come from flags, then environment variables (TANGELO_…), then tangelo.toml in the data folder, then defaults.
 ///
-/// Errors end with a code, such as [TG0406]: `tangelo explain TG0406` says what it means and what to do.
+/// Errors end with a code, such as TG0406: `tangelo explain TG0406` says what it means and what to do.
 #[derive(Debug, Parser)]
 #[command(name = "tangelo", version, max_term_width = 110)]
 pub(crate) struct Cli {
