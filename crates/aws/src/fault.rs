@@ -144,6 +144,12 @@ pub(crate) fn body(error: &BodyError, limit: ByteSize) -> Fault {
     }
 }
 
+/// The body did not come in time.
+pub(crate) fn too_slow() -> Fault {
+    let message = "the request's body did not come in time";
+    Fault::new(408, "RequestTimeoutException", message.to_owned())
+}
+
 /// What a request asks for, in words: the operation where the protocol names it, else method and path; and of which
 /// service, where it was signed.
 pub(crate) fn operation(request: &Request<Bytes>) -> String {

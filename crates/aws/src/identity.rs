@@ -21,12 +21,24 @@ pub(crate) enum Identity {
     Outside,
 }
 
+/// Who a request with this head says that it is from.
+///
+/// # Errors
+/// When it is not signed: then nothing of its body is read.
+pub(crate) fn claim(head: &Parts) -> Result<Claim, Fault> {
+    Claim::of(&head.uri, &head.headers).map_err(|error| refused(&error))
+}
+
 /// Finds out who sent a request with this head and body.
 ///
 /// # Errors
-/// When it is not signed, or claims to be an instance and its signature does not verify.
-pub(crate) fn identify(platform: &Platform, head: &Parts, body: &[u8]) -> Result<Identity, Fault> {
-    let claim = Claim::of(&head.uri, &head.headers).map_err(|error| refused(&error))?;
+/// When it claims to be an instance and its signature does not verify.
+pub(crate) fn identify(
+    platform: &Platform,
+    claim: &Claim,
+    head: &Parts,
+    body: &[u8],
+) -> Result<Identity, Fault> {
     let Some((secret, presence)) = platform.keys().find(&claim.key) else {
         return Ok(Identity::Outside);
     };

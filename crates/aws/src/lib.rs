@@ -14,6 +14,7 @@ use http::{Method, Request, Response};
 use identity::Identity;
 use platform::{Body, Platform};
 pub use serve::serve;
+use tokio::time::timeout;
 
 /// Where SDKs read the id of a request.
 pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
@@ -35,13 +36,14 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
 
 async fn answer(platform: &Platform, request: Request<Body>) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
-    // A signature covers the body, so all of it is read before anything is decided.
+    let claim = identity::claim(&head)?;
+    // A signature covers the body, so all of it is read before anything else is decided.
     let limit = platform.limits().sync_payload;
-    let body = body
-        .collect(limit)
-        .await
+    let collected = timeout(platform.limits().body_idle, body.collect(limit)).await;
+    let body = collected
+        .map_err(|_| fault::too_slow())?
         .map_err(|error| fault::body(&error, limit))?;
-    let identity = identity::identify(platform, &head, &body)?;
+    let identity = identity::identify(platform, &claim, &head, &body)?;
     route(platform, identity, Request::from_parts(head, body)).await
 }
 

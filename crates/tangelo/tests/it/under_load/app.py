@@ -44,7 +44,8 @@ def answer(path, query):
 
 
 def handler(event, context):
-    return answer(event["rawPath"], event["rawQueryString"])
+    said = json.dumps(answer(event["rawPath"], event["rawQueryString"]))
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": said}
 
 
 class Handler(BaseHTTPRequestHandler):
