@@ -21,7 +21,7 @@ impl Client {
     /// A client of the server whose data folder is `data`.
     pub(crate) fn new(data: &Path) -> Self {
         Self {
-            socket: data.join(api::SOCKET),
+            socket: socket(data),
         }
     }
 
@@ -138,4 +138,12 @@ pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
         ));
     }
     text
+}
+/// The control socket of the server whose data folder is `data`, as seen from here where that is shorter: addresses of
+/// sockets are short.
+pub(crate) fn socket(data: &Path) -> PathBuf {
+    let path = data.join(api::SOCKET);
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    relative.unwrap_or(path)
 }

@@ -65,10 +65,14 @@ pub(crate) struct Flags {
     config: Option<PathBuf>,
 }
 
+/// The data folder unless something else is said.
+pub(crate) const DATA: &str = ".tangelo";
+
 /// The file's keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    data: Option<PathBuf>,
     gateway: Option<SocketAddr>,
     control: Option<SocketAddr>,
     aws: Option<SocketAddr>,
@@ -116,15 +120,22 @@ pub(crate) struct Origin {
 }
 
 impl Config {
-    /// Reads everything there is to read.
-    pub(crate) fn read(data: &Path, flags: &Flags) -> Result<Self> {
+    /// Reads everything there is to read; `data` is the folder that a flag or the environment names.
+    pub(crate) fn read(data: Option<&Path>, flags: &Flags) -> Result<Self> {
+        let inside = || data.unwrap_or_else(|| Path::new(DATA)).join("tangelo.toml");
+        let path = flags.config.clone().unwrap_or_else(inside);
+        let file = read_file(&path, flags.config.is_some())?;
+        let (data, from) = match (data, &file.data) {
+            (_, Some(_)) if flags.config.is_none() => bail!(
+                "setting `data` in {}: the file in the data folder cannot say where that is; use --config FILE [TG0902]",
+                path.display()
+            ),
+            (Some(data), _) => (data, "flag or environment".to_owned()),
+            (None, Some(data)) => (data.as_path(), path.display().to_string()),
+            (None, None) => (Path::new(DATA), "default".to_owned()),
+        };
         // Workloads run in folders of their own: what they are told of this one must hold there too.
         let data = &std::path::absolute(data).context("the data folder has no absolute path")?;
-        let path = flags
-            .config
-            .clone()
-            .unwrap_or_else(|| data.join("tangelo.toml"));
-        let file = read_file(&path, flags.config.is_some())?;
         let mut pick = Picker {
             file: &path,
             origins: Vec::new(),
@@ -132,7 +143,7 @@ impl Config {
         pick.origins.push(Origin {
             setting: "data",
             value: data.display().to_string(),
-            from: "command line".into(),
+            from,
         });
         pick.config(flags.config.is_some());
         let config = Self {
@@ -381,7 +392,7 @@ mod tests {
             gateway: Some("127.0.0.1:9".parse().expect("is one")),
             ..Flags::default()
         };
-        let config = Config::read(folder.path(), &flags).expect("is good");
+        let config = Config::read(Some(folder.path()), &flags).expect("is good");
         assert_eq!(
             (
                 config.gateway.port(),
@@ -408,8 +419,25 @@ mod tests {
 
     #[test]
     fn a_data_folder_is_the_same_from_everywhere() {
-        let config = Config::read(Path::new("d1"), &Flags::default()).expect("is good");
+        let config = Config::read(Some(Path::new("d1")), &Flags::default()).expect("is good");
         assert!(config.data.is_absolute() && config.data.ends_with("d1"));
+    }
+
+    #[test]
+    fn a_file_may_name_the_data_folder_and_a_flag_wins() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("tangelo.toml");
+        std::fs::write(&file, "data = \"/srv/tangelo\"\n").expect("writes");
+        let flags = Flags {
+            config: Some(file),
+            ..Flags::default()
+        };
+        let data = |given| Config::read(given, &flags).expect("is good").data;
+        assert_eq!(data(None), Path::new("/srv/tangelo"));
+        assert_eq!(data(Some(Path::new("/d1"))), Path::new("/d1"));
+        let inside = Config::read(Some(folder.path()), &Flags::default());
+        let error = inside.expect_err("it is in the folder that it names");
+        assert!(error.to_string().contains("--config"), "{error}");
     }
 
     #[test]
@@ -420,7 +448,7 @@ mod tests {
             "gatway = \"127.0.0.1:1\"\n",
         )
         .expect("writes");
-        let error = Config::read(folder.path(), &Flags::default()).expect_err("is wrong");
+        let error = Config::read(Some(folder.path()), &Flags::default()).expect_err("is wrong");
         assert!(format!("{error:#}").contains("gatway"), "{error:#}");
     }
 }

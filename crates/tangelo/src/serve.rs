@@ -3,7 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    client,
     commands::Cli,
     config::{Config, Flags},
     health::{self, HealthDoor},
@@ -60,7 +61,7 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
-    let config = Config::read(&cli.data, &serve.flags)?;
+    let config = Config::read(cli.data.as_deref(), &serve.flags)?;
     let footing = Footing::take(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -134,7 +135,7 @@ impl Server {
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
         let mut doors = JoinSet::new();
-        let socket = shortest(&config.data.join(api::SOCKET));
+        let socket = client::socket(&config.data);
         let serving =
             api::serve_socket(&socket, platform.clone(), stop.subscribe()).with_context(|| {
                 format!(
@@ -329,13 +330,6 @@ pub(crate) async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
-}
-
-/// A path as seen from here, where that is shorter: addresses of sockets are short.
-fn shortest(path: &Path) -> PathBuf {
-    let here = std::env::current_dir().ok();
-    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
-    relative.unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 mod machine;
 mod programs;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -78,8 +78,13 @@ impl Finding {
 
 pub(crate) fn run(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
     let mut findings = programs::look();
-    let config = config::Config::read(&cli.data, flags);
-    findings.extend(machine::look(&cli.data, &config));
+    let config = config::Config::read(cli.data.as_deref(), flags);
+    let given = cli
+        .data
+        .as_deref()
+        .unwrap_or_else(|| Path::new(config::DATA));
+    let data = config.as_ref().map_or(given, |config| &config.data);
+    findings.extend(machine::look(data, &config));
     let count = |state| findings.iter().filter(|f| f.state == state).count();
     let (missing, broken) = (count(State::Missing), count(State::Broken));
     if cli.json {
@@ -122,7 +127,7 @@ fn print(findings: &[Finding]) {
 }
 
 pub(crate) fn config(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
-    let config = config::Config::read(&cli.data, flags)?;
+    let config = config::Config::read(cli.data.as_deref(), flags)?;
     if cli.json {
         show::json(&config.origins)?;
     } else {

@@ -15,30 +15,32 @@ mod traces;
 mod up;
 mod usage;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{client::Client, config, serve};
+use crate::{
+    client::Client,
+    config::{self, DATA},
+    serve,
+};
 
 /// A hybrid serverless platform in one binary: functions and services behind one gateway, on one durable event bus.
 ///
-/// Settings come from flags, then environment variables (TANGELO_…), then tangelo.toml in the data folder, then defaults.
+/// Settings come from flags, then environment variables (TANGELO_…), then tangelo.toml in the data folder (or the file of
+/// --config), then defaults.
 ///
 /// Errors end with a code, such as TG0406: `tangelo explain TG0406` says what it means and what to do.
 #[derive(Debug, Parser)]
 #[command(name = "tangelo", version, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// The data folder of the server
-    #[arg(
-        long,
-        global = true,
-        env = "TANGELO_DATA",
-        default_value = ".tangelo",
-        value_name = "DIR"
-    )]
-    pub(crate) data: PathBuf,
+    /// The data folder of the server [default: .tangelo, unless the file of --config says another]
+    #[arg(long, global = true, env = "TANGELO_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -123,7 +125,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 async fn run_client(cli: &Cli) -> Result<ExitCode> {
-    let client = Client::new(&cli.data);
+    let client = Client::new(cli.data.as_deref().unwrap_or_else(|| Path::new(DATA)));
     match &cli.command {
         Command::Init(ask) => local::init(ask),
         Command::Check(ask) => local::check(cli, ask),

@@ -40,10 +40,11 @@ const SETTLE: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
-    let config = Config::read(&cli.data, &ask.flags)?;
+    let config = Config::read(cli.data.as_deref(), &ask.flags)?;
     // A broken manifest is told before anything is started.
     let source = Source::read(&ask.path)?;
-    let footing = Footing::take(&config.data)?;
+    let data = config.data.clone();
+    let footing = Footing::take(&data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
@@ -51,7 +52,7 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     runtime.block_on(async {
         let server = Server::start(config, footing).await?;
         server.announce(cli.json)?;
-        let client = Client::new(&cli.data);
+        let client = Client::new(&data);
         let (changes, watcher) = watch(&source.folder)?;
         let mut said = Said::default();
         deploy_and_say(cli, &client, &ask.path, &mut said).await;
