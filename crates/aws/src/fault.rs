@@ -2,7 +2,7 @@
 
 use access::sigv4::Claim;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use model::{ByteSize, Category, Error};
 use platform::{Body, BodyError};
 use serde_json::{Value, json};
@@ -30,15 +30,15 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        let kind = request
-            .headers()
+    /// Of a request with these headers, signed for `service`.
+    pub(crate) fn of(headers: &HeaderMap, service: Option<&str>) -> Self {
+        let kind = headers
             .get(header::CONTENT_TYPE)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default();
         if kind.starts_with(FORM) {
             Self::Query
-        } else if service(request).as_deref() == Some("s3") {
+        } else if service == Some("s3") {
             Self::S3
         } else {
             Self::Json
@@ -153,17 +153,19 @@ pub(crate) fn too_slow() -> Fault {
 /// What a request asks for, in words: the operation where the protocol names it, else method and path; and of which
 /// service, where it was signed.
 pub(crate) fn operation(request: &Request<Bytes>) -> String {
+    let service = service(request);
+    let style = Style::of(request.headers(), service.as_deref());
     let target = request.headers().get("x-amz-target");
     let named = match target.and_then(|v| v.to_str().ok()) {
         Some(target) => Some(target.to_owned()),
-        None if Style::of(request) == Style::Query => action(request.body()),
+        None if style == Style::Query => action(request.body()),
         None => None,
     };
     let named = named.map_or_else(
         || format!("{} {}", request.method(), request.uri().path()),
         |name| name.escape_default().to_string(),
     );
-    match service(request) {
+    match service {
         Some(service) => format!("`{named}` of {}", service.escape_default()),
         None => format!("`{named}`"),
     }

@@ -8,9 +8,10 @@ mod identity;
 mod lambda;
 mod serve;
 
+use access::sigv4::Claim;
 use bytes::Bytes;
 use fault::Fault;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request::Parts};
 use identity::Identity;
 use platform::{Body, Platform};
 pub use serve::serve;
@@ -25,8 +26,11 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
     if request.method() == Method::GET && is_health(request.uri().path()) {
         return health();
     }
-    let style = fault::Style::of(&request);
-    let result = answer(platform, request).await;
+    let (head, body) = request.into_parts();
+    let claim = identity::claim(&head);
+    let service = claim.as_ref().ok().map(|claim| claim.service.as_str());
+    let style = fault::Style::of(&head.headers, service);
+    let result = answer(platform, claim, head, body).await;
     let mut response = result.unwrap_or_else(|fault| fault.response(style));
     if let Ok(id) = request_id.parse() {
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
@@ -34,9 +38,14 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
     response
 }
 
-async fn answer(platform: &Platform, request: Request<Body>) -> Result<Response<Body>, Fault> {
-    let (head, body) = request.into_parts();
-    let claim = identity::claim(&head)?;
+async fn answer(
+    platform: &Platform,
+    claim: Result<Claim, Fault>,
+    head: Parts,
+    body: Body,
+) -> Result<Response<Body>, Fault> {
+    // What is not signed is refused before anything of its body is read.
+    let claim = claim?;
     // A signature covers the body, so all of it is read before anything else is decided.
     let limit = platform.limits().sync_payload;
     let collected = timeout(platform.limits().body_idle, body.collect(limit)).await;

@@ -27,6 +27,7 @@ pub use artifacts::{Artifact, Handler};
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity, Span};
 pub use nearest::nearest;
 pub use render::{render, render_colored};
+pub use routes::shape;
 pub use schema::schema;
 
 /// The name of the file, unless said otherwise.

@@ -193,7 +193,8 @@ fn refuse_for_events(reader: &mut Reader<'_>, fields: Fields<'_>, to: &RouteTarg
 }
 
 /// What two routes must not share: host and path with the names of parameters left out.
-pub(crate) fn shape(route: &Route) -> String {
+#[must_use]
+pub fn shape(route: &Route) -> String {
     let segments = route.path.split('/').map(|segment| {
         if segment.starts_with('{') {
             "{}"

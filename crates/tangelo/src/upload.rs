@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use model::{App, BlobHash, ByteSize, Run, WorkloadName};
+use model::{App, BlobHash, Limits, Run, WorkloadName};
 use platform::deploy::{FileEntry, Files};
 use sha2::{Digest, Sha256};
 
@@ -18,8 +18,7 @@ const SKIPPED: &[&str] = &[".git", ".tangelo", "__pycache__", ".venv"];
 /// What marks a folder that can be made again, as cargo's `target` does (Cache Directory Tagging Specification).
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 
-/// The largest file, and the most files, that are read for one workload: the server's own limits are no larger.
-const MAX_SIZE: ByteSize = ByteSize::mib(512);
+/// The most files that are read for one workload.
 const MAX_FILES: usize = 100_000;
 
 /// The artifacts of an app, and where each file is on this machine.
@@ -97,9 +96,11 @@ fn gather(
     if !data.is_dir() && !data.is_file() {
         bail!("`{path}` is neither a file nor a folder, and cannot be part of an artifact");
     }
-    if data.len() > MAX_SIZE.0 || files.len() > MAX_FILES {
+    // Before it is read: the server's own limit is only met after that.
+    let most = Limits::default().artifact;
+    if data.len() > most.0 || files.len() > MAX_FILES {
         bail!(
-            "is too large for an artifact: more than {MAX_SIZE} or {MAX_FILES} files, `{path}` among them"
+            "is too large for an artifact: more than {most} or {MAX_FILES} files, `{path}` among them"
         );
     }
     if data.is_dir() && leads_back(&full)? {

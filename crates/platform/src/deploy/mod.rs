@@ -127,7 +127,8 @@ impl Deployer {
             at: self.clock.now(),
         };
         let revision = self.store.apps().commit(row).await.map_err(store_error)?;
-        Ok(self.switch(revision, prepared, warnings).await)
+        let notes = self.notes(&prepared.app);
+        Ok(self.switch(revision, prepared, warnings, notes).await)
     }
 
     /// Makes an earlier revision live again.
@@ -154,7 +155,8 @@ impl Deployer {
             .point(Name::default_namespace(), app.clone(), revision)
             .await
             .map_err(store_error)?;
-        Ok(self.switch(revision, prepared, Vec::new()).await)
+        let notes = self.notes(&prepared.app);
+        Ok(self.switch(revision, prepared, Vec::new(), notes).await)
     }
 
     /// Takes an app out of service. Its revisions and state stay until purged.
@@ -189,7 +191,8 @@ impl Deployer {
             let prepared = self.prepare(Arc::new(model), &files).await?;
             let deployer = Arc::clone(self);
             let callees: Vec<_> = prepared.callees.values().cloned().collect();
-            self.switch(row.revision, prepared, Vec::new()).await;
+            self.switch(row.revision, prepared, Vec::new(), Vec::new())
+                .await;
             tokio::spawn(async move { deployer.keep_minimum(callees).await });
         }
         Ok(())
@@ -385,6 +388,7 @@ impl Deployer {
         revision: RevisionId,
         prepared: Prepared,
         warnings: Vec<String>,
+        notes: Vec<String>,
     ) -> Deployed {
         let namespace = Name::default_namespace();
         let name = prepared.app.name.clone();
@@ -404,7 +408,6 @@ impl Deployer {
             callees: prepared.callees,
         };
         let live = Arc::new(live);
-        let notes = self.notes(&live.app);
         let old = self.apps.switch(Arc::clone(&live));
         self.unswept.store(true, Relaxed);
         let (changed, removed) = differences(old.as_deref(), &prepared.versions);

@@ -42,19 +42,7 @@ fn overlap(ours: &Route, theirs: &Route) -> bool {
     let methods = ours.methods.is_empty()
         || theirs.methods.is_empty()
         || ours.methods.iter().any(|one| theirs.methods.contains(one));
-    methods && ours.host == theirs.host && shape(&ours.path) == shape(&theirs.path)
-}
-
-/// A path without the names of its parameters.
-fn shape(path: &str) -> Vec<&str> {
-    let segment = |part| {
-        if str::starts_with(part, '{') {
-            "{}"
-        } else {
-            part
-        }
-    };
-    path.split('/').map(segment).collect()
+    methods && manifest::shape(ours) == manifest::shape(theirs)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 
 use std::net::SocketAddr;
 
+#[cfg(target_os = "linux")]
+use crate::launcher::os;
+
 /// Whether the client of a connection from `peer` belongs to the session that `leader` leads.
 #[cfg(target_os = "linux")]
 pub(super) fn is_of(leader: u32, peer: SocketAddr) -> bool {
@@ -15,7 +18,12 @@ pub(super) fn is_of(leader: u32, peer: SocketAddr) -> bool {
     match inode(peer) {
         // It has gone already, perhaps with its process: nobody hears an answer, and what it said last counts.
         None => true,
-        Some(inode) => holds(leader, &inode) || session(leader).any(|pid| holds(pid, &inode)),
+        Some(inode) => {
+            let leader = leader.cast_signed();
+            let theirs =
+                |process: &os::Process| process.session == leader && holds(process.pid, &inode);
+            holds(leader, &inode) || os::processes().iter().any(theirs)
+        }
     }
 }
 
@@ -51,28 +59,12 @@ fn inode_in(table: &str, peer: SocketAddr) -> Option<String> {
 }
 
 #[cfg(target_os = "linux")]
-fn holds(pid: u32, socket: &str) -> bool {
+fn holds(pid: i32, socket: &str) -> bool {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
     let links = open.into_iter().flatten().flatten();
     links
         .filter_map(|link| std::fs::read_link(link.path()).ok())
         .any(|target| target.as_os_str() == socket)
-}
-
-/// The processes of a session.
-#[cfg(target_os = "linux")]
-fn session(leader: u32) -> impl Iterator<Item = u32> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(move |pid| session_of(*pid) == Some(leader))
-}
-
-/// proc_pid_stat(5): after the name in parentheses, field 6 is the session.
-#[cfg(target_os = "linux")]
-fn session_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(3)?.parse().ok()
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -87,8 +79,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().expect("has one")).expect("connects");
         let peer = client.local_addr().expect("has one");
         let own = std::process::id();
-        let session = session_of(own).expect("is in a session");
-        assert!(is_of(own, peer) && is_of(session, peer));
+        let process = os::process(own.cast_signed()).expect("runs");
+        assert!(is_of(own, peer) && is_of(process.session.cast_unsigned(), peer));
         assert!(!is_of(u32::MAX, peer), "a session that is none");
         drop(client);
         assert!(is_of(own, peer), "nobody is there");

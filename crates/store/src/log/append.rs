@@ -270,8 +270,9 @@ fn keyed(log: i64, key: &[u8]) -> Vec<u8> {
     [&log.to_be_bytes(), key].concat()
 }
 
-/// What an event is recognised by: a stranger who says a workload's source and id cannot hide the workload's event. Ids are kept readable by order where they are short: those that grow with time
-/// (UUIDv7, counters) then fall on the same few pages of the index, which is most of what deduplication costs.
+/// What an event is recognised by: a stranger who says a workload's source and id cannot hide the workload's event.
+/// Ids are kept readable by order where they are short: those that grow with time (UUIDv7, counters) then fall on the
+/// same few pages of the index, which is most of what deduplication costs.
 fn dedup_key(cause: &Cause, source: &str, id: &str) -> Vec<u8> {
     let mut publisher = Sha256::new_with_prefix(source.as_bytes());
     if let Some(Principal::Workload(name)) = cause.principals.last() {

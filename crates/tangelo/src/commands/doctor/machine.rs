@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Finding, State};
-use crate::config::Config;
+use crate::{client, config::Config};
 
 /// Free disk below which it is said.
 const LITTLE_DISK: ByteSize = ByteSize::mib(1024);
@@ -98,7 +98,7 @@ fn is_served(data: &Path) -> bool {
 
 fn socket(data: &Path) -> Finding {
     let (what, without) = ("control socket", "the command line against this server");
-    let path = std::path::absolute(data.join(api::SOCKET)).unwrap_or_default();
+    let path = client::socket(data);
     let length = path.as_os_str().len();
     let found = format!("{length} bytes of path");
     if length <= LONGEST_SOCKET {
