@@ -8,7 +8,7 @@ use axum::{
 use model::{AppName, RevisionId};
 use platform::{
     Platform,
-    deploy::{Deployed, Request},
+    deploy::{Deployed, Request, UnderWay},
     ps,
 };
 use serde::Deserialize;
@@ -21,6 +21,10 @@ pub(crate) async fn deploy(
     Json(request): Json<Request>,
 ) -> Result<Json<Deployed>, Fault> {
     Ok(Json(platform.deployer().deploy(request).await?))
+}
+
+pub(crate) async fn under_way(State(platform): State<Platform>) -> Json<Vec<UnderWay>> {
+    Json(platform.deployer().under_way())
 }
 
 pub(crate) async fn list(State(platform): State<Platform>) -> Json<Value> {

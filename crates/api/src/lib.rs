@@ -42,6 +42,7 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/apps/{app}/revisions", get(apps::revisions))
         .route("/v1/apps/{app}/rollback", post(apps::rollback))
         .route("/v1/deploy", post(apps::deploy))
+        .route("/v1/deploys", get(apps::under_way))
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{hash}", put(blobs::upload))
         .route("/v1/ps", get(apps::ps))

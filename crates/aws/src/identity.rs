@@ -1,15 +1,17 @@
-//! Who calls the AWS door: an instance by the key pair that it was given, or somebody outside.
+//! Who calls the AWS door: an instance, or somebody outside.
 //!
-//! An instance's signature is verified. Keys that Tangelo did not make are taken as they are: the door listens on
-//! loopback, and local tools sign with whatever is in their environment. What is not signed at all is refused, as AWS
-//! does: a web page can make a browser send that, and nothing but an SDK sends a signature.
+//! An instance signs with the key pair that it was given, and its signature is verified. Keys that Tangelo did not make
+//! are taken as they are when a tool of this machine signs with them; when a process of an instance does, as code that
+//! brings keys of its own does, it is that instance. What is not signed at all is refused, as AWS does: a web page can make
+//! a browser send that, and nothing but an SDK sends a signature.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use access::sigv4::{self, Claim, Payload, SignatureError};
 use http::{HeaderMap, request::Parts};
 use model::code;
-use platform::{Caller, Platform, Presence};
+use platform::{Caller, Holder, Platform, Presence};
+use tokio::sync::OnceCell;
 
 use crate::fault::Fault;
 
@@ -19,6 +21,44 @@ pub(crate) enum Identity {
     Instance(Caller),
     /// Anybody else.
     Outside,
+}
+
+/// The other end of a connection.
+pub(crate) struct Peer {
+    address: SocketAddr,
+    holder: OnceCell<Holder>,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            holder: OnceCell::new(),
+        }
+    }
+
+    /// Who it is when the key says nothing. Asked once for a connection.
+    ///
+    /// # Errors
+    /// When it is an instance, and it is not known which.
+    async fn identity(&self, platform: &Platform, headers: &HeaderMap) -> Result<Identity, Fault> {
+        let holder = self.holder.get_or_init(|| platform.holder(self.address));
+        let keys = match holder.await {
+            Holder::Outside => return Ok(Identity::Outside),
+            Holder::Instance(keys) => keys.as_slice(),
+            Holder::Gone => &[],
+        };
+        let mut known = keys.iter().filter_map(|key| platform.keys().find(key));
+        let (_, presence) = known.next().ok_or_else(|| {
+            let message = format!(
+                "this key is not one of the workload that signs with it: leave the credentials to the SDK, which finds \
+                 those of the workload in its environment [{}]",
+                code::AWS_SIGNATURE
+            );
+            Fault::new(403, "UnrecognizedClientException", message)
+        })?;
+        Ok(Identity::Instance(caller(headers, presence)))
+    }
 }
 
 /// Who a request with this head says that it is from.
@@ -32,15 +72,16 @@ pub(crate) fn claim(head: &Parts) -> Result<Claim, Fault> {
 /// Finds out who sent a request with this head and body.
 ///
 /// # Errors
-/// When it claims to be an instance and its signature does not verify.
-pub(crate) fn identify(
+/// When it claims to be an instance and its signature does not verify, or is one and it is not known which.
+pub(crate) async fn identify(
     platform: &Platform,
+    peer: &Peer,
     claim: &Claim,
     head: &Parts,
     body: &[u8],
 ) -> Result<Identity, Fault> {
     let Some((secret, presence)) = platform.keys().find(&claim.key) else {
-        return Ok(Identity::Outside);
+        return peer.identity(platform, &head.headers).await;
     };
     let now = platform.clock().now();
     sigv4::verify(

@@ -12,7 +12,7 @@ use access::sigv4::Claim;
 use bytes::Bytes;
 use fault::Fault;
 use http::{Method, Request, Response, request::Parts};
-use identity::Identity;
+use identity::{Identity, Peer};
 use platform::{Body, Platform};
 pub use serve::serve;
 use tokio::time::timeout;
@@ -21,7 +21,11 @@ use tokio::time::timeout;
 pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
 
 /// Answers one request of an AWS SDK.
-pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn handle(
+    platform: &Platform,
+    peer: &Peer,
+    request: Request<Body>,
+) -> Response<Body> {
     let request_id = platform.ids().uuid(platform.clock()).to_string();
     if request.method() == Method::GET && is_health(request.uri().path()) {
         return health();
@@ -30,7 +34,7 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
     let claim = identity::claim(&head);
     let service = claim.as_ref().ok().map(|claim| claim.service.as_str());
     let style = fault::Style::of(&head.headers, service);
-    let result = answer(platform, claim, head, body).await;
+    let result = answer(platform, peer, claim, head, body).await;
     let mut response = result.unwrap_or_else(|fault| fault.response(style));
     if let Ok(id) = request_id.parse() {
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
@@ -40,6 +44,7 @@ pub async fn handle(platform: &Platform, request: Request<Body>) -> Response<Bod
 
 async fn answer(
     platform: &Platform,
+    peer: &Peer,
     claim: Result<Claim, Fault>,
     head: Parts,
     body: Body,
@@ -52,7 +57,7 @@ async fn answer(
     let body = collected
         .map_err(|_| fault::too_slow())?
         .map_err(|error| fault::body(&error, limit))?;
-    let identity = identity::identify(platform, &claim, &head, &body)?;
+    let identity = identity::identify(platform, peer, &claim, &head, &body).await?;
     route(platform, identity, Request::from_parts(head, body)).await
 }
 

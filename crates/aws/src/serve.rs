@@ -1,6 +1,6 @@
 //! The AWS door's listener: HTTP/1.1 and cleartext HTTP/2, on the control plane's runtime.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -9,6 +9,8 @@ use hyper_util::{
 };
 use platform::{Body, Platform};
 use tokio::{net::TcpListener, sync::watch};
+
+use crate::identity::Peer;
 
 /// Serves until `stop` turns true; requests under way finish.
 pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::Receiver<bool>) {
@@ -23,11 +25,17 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, address)) = accepted else {
+            continue;
+        };
         let platform = platform.clone();
+        let peer = Arc::new(Peer::new(address));
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let platform = platform.clone();
-            async move { Ok::<_, Infallible>(crate::handle(&platform, request.map(Body::from)).await) }
+            let (platform, peer) = (platform.clone(), Arc::clone(&peer));
+            async move {
+                let request = request.map(Body::from);
+                Ok::<_, Infallible>(crate::handle(&platform, &peer, request).await)
+            }
         });
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)

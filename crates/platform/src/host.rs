@@ -14,6 +14,9 @@ use crate::{
     versions::{Known, Versions},
 };
 
+/// The variable that tells an AWS SDK the id of its key pair.
+pub(crate) const KEY_VARIABLE: &str = "AWS_ACCESS_KEY_ID";
+
 /// Where workloads reach the platform: bound before the platform opens, so that the first instance knows them.
 #[derive(Debug, Clone, Copy)]
 pub struct Doors {
@@ -115,7 +118,7 @@ impl PlatformHost {
                 "AWS_ENDPOINT_URL".to_owned(),
                 format!("http://{}", doors.aws),
             ),
-            ("AWS_ACCESS_KEY_ID".to_owned(), pair.id),
+            (KEY_VARIABLE.to_owned(), pair.id),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), pair.secret),
             ("AWS_REGION".to_owned(), "us-east-1".to_owned()),
             ("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()),

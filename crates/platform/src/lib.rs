@@ -18,7 +18,10 @@ pub mod problem;
 pub mod ps;
 pub mod versions;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use apps::Apps;
 use bus::Bus;
@@ -31,6 +34,8 @@ use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
 pub use runtime::lambda::payload;
+pub use runtime::launcher::Holder;
+use runtime::launcher::Launcher;
 pub use runtime::{
     Body, BodyError, Caller, FunctionError, Inferred, Input, LogTail, Presence, Upgrade,
 };
@@ -58,6 +63,7 @@ struct Rooms {
     mesh: Mesh,
     deployer: Arc<Deployer>,
     keys: Arc<access::InstanceKeys<Presence>>,
+    launcher: Launcher,
     usage_retention: std::time::Duration,
     draining: AtomicBool,
 }
@@ -117,6 +123,15 @@ impl Platform {
     #[must_use]
     pub fn keys(&self) -> &access::InstanceKeys<Presence> {
         &self.0.keys
+    }
+
+    /// Who holds the client's end of a connection from `peer`: an instance, with the ids of key pairs in its environment,
+    /// or nobody that Tangelo started.
+    pub async fn holder(&self, peer: SocketAddr) -> Holder {
+        let launcher = self.0.launcher.clone();
+        let look = move || launcher.holder(peer, host::KEY_VARIABLE);
+        let found = tokio::task::spawn_blocking(look).await;
+        found.unwrap_or(Holder::Gone)
     }
 
     /// What each version declared.

@@ -20,7 +20,7 @@ use crate::{
     Platform, Rooms,
     apps::Apps,
     calls::Calls,
-    deploy::Deployer,
+    deploy::{Deployer, Register},
     dispatch::Dispatch,
     events::Events,
     host::{Doors, PlatformHost},
@@ -170,7 +170,7 @@ fn rooms(
         clock: clock.clone(),
         ids: ids.clone(),
         limits,
-        launcher,
+        launcher: launcher.clone(),
         cache,
     };
     let runtime = Runtime::new(context)?;
@@ -211,7 +211,8 @@ fn rooms(
         keep_revisions,
         backends: Mutex::default(),
         unswept: AtomicBool::new(true),
-        one_at_a_time: tokio::sync::Mutex::default(),
+        one_at_a_time: Arc::default(),
+        under_way: Register::default(),
     });
     let rooms = Rooms {
         clock,
@@ -227,6 +228,7 @@ fn rooms(
         mesh,
         deployer,
         keys,
+        launcher,
         usage_retention,
         draining: AtomicBool::new(false),
     };

@@ -11,7 +11,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use client::{Answer, Client};
 pub use guests::guest;
-pub use server::{Addresses, Server};
+pub use server::{Addresses, Server, interrupt};
 
 /// The headers of a tool that signs for AWS with whatever key it has: the AWS door takes any key that it did not make.
 pub const SIGNED: [(&str, &str); 2] = [

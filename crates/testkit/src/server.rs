@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -132,12 +133,25 @@ impl Server {
     /// # Errors
     /// When it is gone.
     pub fn tell_to_stop(&self) -> Result<()> {
-        let pid = i32::try_from(self.child.id())?;
-        let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
-        Ok(rustix::process::kill_process(
-            pid,
-            rustix::process::Signal::TERM,
-        )?)
+        signal(&self.child, Signal::TERM)
+    }
+
+    /// Ctrl-C, and does not wait.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn interrupt(&self) -> Result<()> {
+        interrupt(&self.child)
+    }
+
+    /// Waits until it has ended, as it was told to.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub fn ended(&mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
     }
 
     /// Tells it to stop, and waits until it has.
@@ -146,9 +160,7 @@ impl Server {
     /// When it does not end well.
     pub fn stop(&mut self) -> Result<()> {
         self.tell_to_stop()?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
+        self.ended()
     }
 
     /// Starts it again on the same folder, after [`Server::kill`] or [`Server::stop`].
@@ -168,13 +180,19 @@ impl Server {
     /// # Errors
     /// When the program cannot be run.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(self.command(arguments).output()?)
+    }
+
+    /// The command line against this server, not yet run.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.executable);
         command
             .arg("--data")
             .arg(self.data())
             .args(arguments)
             .stdin(Stdio::null());
-        Ok(command.output()?)
+        command
     }
 
     /// Runs the command line with `--json`, wants success, and reads what it printed.
@@ -220,6 +238,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Ctrl-C for a process.
+///
+/// # Errors
+/// When it is gone.
+pub fn interrupt(child: &Child) -> Result<()> {
+    signal(child, Signal::INT)
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has a number")?;
+    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 fn spawn(

@@ -95,8 +95,11 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
+        // A module may be called `build`, too.
+        let output = name == "build" && !folder.ends_with("src");
         let skipped = name.starts_with('.')
-            || matches!(&*name, "target" | "node_modules" | "__pycache__" | "build");
+            || output
+            || matches!(&*name, "target" | "node_modules" | "__pycache__");
         match entry.file_type() {
             _ if skipped => {}
             Ok(kind) if kind.is_dir() => walk(&entry.path(), found),

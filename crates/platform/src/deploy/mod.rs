@@ -9,29 +9,32 @@ mod notes;
 mod retire;
 mod revisions;
 mod sweep;
+mod switch;
+mod under_way;
 
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 pub use artifact::{FileEntry, Files};
 use bus::Bus;
 use model::{
-    App, AppName, Clock, Error, Limits, Name, RevisionId, Select, Subscription, SubscriptionKey,
-    Target, VersionId, Workload, WorkloadName, code,
+    App, AppName, Clock, Error, Limits, Name, RevisionId, Select, Target, VersionId, Workload,
+    WorkloadName, code,
 };
 use parking_lot::Mutex;
 use runtime::{Runtime, Spec};
 use serde::{Deserialize, Serialize};
 use store::{Store, apps::NewRevision};
+use switch::{Candidate, Commit, Prepared};
+pub(crate) use under_way::Register;
+use under_way::Ticket;
+pub use under_way::{Phase, UnderWay};
 
 use crate::{
-    apps::{Apps, LiveApp},
+    apps::Apps,
     dispatch::{Backend, Callee},
     versions::{Known, Versions},
 };
@@ -86,18 +89,13 @@ pub struct Deployer {
     pub(crate) backends: Mutex<HashMap<VersionId, Arc<Backend>>>,
     /// Whether something changed since the last sweep.
     pub(crate) unswept: AtomicBool,
-    pub(crate) one_at_a_time: tokio::sync::Mutex<()>,
-}
-
-/// A revision on its way to being live.
-struct Prepared {
-    app: Arc<App>,
-    versions: BTreeMap<WorkloadName, VersionId>,
-    callees: BTreeMap<WorkloadName, Arc<Callee>>,
+    pub(crate) one_at_a_time: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) under_way: Register,
 }
 
 impl Deployer {
-    /// Deploys `request` and answers when it is live.
+    /// Deploys `request` and answers when it is live. Whoever gives up waiting before everything new is healthy calls it
+    /// off; after that it goes on.
     ///
     /// # Errors
     /// `MANIFEST_INVALID` with every mistake, `UPLOAD_MISSING`, `DEPLOY_CONFLICT`, `DEPLOY_UNHEALTHY`; the old revision
@@ -105,18 +103,19 @@ impl Deployer {
     pub async fn deploy(self: &Arc<Self>, request: Request) -> Result<Deployed, Error> {
         let (app, warnings) = self.read(&request.manifest)?;
         self.check(&app, &request)?;
-        let _turn = self.one_at_a_time.lock().await;
+        let ticket = self.under_way.enter(&app.name);
+        let turn = Arc::clone(&self.one_at_a_time).lock_owned().await;
         self.check_expected(&app.name, request.expect)?;
         if let Some(unchanged) = self.unchanged(&app, &request, &warnings).await? {
             return Ok(unchanged);
         }
-        let prepared = self.prepare(Arc::new(app), &request.files).await?;
-        self.warm(&prepared).await?;
+        let app = Arc::new(app);
+        let candidate = self.bring_up(&app, &request.files, &ticket).await?;
         let row = NewRevision {
             namespace: Name::default_namespace(),
-            app: prepared.app.name.clone(),
+            app: app.name.clone(),
             manifest: request.manifest,
-            spec: to_json(&*prepared.app)?,
+            spec: to_json(&*app)?,
             files: to_json(&request.files)?,
             blobs: request
                 .files
@@ -126,9 +125,7 @@ impl Deployer {
                 .collect(),
             at: self.clock.now(),
         };
-        let revision = self.store.apps().commit(row).await.map_err(store_error)?;
-        let notes = self.notes(&prepared.app);
-        Ok(self.switch(revision, prepared, warnings, notes).await)
+        candidate.go_live(turn, Commit::New(row), warnings).await
     }
 
     /// Makes an earlier revision live again.
@@ -140,7 +137,8 @@ impl Deployer {
         app: &AppName,
         to: Option<RevisionId>,
     ) -> Result<Deployed, Error> {
-        let _turn = self.one_at_a_time.lock().await;
+        let ticket = self.under_way.enter(app);
+        let turn = Arc::clone(&self.one_at_a_time).lock_owned().await;
         let live = self.apps.find(app.as_str())?.revision;
         let revision = match to {
             Some(revision) => revision,
@@ -148,15 +146,16 @@ impl Deployer {
         };
         let row = self.revision(app, revision).await?;
         let (model, files) = revisions::read_row(&row)?;
-        let prepared = self.prepare(Arc::new(model), &files).await?;
-        self.warm(&prepared).await?;
-        self.store
-            .apps()
-            .point(Name::default_namespace(), app.clone(), revision)
+        let candidate = self.bring_up(&Arc::new(model), &files, &ticket).await?;
+        candidate
+            .go_live(turn, Commit::Again(revision), Vec::new())
             .await
-            .map_err(store_error)?;
-        let notes = self.notes(&prepared.app);
-        Ok(self.switch(revision, prepared, Vec::new(), notes).await)
+    }
+
+    /// Deploys and rollbacks that have not ended, oldest first.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        self.under_way.list()
     }
 
     /// Takes an app out of service. Its revisions and state stay until purged.
@@ -164,6 +163,13 @@ impl Deployer {
     /// # Errors
     /// `NO_SUCH_APP`.
     pub async fn remove(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
+        let (deployer, app) = (Arc::clone(self), app.clone());
+        // What is begun is done to its end, whether or not somebody waits for it.
+        let removing = tokio::spawn(async move { deployer.remove_now(&app).await });
+        removing.await.map_err(Error::internal)?
+    }
+
+    async fn remove_now(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
         let _turn = self.one_at_a_time.lock().await;
         self.apps.find(app.as_str())?;
         self.store
@@ -350,29 +356,27 @@ impl Deployer {
         Ok(backend)
     }
 
-    /// Starts what must be there before the switch: a new revision that does not start never becomes live.
-    async fn warm(self: &Arc<Self>, prepared: &Prepared) -> Result<(), Error> {
-        let warming = prepared.callees.values().map(|callee| async move {
-            callee.pool().warm().await.map_err(|error| {
-                // Who deploys is the operator: what the workload last said is theirs to read.
-                let said = error
-                    .context
-                    .map_or_else(String::new, |context| format!("\n{context}"));
-                Error::new(
-                    code::DEPLOY_UNHEALTHY,
-                    format!(
-                        "`{}` does not start: {}{said}",
-                        callee.target.workload, error.message
-                    ),
-                )
-            })
+    /// Unpacks what is new and starts what must be there before the switch: a new revision that does not start never
+    /// becomes live.
+    async fn bring_up(
+        self: &Arc<Self>,
+        app: &Arc<App>,
+        files: &BTreeMap<WorkloadName, Files>,
+        ticket: &Ticket,
+    ) -> Result<Candidate, Error> {
+        ticket.unpacks();
+        let prepared = self.prepare(Arc::clone(app), files).await?;
+        let candidate = Candidate::new(self, prepared);
+        let callees = &candidate.prepared().callees;
+        ticket.starts(callees.keys());
+        let warming = callees.values().map(|callee| async move {
+            let warmed = callee.pool().warm().await;
+            ticket.ready(&callee.target.workload);
+            warmed.map_err(|error| unhealthy(callee, error))
         });
         let results = futures_util::future::join_all(warming).await;
-        let warmed: Result<(), Error> = results.into_iter().collect();
-        if warmed.is_err() {
-            self.retire(&prepared.callees);
-        }
-        warmed
+        results.into_iter().collect::<Result<(), Error>>()?;
+        Ok(candidate)
     }
 
     async fn keep_minimum(&self, callees: Vec<Arc<Callee>>) {
@@ -382,80 +386,16 @@ impl Deployer {
             }
         }
     }
-
-    async fn switch(
-        self: &Arc<Self>,
-        revision: RevisionId,
-        prepared: Prepared,
-        warnings: Vec<String>,
-        notes: Vec<String>,
-    ) -> Deployed {
-        let namespace = Name::default_namespace();
-        let name = prepared.app.name.clone();
-        let subscriptions = subscriptions(&prepared.app);
-        if let Err(error) = self
-            .bus
-            .set_subscriptions(&namespace, &name, subscriptions)
-            .await
-        {
-            tracing::error!(app = %name, %error, "subscriptions could not be switched");
-        }
-        let live = LiveApp {
-            namespace,
-            name: name.clone(),
-            revision,
-            app: prepared.app,
-            callees: prepared.callees,
-        };
-        let live = Arc::new(live);
-        let old = self.apps.switch(Arc::clone(&live));
-        self.unswept.store(true, Relaxed);
-        let (changed, removed) = differences(old.as_deref(), &prepared.versions);
-        if let Some(old) = old {
-            self.retire(&old.callees);
-        }
-        Deployed {
-            app: name,
-            revision,
-            changed,
-            removed,
-            warnings,
-            notes,
-        }
-    }
 }
 
-/// Every subscription of an app under the key that its cursor has.
-fn subscriptions(app: &App) -> Vec<(SubscriptionKey, Subscription)> {
-    let of = |workload: &Workload| {
-        let name = workload.name.clone();
-        workload.on.clone().into_iter().map(move |subscription| {
-            let key = SubscriptionKey {
-                app: app.name.clone(),
-                workload: name.clone(),
-                name: subscription.name.clone(),
-            };
-            (key, subscription)
-        })
-    };
-    app.workloads.values().flat_map(of).collect()
-}
-
-fn differences(
-    old: Option<&LiveApp>,
-    new: &BTreeMap<WorkloadName, VersionId>,
-) -> (Vec<WorkloadName>, Vec<WorkloadName>) {
-    let before = |name: &WorkloadName| old.and_then(|o| o.callees.get(name)).map(|c| c.version);
-    let changed = new
-        .iter()
-        .filter(|(name, version)| before(name) != Some(**version))
-        .map(|(name, _)| name.clone());
-    let gone = old
-        .into_iter()
-        .flat_map(|o| o.callees.keys())
-        .filter(|name| !new.contains_key(*name))
-        .cloned();
-    (changed.collect(), gone.collect())
+/// Who deploys is the operator: what the workload last said is theirs to read.
+fn unhealthy(callee: &Callee, error: Error) -> Error {
+    let said = error
+        .context
+        .map_or_else(String::new, |context| format!("\n{context}"));
+    let workload = &callee.target.workload;
+    let message = format!("`{workload}` does not start: {}{said}", error.message);
+    Error::new(code::DEPLOY_UNHEALTHY, message)
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, Error> {

@@ -18,11 +18,10 @@ use tokio::{
 use super::{
     conn::Conn,
     instance::{Answer, Instance},
-    peer,
     protocol::{self, Call, Refusal},
     wire::{self, Chunks, Framing, Head},
 };
-use crate::launcher::Exit;
+use crate::launcher::{Exit, peer};
 
 /// Connections that one instance may hold at the same time; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16;

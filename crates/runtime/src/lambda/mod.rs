@@ -15,7 +15,6 @@ mod interpreter;
 mod invoke;
 mod logs;
 pub mod payload;
-mod peer;
 mod places;
 mod pool;
 mod prepared;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,6 +16,7 @@ use super::{
     child::Child,
     command::{Command, Error},
     link::Link,
+    peer::{self, Holder},
     record,
 };
 
@@ -69,6 +71,19 @@ impl Launcher {
         if let State::Running(link) = state {
             link.close().await;
         }
+    }
+
+    /// Who holds the client's end of a connection from `peer` on this machine, with `variable` of the environments of
+    /// its processes. Reads `/proc`, so it blocks for milliseconds.
+    #[must_use]
+    pub fn holder(&self, peer: SocketAddr, variable: &str) -> Holder {
+        match &*self.0.state.lock() {
+            State::Running(link) => Some(link.pid()),
+            State::Stopped => None,
+        }
+        .map_or(Holder::Outside, |launcher| {
+            peer::holder(launcher, peer, variable)
+        })
     }
 
     async fn link(&self) -> Result<Arc<Link>, Error> {

@@ -30,6 +30,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The server's end of one launcher process.
 pub(super) struct Link {
+    pid: i32,
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Mutex<Waiting>,
     gone: watch::Sender<bool>,
@@ -108,6 +109,7 @@ impl Link {
         }
         let (outgoing, frames) = mpsc::channel();
         let link = Arc::new(Self {
+            pid: process.id().cast_signed(),
             outgoing,
             waiting: Mutex::default(),
             gone: watch::Sender::new(false),
@@ -116,6 +118,11 @@ impl Link {
         thread("launcher-in", move || reader.read(receiver, process))?;
         thread("launcher-out", move || write(&ours, &frames))?;
         Ok(link)
+    }
+
+    /// Its process.
+    pub(super) const fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Whether the process is gone, or was told to go.

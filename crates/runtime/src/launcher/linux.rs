@@ -9,7 +9,7 @@ use rustix::{
 
 use super::{MARK, record::Identity};
 
-/// The most of an environment that is searched for the mark.
+/// The most of an environment that is searched.
 const MAX_ENVIRONMENT: u64 = 4 << 20;
 
 /// A process that is alive.
@@ -75,13 +75,18 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
 
 /// The mark in a process's environment.
 pub(super) fn mark_of(pid: i32) -> Option<String> {
+    variable(pid, MARK)
+}
+
+/// A variable of the environment that a process was started with.
+pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     let mut environment = Vec::new();
     let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(MAX_ENVIRONMENT)
         .read_to_end(&mut environment)
         .ok()?;
     environment.split(|&byte| byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         String::from_utf8(value.to_vec()).ok()
     })
 }

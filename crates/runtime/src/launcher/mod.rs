@@ -13,6 +13,7 @@ mod link;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "other.rs")]
 pub(crate) mod os;
+pub(crate) mod peer;
 mod record;
 mod serve;
 mod spawn;
@@ -20,6 +21,7 @@ mod spawn;
 pub use child::Child;
 pub use client::Launcher;
 pub use command::{Command, Error, Exit, Signal};
+pub use peer::Holder;
 pub use record::sweep;
 pub use serve::main;
 

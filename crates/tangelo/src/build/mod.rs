@@ -16,13 +16,14 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use model::{App, Build, Error, Run, Workload, WorkloadName, code};
+use serde::Serialize;
 
 pub(crate) use artifacts::{Look, missing};
 
 use record::Record;
 
 /// What a build did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Built {
     /// Workloads whose artifact was made anew.
     pub(crate) built: Vec<WorkloadName>,

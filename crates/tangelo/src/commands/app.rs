@@ -7,7 +7,7 @@ use clap::Args;
 use platform::deploy::Deployed;
 use serde_json::{Value, json};
 
-use super::{Cli, deploy};
+use super::{Cli, deploy, progress};
 use crate::{client::Client, show};
 
 /// An app by name
@@ -53,12 +53,9 @@ pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result
 }
 
 pub(crate) async fn rollback(cli: &Cli, client: &Client, ask: &Rollback) -> Result<ExitCode> {
-    let deployed: Deployed = client
-        .post(
-            &format!("/v1/apps/{}/rollback", ask.app),
-            &json!({ "to": ask.to }),
-        )
-        .await?;
+    let path = format!("/v1/apps/{}/rollback", ask.app);
+    let body = json!({ "to": ask.to });
+    let deployed: Deployed = progress::show(client, &ask.app, client.post(&path, &body)).await?;
     if cli.json {
         show::json(&deployed)?;
     } else {

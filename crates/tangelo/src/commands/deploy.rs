@@ -14,7 +14,7 @@ use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use super::Cli;
+use super::{Cli, progress};
 use crate::{
     build::{self, Look},
     client::Client,
@@ -164,7 +164,12 @@ pub(crate) async fn push(
         files: artifacts.files,
         expect: None,
     };
-    client.post("/v1/deploy", &request).await
+    progress::show(
+        client,
+        source.app.name.as_str(),
+        client.post("/v1/deploy", &request),
+    )
+    .await
 }
 
 /// Uploads what the server lacks, many files at a time: each waits for a disk, and a handler may bring thousands.

@@ -42,8 +42,16 @@ pub(crate) struct Build {
     all: bool,
 }
 
-pub(crate) fn init(ask: &Init) -> Result<ExitCode> {
-    init::run(&ask.ask)?;
+pub(crate) fn init(cli: &Cli, ask: &Init) -> Result<ExitCode> {
+    let written = init::run(&ask.ask)?;
+    if cli.json {
+        show::json(&written)?;
+    } else {
+        for file in &written.files {
+            anstream::println!("wrote {}", written.folder.join(file).display());
+        }
+        anstream::println!("next: {}", written.next);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -109,17 +117,21 @@ pub(crate) fn schema() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn build(ask: &Build) -> Result<ExitCode> {
+pub(crate) fn build(cli: &Cli, ask: &Build) -> Result<ExitCode> {
     let source = Source::read(&ask.path)?;
     source.warn();
     let built = build::run(&source.folder, &source.app, !ask.all, &mut |line| {
         anstream::eprintln!("{line}")
     })?;
-    anstream::println!(
-        "built {}, unchanged {}",
-        built.built.len(),
-        built.unchanged.len()
-    );
+    if cli.json {
+        show::json(&built)?;
+    } else {
+        anstream::println!(
+            "built {}, unchanged {}",
+            built.built.len(),
+            built.unchanged.len()
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

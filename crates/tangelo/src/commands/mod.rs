@@ -10,6 +10,7 @@ mod explain;
 mod invoke;
 mod local;
 mod logs;
+mod progress;
 mod ps;
 mod traces;
 mod up;
@@ -127,10 +128,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 async fn run_client(cli: &Cli) -> Result<ExitCode> {
     let client = Client::new(cli.data.as_deref().unwrap_or_else(|| Path::new(DATA)));
     match &cli.command {
-        Command::Init(ask) => local::init(ask),
+        Command::Init(ask) => local::init(cli, ask),
         Command::Check(ask) => local::check(cli, ask),
         Command::Schema => local::schema(),
-        Command::Build(ask) => local::build(ask),
+        Command::Build(ask) => local::build(cli, ask),
         Command::Deploy(ask) => deploy::run(cli, &client, ask).await,
         Command::Revisions(ask) => app::revisions(cli, &client, ask).await,
         Command::Rollback(ask) => app::rollback(cli, &client, ask).await,

@@ -55,7 +55,6 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
         let client = Client::new(&data);
         let (changes, watcher) = watch(&source.folder)?;
         let mut said = Said::default();
-        deploy_and_say(cli, &client, &ask.path, &mut said).await;
         tokio::select! {
             () = follow(cli, &client, &ask.path, &mut said, changes) => {}
             () = serve::interrupted() => {}
@@ -74,6 +73,7 @@ async fn follow(
     said: &mut Said,
     mut changes: mpsc::UnboundedReceiver<()>,
 ) {
+    deploy_and_say(cli, client, path, said).await;
     while changes.recv().await.is_some() {
         settle(&mut changes).await;
         deploy_and_say(cli, client, path, said).await;

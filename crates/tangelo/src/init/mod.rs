@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use model::Name;
+use serde::Serialize;
 
 use templates::Template;
 
@@ -24,20 +25,32 @@ pub(crate) struct Ask {
     folder: PathBuf,
 }
 
-/// Writes what is asked for, and says what it wrote and what comes next.
+/// What was written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Written {
+    /// The folder of the app.
+    pub(crate) folder: PathBuf,
+    /// Relative to it.
+    pub(crate) files: Vec<PathBuf>,
+    /// What to do now.
+    pub(crate) next: String,
+}
+
+/// Writes what is asked for.
 ///
 /// # Errors
 /// When any of the files is there already: nothing is written then.
-pub(crate) fn run(ask: &Ask) -> Result<()> {
-    for path in write(&ask.folder, ask.template, ask.name.as_deref())? {
-        anstream::println!("wrote {}", ask.folder.join(path).display());
-    }
+pub(crate) fn run(ask: &Ask) -> Result<Written> {
+    let files = write(&ask.folder, ask.template, ask.name.as_deref())?;
     let folder = match ask.folder.to_string_lossy() {
         here if here == "." => String::new(),
         folder => format!("cd {folder} && "),
     };
-    anstream::println!("next: {folder}tangelo up, then http://127.0.0.1:8080/hello?name=you");
-    Ok(())
+    Ok(Written {
+        folder: ask.folder.clone(),
+        files,
+        next: format!("{folder}tangelo up, then http://127.0.0.1:8080/hello?name=you"),
+    })
 }
 
 /// Writes the template into `folder`, which is made when missing. The app is named `name`, or as the folder is.

@@ -89,6 +89,38 @@ async fn a_service_that_does_not_start_never_becomes_live() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_deploy_that_nobody_waits_for_is_called_off() -> Result<()> {
+    let server = server();
+    server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    // It says who it is and never listens.
+    let started = server.scratch().join("started");
+    let never = format!(
+        "import os, time\nopen({started:?}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    );
+    std::fs::write(server.scratch().join("echo.py"), never)?;
+    let folder = server.scratch();
+    let mut deploy = server
+        .command(&["deploy", folder.to_str().expect("is UTF-8")])
+        .spawn()?;
+    let pid = eventually("its candidate has started", || async {
+        std::fs::read_to_string(&started)
+            .ok()
+            .filter(|pid| !pid.is_empty())
+    })
+    .await;
+    deploy.kill()?;
+    deploy.wait()?;
+    eventually("the candidate is gone", || async {
+        (!Path::new("/proc").join(&pid).exists()).then_some(())
+    })
+    .await;
+    assert_eq!(server.gateway().get("/echo").await?.status, StatusCode::OK);
+    std::fs::write(folder.join("echo.py"), format!("{ECHO}\n"))?;
+    assert_eq!(server.deploy_folder(&folder)?["revision"], 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_server_leaves_no_process_and_serves_again() -> Result<()> {
     let mut server = server();
     server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;

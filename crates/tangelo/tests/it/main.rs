@@ -1,5 +1,6 @@
 //! The binary as its users have it: started, deployed to, asked over HTTP and by command line, killed, started again.
 
+mod command_line;
 mod doctor;
 mod documents;
 mod durability;

@@ -1,5 +1,5 @@
 //! From saving a file to the first answer that is new, with `tangelo up` watching: a Python handler, and a built
-//! component. Polled every few milliseconds on a kept connection; an answer that is an error ends the benchmark,
+//! component. Beside it, how long `tangelo up` takes to be live. Polled every few milliseconds on a kept connection; an answer that is an error ends the benchmark,
 //! since an edit must not cost a request.
 
 use std::{
@@ -20,6 +20,7 @@ use crate::{
 };
 
 const EDITS: usize = 20;
+const STARTS: usize = 5;
 const POLL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,32 +57,8 @@ fn measure(bench: &Bench<'_>, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     fs::write(app.join("tangelo.yaml"), MANIFEST)?;
     write_handler(&app, 0)?;
     fs::copy(&components[0], app.join("hello.wasm"))?;
-    let mut command = process::clean(bench.binary.to_str().context("a path in UTF-8")?);
-    command
-        .arg("--data")
-        .arg(folder.join("data"))
-        .args([
-            "--json",
-            "up",
-            "--gateway",
-            "127.0.0.1:0",
-            "--control",
-            "127.0.0.1:0",
-            "--aws",
-            "127.0.0.1:0",
-        ])
-        .arg(&app)
-        .env("TANGELO_OTLP_IN", "127.0.0.1:0")
-        .stdout(Stdio::piped());
-    let mut up = Up(command.spawn().context("tangelo up does not start")?);
-    let output = up.0.stdout.take().context("its output was piped")?;
-    let mut lines = BufReader::new(output).lines();
-    let first = lines.next().context("tangelo up said nothing")??;
-    let addresses: Addresses =
-        serde_json::from_str(&first).with_context(|| format!("tangelo up said {first:?}"))?;
-    // Read on, so that it never waits for a full pipe.
-    thread::spawn(move || lines.for_each(drop));
-    let mut client = Client::new(addresses.gateway.trim_start_matches("http://").parse()?);
+    let mut up = Up::start(&bench.binary, folder)?;
+    let mut client = up.client()?;
     until(&mut client, "/handler", "\"0\"")?;
     until(&mut client, "/component", "one")?;
     let mut handler = Vec::new();
@@ -92,7 +69,17 @@ fn measure(bench: &Bench<'_>, folder: &Path) -> anyhow::Result<Vec<Figure>> {
         replace(&components[edit % 2], &app.join("hello.wasm"), edit)?;
         component.push(until(&mut client, "/component", ["one", "two"][edit % 2])?);
     }
+    drop(up);
+    let mut start = Vec::new();
+    for _ in 0..STARTS {
+        start.push(live_again(&bench.binary, folder)?);
+    }
     Ok(vec![
+        bench.alone(
+            "reload",
+            "ms from `tangelo up` to both answers, compiled before, median of 5",
+            median(&mut start),
+        ),
         bench.alone(
             "reload",
             "ms from saving a Python handler to its answer, median of 20",
@@ -106,8 +93,47 @@ fn measure(bench: &Bench<'_>, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
+/// Milliseconds from the start of `tangelo up` to answers of both functions.
+fn live_again(binary: &Path, folder: &Path) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    let mut up = Up::start(binary, folder)?;
+    let mut client = up.client()?;
+    until(&mut client, "/handler", &format!("\"{EDITS}\""))?;
+    until(&mut client, "/component", ["one", "two"][EDITS % 2])?;
+    Ok(begun.elapsed().as_secs_f64() * 1000.0)
+}
+
 /// `tangelo up`, ended when dropped.
 struct Up(std::process::Child);
+
+impl Up {
+    /// Starts it on the app in `folder`, with its data beside it.
+    fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let mut command = process::clean(binary.to_str().context("a path in UTF-8")?);
+        command
+            .arg("--data")
+            .arg(folder.join("data"))
+            .args(["--json", "up"]);
+        for door in ["--gateway", "--control", "--aws", "--otlp-in"] {
+            command.args([door, "127.0.0.1:0"]);
+        }
+        command.arg(folder.join("app")).stdout(Stdio::piped());
+        Ok(Self(command.spawn().context("tangelo up does not start")?))
+    }
+
+    /// A client of its gateway, once it says where that is.
+    fn client(&mut self) -> anyhow::Result<Client> {
+        let output = self.0.stdout.take().context("its output was piped")?;
+        let mut lines = BufReader::new(output).lines();
+        let first = lines.next().context("tangelo up said nothing")??;
+        let addresses: Addresses =
+            serde_json::from_str(&first).with_context(|| format!("tangelo up said {first:?}"))?;
+        // Read on, so that it never waits for a full pipe.
+        thread::spawn(move || lines.for_each(drop));
+        let gateway = addresses.gateway.trim_start_matches("http://").parse()?;
+        Ok(Client::new(gateway))
+    }
+}
 
 impl Drop for Up {
     fn drop(&mut self) {

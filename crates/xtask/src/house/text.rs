@@ -1,9 +1,12 @@
 //! Rules about the text of files: they say what they are, promise nothing for later, tests do not sleep, and
 //! documents name files that exist.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use super::{Report, source::File};
+use super::{
+    Report,
+    source::{self, File},
+};
 use crate::workspace::Workspace;
 
 /// Split, so that this file does not break its own rule.
@@ -19,6 +22,9 @@ const SLEEPS: &[&str] = &["thread::sleep(", "time::sleep("];
 
 /// Documents whose paths must exist.
 const DOCUMENTS: &[&str] = &["README.md", "docs/ARCHITECTURE.md", "docs/acceptance.md"];
+
+/// What is shown by which test.
+const SHOWN: &str = "docs/acceptance.md";
 
 /// Checks all Rust files, the other code, and the documents.
 pub(super) fn check(workspace: &Workspace, files: &[File], report: &mut Report) {
@@ -43,6 +49,7 @@ pub(super) fn check(workspace: &Workspace, files: &[File], report: &mut Report) 
     for document in DOCUMENTS {
         paths(workspace, document, report);
     }
+    tests_named(workspace, &names(files), report);
 }
 
 fn later(path: &Path, text: &str, report: &mut Report) {
@@ -98,6 +105,38 @@ fn paths(workspace: &Workspace, document: &str, report: &mut Report) {
     }
 }
 
+/// What a test may be named by: every function, and every module by its file or folder.
+fn names(files: &[File]) -> BTreeSet<String> {
+    let modules = files.iter().flat_map(|file| file.path.iter());
+    let modules =
+        modules.filter_map(|part| Some(Path::new(part).file_stem()?.to_str()?.to_owned()));
+    let functions = files.iter().flat_map(|file| source::functions(&file.code));
+    modules.chain(functions.map(|f| f.name)).collect()
+}
+
+/// Every test that the table of what is shown by which test names is there.
+fn tests_named(workspace: &Workspace, names: &BTreeSet<String>, report: &mut Report) {
+    let text = std::fs::read_to_string(workspace.root.join(SHOWN)).unwrap_or_default();
+    let mut named = 0;
+    for (number, line) in text.lines().enumerate() {
+        for quoted in line.split('`').skip(1).step_by(2) {
+            let Some((_, name)) = quoted.rsplit_once("::") else {
+                continue;
+            };
+            named += 1;
+            if !names.contains(name) {
+                report.fail(
+                    "documents",
+                    SHOWN,
+                    number + 1,
+                    format!("no test `{quoted}`"),
+                );
+            }
+        }
+    }
+    report.figure("tests named in docs/acceptance.md", named);
+}
+
 /// `crates/x/src/y.rs` out of `crates/x/src/y.rs::name`; `None` for what is not a path of ours, or a pattern.
 fn path_of(quoted: &str) -> Option<&str> {
     let path = quoted.split("::").next()?;
@@ -139,6 +178,23 @@ mod tests {
             sleeping("crates/a/src/b.rs", &format!("#[cfg(test)]\n{call}")),
             1
         );
+    }
+
+    #[test]
+    fn tests_are_named_by_functions_and_modules() {
+        let text = "fn it_holds() {}";
+        let file = File {
+            path: "crates/a/tests/suite/walls.rs".into(),
+            text: text.to_owned(),
+            code: text.to_owned(),
+        };
+        let names = names(&[file]);
+        assert!(
+            ["it_holds", "walls", "suite"]
+                .iter()
+                .all(|name| names.contains(*name))
+        );
+        assert!(!names.contains("it_does_not"));
     }
 
     #[test]

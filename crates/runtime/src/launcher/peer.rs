@@ -1,0 +1,180 @@
+//! Whose end of a loopback connection it is: which process holds the socket, and which instance that process belongs to.
+//!
+//! An instance's Runtime API is for the processes of that instance alone: whoever else asks there for work would get the
+//! next request with all that is in it, and could answer it. And whatever key a workload signs with, it is that workload.
+//! Every instance has a session of its own and descends from the launcher, so what it started is known by that. Where the
+//! system does not say who holds a socket (no `/proc`), everybody on the machine is taken for who they say they are.
+
+use std::net::SocketAddr;
+
+#[cfg(target_os = "linux")]
+use super::os;
+
+/// Who holds the client's end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// No instance of this launcher, as far as the system tells.
+    Outside,
+    /// Nobody any more: it was closed, and nobody hears an answer.
+    Gone,
+    /// A process of an instance, with the values that the variable asked for has in the environments that it and those
+    /// it descends from were started with; its own first. None: a guest within this process.
+    Instance(Vec<String>),
+}
+
+/// How many ancestors a process may have below the launcher.
+#[cfg(target_os = "linux")]
+const MAX_ANCESTORS: usize = 4096;
+
+/// Who holds the client's end of a connection from `peer`, among what descends from `launcher`.
+#[cfg(target_os = "linux")]
+pub(super) fn holder(launcher: i32, peer: SocketAddr, variable: &str) -> Holder {
+    if !peer.ip().to_canonical().is_loopback() || !std::path::Path::new("/proc/net/tcp").exists() {
+        return Holder::Outside;
+    }
+    let Some(inode) = inode(peer) else {
+        return Holder::Gone;
+    };
+    let own = std::process::id().cast_signed();
+    if holds(own, &inode) {
+        return Holder::Instance(Vec::new());
+    }
+    let mut holders = os::processes().into_iter().map(|process| process.pid);
+    let lineage = holders.find_map(|pid| {
+        let ours = holds(pid, &inode).then(|| lineage(launcher, pid));
+        ours.flatten()
+    });
+    lineage.map_or(Holder::Outside, |pids| {
+        let values = pids.into_iter();
+        Holder::Instance(
+            values
+                .filter_map(|pid| os::variable(pid, variable))
+                .collect(),
+        )
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn holder(_launcher: i32, _peer: SocketAddr, _variable: &str) -> Holder {
+    Holder::Outside
+}
+
+/// `pid` and its ancestors up to the launcher, which adopts orphans; `None` when it descends from somebody else.
+#[cfg(target_os = "linux")]
+fn lineage(launcher: i32, pid: i32) -> Option<Vec<i32>> {
+    let parent = |pid: &i32| os::process(*pid).map(|process| process.parent);
+    let ancestors = std::iter::successors(Some(pid), parent).take(MAX_ANCESTORS);
+    let mut pids: Vec<i32> = ancestors.take_while(|pid| *pid > 1).collect();
+    let at = pids.iter().position(|pid| *pid == launcher)?;
+    pids.truncate(at);
+    Some(pids)
+}
+
+/// Whether the client of a connection from `peer` belongs to the session that `leader` leads.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_of(leader: u32, peer: SocketAddr) -> bool {
+    if !std::path::Path::new("/proc/net/tcp").exists() {
+        return true;
+    }
+    match inode(peer) {
+        // It has gone already, perhaps with its process: nobody hears an answer, and what it said last counts.
+        None => true,
+        Some(inode) => {
+            let leader = leader.cast_signed();
+            let theirs =
+                |process: &os::Process| process.session == leader && holds(process.pid, &inode);
+            holds(leader, &inode) || os::processes().iter().any(theirs)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn is_of(_leader: u32, _peer: SocketAddr) -> bool {
+    true
+}
+
+/// The socket bound to `peer`, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
+#[cfg(target_os = "linux")]
+fn inode(peer: SocketAddr) -> Option<String> {
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables = files
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok());
+    tables.into_iter().find_map(|table| inode_in(&table, peer))
+}
+
+/// proc_pid_net(5): the second field is the local address, the tenth the inode.
+#[cfg(target_os = "linux")]
+fn inode_in(table: &str, peer: SocketAddr) -> Option<String> {
+    let std::net::IpAddr::V4(address) = peer.ip().to_canonical() else {
+        return None;
+    };
+    let address = u32::from_ne_bytes(address.octets());
+    let local = format!("{address:08X}:{:04X}", peer.port());
+    let mut lines = table.lines().map(str::split_whitespace);
+    let inode = lines.find_map(|mut fields| {
+        let here = fields.nth(1)?.ends_with(&local);
+        here.then(|| fields.nth(7)).flatten()
+    })?;
+    (inode != "0").then(|| format!("socket:[{inode}]"))
+}
+
+#[cfg(target_os = "linux")]
+fn holds(pid: i32, socket: &str) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let links = open.into_iter().flatten().flatten();
+    links
+        .filter_map(|link| std::fs::read_link(link.path()).ok())
+        .any(|target| target.as_os_str() == socket)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_socket_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("has one")).expect("connects");
+        let peer = client.local_addr().expect("has one");
+        let own = std::process::id();
+        let process = os::process(own.cast_signed()).expect("runs");
+        assert!(is_of(own, peer) && is_of(process.session.cast_unsigned(), peer));
+        assert!(!is_of(u32::MAX, peer), "a session that is none");
+        drop(client);
+        assert!(is_of(own, peer), "nobody is there");
+    }
+
+    #[test]
+    fn what_descends_from_the_launcher_is_an_instance() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("has one")).expect("connects");
+        let peer = client.local_addr().expect("has one");
+        let own = std::process::id().cast_signed();
+        assert_eq!(holder(own, peer, "GIVEN"), Holder::Instance(Vec::new()));
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env("GIVEN", "yes")
+            .stdin(std::os::fd::OwnedFd::from(client))
+            .spawn()
+            .expect("starts");
+        let instance = Holder::Instance(vec!["yes".to_owned()]);
+        assert_eq!(holder(own, peer, "GIVEN"), instance);
+        assert_eq!(holder(i32::MAX, peer, "GIVEN"), Holder::Outside);
+        let outside = "192.0.2.1:80".parse().expect("an address");
+        assert_eq!(holder(own, outside, "GIVEN"), Holder::Outside);
+        child.kill().expect("runs");
+        child.wait().expect("ends");
+        assert_eq!(holder(own, peer, "GIVEN"), Holder::Gone);
+    }
+
+    #[test]
+    fn ipv4_within_ipv6_is_found() {
+        let line = "  0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:C350 01 00000000:00000000 \
+                    00:00000000 00000000     0        0 4242 1 0000000000000000 20 4 30 10 -1";
+        let peer = "127.0.0.1:8080".parse().expect("an address");
+        assert_eq!(inode_in(line, peer).as_deref(), Some("socket:[4242]"));
+    }
+}
