@@ -3,6 +3,10 @@
 use http::{HeaderValue, Version, header::HOST, request::Parts};
 use model::{Error, code};
 
+/// In a request's extensions: why two servers could read it differently, as its bytes show and its head no longer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous(pub(crate) &'static str);
+
 /// The authority of a request: as the client wrote it, and the name in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Authority(Option<HeaderValue>);
@@ -11,8 +15,10 @@ impl Authority {
     /// Reads it (RFC 9112 §3.2, RFC 9113 §8.3.1).
     ///
     /// # Errors
-    /// `BAD_REQUEST` when it is missing in HTTP/1.1, given twice, malformed, or when URI and `Host` differ.
+    /// `BAD_REQUEST` when it is missing in HTTP/1.1, given twice, malformed, or when URI and `Host` differ; and when
+    /// something else of the request is not certain.
     pub fn read(head: &Parts) -> Result<Self, Error> {
+        certain(head)?;
         let mut hosts = head.headers.get_all(HOST).iter();
         let (host, second) = (hosts.next(), hosts.next());
         if second.is_some() {
@@ -58,6 +64,15 @@ impl Authority {
             return &text[..=end];
         }
         text.split_once(':').map_or(text, |(name, _)| name)
+    }
+}
+
+/// # Errors
+/// `BAD_REQUEST` when its connection saw that two servers could read it differently.
+pub(crate) fn certain(head: &Parts) -> Result<(), Error> {
+    match head.extensions.get() {
+        Some(Ambiguous(why)) => Err(bad(why)),
+        None => Ok(()),
     }
 }
 

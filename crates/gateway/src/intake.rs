@@ -24,6 +24,7 @@ pub(crate) struct Fault(Option<Arc<AtomicU8>>);
 
 const TOO_LARGE: u8 = 1;
 const IDLE: u8 = 2;
+const BROKEN: u8 = 3;
 
 impl Fault {
     /// What to tell the client about its body, if that is why there is no answer.
@@ -31,6 +32,7 @@ impl Fault {
         match self.0.as_ref()?.load(Relaxed) {
             TOO_LARGE => Some(too_large(limit)),
             IDLE => Some(too_slow()),
+            BROKEN => Some(broken()),
             _ => None,
         }
     }
@@ -68,6 +70,14 @@ pub(crate) fn too_slow() -> Error {
     Error::new(
         code::REQUEST_TIMEOUT,
         "the request's body did not come in time",
+    )
+}
+
+/// It ended before its end, or two servers could disagree about where that is.
+fn broken() -> Error {
+    Error::new(
+        code::BAD_REQUEST,
+        "the request's body ended early, or where it ends could be read in two ways",
     )
 }
 
@@ -143,8 +153,10 @@ impl http_body::Body for Intake {
             Ok(frame) => frame,
             Err(error) => return this.fail(IDLE, error),
         };
-        let Some(Ok(frame)) = frame else {
-            return Poll::Ready(frame.map(|f| f.map_err(BodyError::Connection)));
+        let frame = match frame {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return this.fail(BROKEN, BodyError::Connection(error)),
+            Some(Ok(frame)) => frame,
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         match this.left.checked_sub(bytes) {

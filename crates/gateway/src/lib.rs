@@ -23,4 +23,4 @@ pub use door::{Door, Doors};
 pub use edge::Edge;
 pub use listener::Listener;
 pub use mesh::MeshDoor;
-pub use server::ConnectionLimits;
+pub use server::{ConnectionLimits, framing};

@@ -5,9 +5,16 @@ use model::{Error, code};
 use platform::{Body, problem};
 use serde_json::Value;
 
+/// In a response's extensions: after it, what else comes on its connection is not to be believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastWord;
+
 /// The problem document of `error`. A client that was too slow hears 408, not 504: nobody behind us was slow.
 pub(crate) fn of(error: &Error, request_id: Option<&str>) -> Response<Body> {
-    let response = problem::response(error, request_id);
+    let mut response = problem::response(error, request_id);
+    if error.code == code::BAD_REQUEST {
+        response.extensions_mut().insert(LastWord);
+    }
     if error.code == code::REQUEST_TIMEOUT {
         with_status(response, StatusCode::REQUEST_TIMEOUT)
     } else {

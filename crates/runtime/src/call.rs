@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -71,6 +71,7 @@ pub struct Upgrade(pub Arc<parking_lot::Mutex<Option<hyper::upgrade::OnUpgrade>>
 pub struct Meter {
     cpu_nanos: AtomicU64,
     memory: AtomicU64,
+    resent: AtomicU32,
     cold_start: OnceLock<ColdStart>,
     failure: OnceLock<Error>,
 }
@@ -90,6 +91,17 @@ impl Meter {
     /// Says that this invocation waited for an instance; only the first call counts.
     pub fn cold_start(&self, phases: ColdStart) {
         let _ = self.cold_start.set(phases);
+    }
+
+    /// Says that the request was sent again, because a connection died before anyone had acted on it.
+    pub fn resend(&self) {
+        self.resent.fetch_add(1, Relaxed);
+    }
+
+    /// How often the request was sent again.
+    #[must_use]
+    pub fn resent(&self) -> u32 {
+        self.resent.load(Relaxed)
     }
 
     /// Says that the workload failed, possibly after its head was sent; only the first call counts.

@@ -18,6 +18,7 @@ use platform::{Body, Caller, Platform, Presence};
 
 use crate::{
     answer::Answer,
+    authority,
     door::{self, Doors},
     headers, intake,
     listener::Listener,
@@ -119,6 +120,7 @@ struct Challenge;
 
 impl MeshFront {
     async fn serve(&self, head: &mut Parts, body: Incoming) -> Result<Response<Body>, Error> {
+        authority::certain(head)?;
         let address = address::read(head)?;
         checked(address.uri().path())?;
         let limits = self.platform.limits();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -25,9 +25,10 @@ use tokio::{
 
 use super::{
     ConnectionLimits, Front, Link, Order,
+    framing::Framing,
     wire::{Watched, Wire},
 };
-use crate::answer::Answer;
+use crate::{answer::Answer, authority::Ambiguous, refusal::LastWord};
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,13 +47,21 @@ pub(super) async fn serve<F: Front>(
         .await
         .map_err(|_| ConnectionError::Silent)??;
     let is_http2 = sniffed == PREFACE;
-    let watched = Watched::new(stream, sniffed, Arc::clone(&wire));
+    let framing = (!is_http2).then(|| Framing::new(limits.head_bytes));
+    let watched = Watched::new(stream, sniffed, framing, Arc::clone(&wire));
     let service = {
         let wire = Arc::clone(&wire);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
             let (front, link, busy) = (Arc::clone(&front), link.clone(), wire.begin());
+            if let Some(why) = wire.refuses() {
+                request.extensions_mut().insert(Ambiguous(why));
+            }
             async move {
-                let response = front.answer(link, request).await;
+                let mut response = front.answer(link, request).await;
+                if response.extensions().get::<LastWord>().is_some() && !is_http2 {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 Ok::<_, Infallible>(response.map(|answer| answer.on_wire(busy)))
             }
         })

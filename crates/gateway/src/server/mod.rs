@@ -4,6 +4,7 @@
 //! Knows HTTP/1.1, HTTP/2 in clear text and their limits; what a request means is its [`Front`]'s business.
 
 mod connection;
+pub mod framing;
 mod wire;
 mod worker;
 

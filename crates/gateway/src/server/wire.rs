@@ -1,22 +1,38 @@
 //! A connection's bytes, and what its timeouts are decided by: since when it has been idle, reading a head, or
 //! waiting for the client to take what is ready. No timer is touched per request.
+//!
+//! What comes in is read by [`Framing`] on its way to hyper, with the one `unsafe` that looking into its buffer takes.
 
 use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 
-use super::ConnectionLimits;
+use super::{
+    ConnectionLimits,
+    framing::{Framing, Misframed},
+};
+
+/// How long a connection that was answered before all was read waits for its client to stop sending: closing at once
+/// would make the system reset it, and the client would lose the answer that says why (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that are thrown away for that, at most.
+const LINGER_BYTES: usize = 1 << 20;
 
 /// What is known of a connection. All times are microseconds since it was accepted, 0 for never.
 pub(super) struct Wire {
@@ -28,6 +44,10 @@ pub(super) struct Wire {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     stalled_since: AtomicU64,
+    lingers_since: AtomicU64,
+    /// Requests that were handed on, one after another.
+    served: AtomicU32,
+    misframed: OnceLock<Misframed>,
 }
 
 impl Wire {
@@ -41,6 +61,9 @@ impl Wire {
             head_since: AtomicU64::new(1),
             idle_since: AtomicU64::new(1),
             stalled_since: AtomicU64::new(0),
+            lingers_since: AtomicU64::new(0),
+            served: AtomicU32::new(0),
+            misframed: OnceLock::new(),
         })
     }
 
@@ -54,14 +77,26 @@ impl Wire {
     /// A request has come.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Relaxed);
+        self.served.fetch_add(1, Relaxed);
         self.head_since.store(0, Relaxed);
         Busy(Arc::clone(self))
+    }
+
+    /// Why the request that began last must be refused, when two servers could read it, or one before it, differently.
+    pub(super) fn refuses(&self) -> Option<&'static str> {
+        let misframed = self.misframed.get()?;
+        let from = misframed.request + u32::from(misframed.in_body);
+        (self.served.load(Relaxed) >= from).then_some(misframed.why)
     }
 
     /// When the connection is to be closed unless something happens; `None`: not as long as it serves.
     pub(super) fn due(&self) -> Option<Instant> {
         let at =
             |since: u64, span: Duration| Some(self.accepted + Duration::from_micros(since) + span);
+        match self.lingers_since.load(Relaxed) {
+            0 => {}
+            since => return at(since, LINGER),
+        }
         match self.stalled_since.load(Relaxed) {
             0 => {}
             since => return at(since, self.limits.stall),
@@ -120,17 +155,73 @@ pub(super) struct Watched {
     stream: TokioIo<TcpStream>,
     /// What was read to tell the protocol, until it is read again.
     sniffed: Vec<u8>,
+    /// HTTP/1.1's framing; HTTP/2 has frames of its own.
+    framing: Option<Framing>,
+    /// The body that is being read is misframed here: nothing more of it is to be had.
+    broken: bool,
+    /// Bytes that may still be thrown away while it lingers.
+    waste: usize,
     wire: Arc<Wire>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, sniffed: Vec<u8>, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        sniffed: Vec<u8>,
+        framing: Option<Framing>,
+        wire: Arc<Wire>,
+    ) -> Self {
         Self {
             stream: TokioIo::new(stream),
             sniffed,
+            framing,
+            broken: false,
+            waste: LINGER_BYTES,
             wire,
         }
     }
+
+    /// How many of `bytes` are to be handed on. What is wrong with a head does not keep it back: whoever would serve
+    /// it asks [`Wire::refuses`]. What is wrong with a body does, for that is being read already.
+    fn check(&mut self, bytes: &[u8]) -> usize {
+        let Some(Err(misframed)) = self.framing.as_mut().map(|framing| framing.read(bytes)) else {
+            return bytes.len();
+        };
+        let _ = self.wire.misframed.set(misframed);
+        self.broken = misframed.in_body;
+        if self.broken {
+            misframed.at
+        } else {
+            bytes.len()
+        }
+    }
+
+    /// Whether the client may still be sending what nobody will read.
+    fn is_cut_short(&self) -> bool {
+        let unread = self.framing.as_ref().is_some_and(Framing::in_body);
+        unread || self.wire.misframed.get().is_some()
+    }
+
+    /// Throws away what comes, until the client ends it, or there was too much of it.
+    fn poll_waste(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wire.lingers_since.load(Relaxed) == 0 {
+            self.wire.lingers_since.store(self.wire.now(), Relaxed);
+        }
+        let mut bytes = [0; 4096];
+        while self.waste > 0 {
+            let mut buf = ReadBuf::new(&mut bytes);
+            let read = Pin::new(self.stream.inner_mut()).poll_read(cx, &mut buf);
+            if ready!(read).is_err() || buf.filled().is_empty() {
+                break;
+            }
+            self.waste = self.waste.saturating_sub(buf.filled().len());
+        }
+        Poll::Ready(())
+    }
+}
+
+fn misframed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the body is misframed")
 }
 
 impl Read for Watched {
@@ -139,17 +230,45 @@ impl Read for Watched {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.broken {
+            return Poll::Ready(Err(misframed()));
+        }
         if !self.sniffed.is_empty() {
             let count = self.sniffed.len().min(buf.remaining());
-            buf.put_slice(&self.sniffed[..count]);
-            self.sniffed.drain(..count);
-            return Poll::Ready(Ok(()));
+            let sniffed: Vec<u8> = self.sniffed.drain(..count).collect();
+            let count = self.check(&sniffed);
+            buf.put_slice(&sniffed[..count]);
+            return Poll::Ready(if count == 0 { Err(misframed()) } else { Ok(()) });
         }
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = self.poll_checked(cx, buf);
         if polled.is_ready() {
             self.wire.has_read();
         }
         polled
+    }
+}
+
+impl Watched {
+    #[allow(
+        unsafe_code,
+        reason = "hyper's buffer shows what was read into it only through its uninitialised bytes"
+    )]
+    fn poll_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // SAFETY: `ReadBuf` only ever initialises bytes, so none becomes uninitialised again.
+        let mut read = ReadBuf::uninit(unsafe { buf.as_mut() });
+        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
+        let came = read.filled();
+        let count = self.check(came);
+        if count == 0 && !came.is_empty() {
+            return Poll::Ready(Err(misframed()));
+        }
+        // SAFETY: the first `count` bytes are among those that `read` has filled.
+        unsafe { buf.advance(count) };
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -168,7 +287,11 @@ impl Write for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        if self.is_cut_short() {
+            ready!(self.poll_waste(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -176,6 +176,12 @@ impl Conversation {
         }
     }
 
+    /// Everything that comes until the other side closes.
+    pub(crate) async fn rest(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
     /// Whether the other side closes without another byte.
     pub(crate) async fn closes(&mut self) -> bool {
         self.read.is_empty() && !self.more().await

@@ -3,12 +3,15 @@
 
 mod before;
 mod conversation;
+mod frames;
 mod house;
 mod http2;
 mod limits;
 mod mesh;
 mod requests;
 mod routes;
+mod smuggling;
+mod splitting;
 mod streams;
 mod traces;
 mod upstream;

@@ -6,7 +6,7 @@ use platform::telemetry::{AttrValue, Span, Trace};
 use crate::{
     conversation::{Conversation, ask},
     house::House,
-    upstream::{Upstream, app, text},
+    upstream::{Upstream, app, scripted, text},
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -110,4 +110,30 @@ async fn a_client_that_left_is_named_in_the_span() {
         named(&trace, "GET /*").error.as_deref(),
         Some("the client went away")
     );
+}
+
+#[tokio::test]
+async fn a_request_that_met_a_dying_connection_is_sent_again_and_its_span_says_so() {
+    // A connection answers once and dies on the second request: that meets it as one that was kept.
+    let raw = scripted(&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""]).await;
+    let house = House::open(&raw.manifest()).await;
+    let mut conversation = Conversation::with(house.address()).await;
+    assert_eq!(conversation.ask("GET", "/first", &[]).await.body, "ok");
+    let again = conversation.ask("GET", "/again", &[&header()]).await;
+    assert_eq!((again.status, again.body.as_str()), (200, "ok"));
+    let trace = trace(&house).await;
+    let span = named(&trace, "web");
+    assert_eq!(span.attributes.int("http.request.resend_count"), Some(1));
+    assert!(span.error.is_none(), "the client noticed nothing");
+
+    // What may have been acted on is not sent twice unless that does no harm.
+    let reply = conversation.ask("POST", "/once", &[]).await;
+    assert_eq!((reply.status, reply.code()), (503, "TG0408"));
+    let asked: Vec<_> = raw
+        .heads()
+        .iter()
+        .map(|head| head.lines().next().expect("a request line").to_owned())
+        .collect();
+    let expected = ["GET /first", "GET /again", "GET /again", "POST /once"];
+    assert_eq!(asked, expected.map(|line| format!("{line} HTTP/1.1")));
 }

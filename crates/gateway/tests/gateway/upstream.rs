@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     future::Future,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -12,7 +15,10 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 /// The bodies that it answers with.
 pub(crate) type Answer = BoxBody<Bytes, Infallible>;
@@ -94,6 +100,68 @@ impl Upstream {
     /// What it saw last.
     pub(crate) fn last(&self) -> Seen {
         self.seen().pop().expect("a request came")
+    }
+}
+
+/// A server that speaks bytes: every request's head on a connection gets the next of `answers`, as it is; after the
+/// last, the connection is closed.
+pub(crate) async fn scripted(answers: &'static [&'static [u8]]) -> Raw {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let raw = Raw {
+        address: listener.local_addr().expect("is bound"),
+        heads: Arc::default(),
+        connections: Arc::default(),
+    };
+    let handle = raw.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            handle.connections.fetch_add(1, Relaxed);
+            let heads = Arc::clone(&handle.heads);
+            tokio::spawn(async move {
+                for answer in answers {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        match stream.read_u8().await {
+                            Ok(byte) => head.push(byte),
+                            Err(_) => return,
+                        }
+                    }
+                    let head = String::from_utf8(head).expect("a head is ASCII");
+                    heads.lock().expect("no test panics with it").push(head);
+                    let _ = stream.write_all(answer).await;
+                }
+            });
+        }
+    });
+    raw
+}
+
+/// A server that speaks bytes.
+#[derive(Clone)]
+pub(crate) struct Raw {
+    pub(crate) address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Raw {
+    /// The heads that it read.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no test panics with it").clone()
+    }
+
+    /// The connections that it accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// An app with everything routed to it.
+    pub(crate) fn manifest(&self) -> String {
+        format!(
+            "app: shop\nworkloads:\n  web:\n    as: service\n    run: {{external: {{url: \"http://{}\"}}}}\n\
+             gateway: {{routes: [{{path: /*, to: web}}]}}\n",
+            self.address
+        )
     }
 }
 

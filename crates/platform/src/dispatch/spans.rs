@@ -80,6 +80,10 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
     if open.invocation.attempt > 1 {
         all.push("tangelo.attempt", i64::from(open.invocation.attempt));
     }
+    // OpenTelemetry's name for a request that went out again, here on another connection.
+    if open.resent() > 0 {
+        all.push("http.request.resend_count", i64::from(open.resent()));
+    }
     if !usage.cpu.is_zero() {
         all.push(
             "tangelo.cpu_us",

@@ -187,6 +187,11 @@ impl Drop for Tally {
 }
 
 impl Open {
+    /// How often the request was sent again, because a connection had died before anyone acted on it.
+    pub(super) fn resent(&self) -> u32 {
+        self.meter.resent()
+    }
+
     fn record(self: Box<Self>, outcome: Outcome) {
         let usage = Usage {
             wall: self

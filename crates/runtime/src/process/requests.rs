@@ -58,6 +58,7 @@ impl Pool {
                 }) if offer < OFFERS && error.code == code::UPSTREAM_UNREACHABLE => {
                     drop(guard);
                     terms.repeated |= repeated;
+                    meter.resend();
                     request = again;
                 }
                 Err(Failed { error, guard, .. }) => {

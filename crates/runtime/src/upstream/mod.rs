@@ -158,6 +158,7 @@ impl Upstream {
         let Some(again) = broken.unsent.take().or(copy) else {
             return Err(broken);
         };
+        terms.meter.resend();
         let exchanged = Box::pin(self.send_on_new(again, terms)).await;
         exchanged.map_err(|broken| Broken { repeated, ..broken })
     }
