@@ -24,6 +24,8 @@ pub struct Limits {
     pub request_body: ByteSize,
     /// Largest payload of a synchronous Lambda invocation.
     pub sync_payload: ByteSize,
+    /// Largest reply that a Lambda handler streams.
+    pub streamed_payload: ByteSize,
     /// Largest payload of an asynchronous invocation.
     pub async_payload: ByteSize,
     /// Largest event, its attributes included.
@@ -69,6 +71,7 @@ impl Limits {
     const TANGELO: Self = Self {
         request_body: ByteSize::mib(100),
         sync_payload: ByteSize::mib(6),
+        streamed_payload: ByteSize::mib(200),
         async_payload: ByteSize::mib(1),
         event: ByteSize::mib(1),
         publish_batch: 1000,

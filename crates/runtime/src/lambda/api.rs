@@ -19,7 +19,7 @@ use super::{
     conn::Conn,
     instance::{Answer, Instance},
     protocol::{self, Call, Refusal},
-    wire::{self, Chunks, Framing, Head},
+    wire::{self, Chunks, Framing, Head, LateError},
 };
 use crate::launcher::{Exit, peer};
 
@@ -29,6 +29,8 @@ const MAX_CONNECTIONS: usize = 16;
 const MAX_ERROR: ByteSize = ByteSize::mib(1);
 /// How much of a reply that is too large is read before the client gets its 413, so that it sees the answer.
 const MAX_DISCARDED: u64 = 256 << 20;
+/// How much of a streamed reply is read at once, so that its pieces are not small.
+const STREAM_READ: usize = 64 << 10;
 /// How long the end of a process waits for what it had sent before.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -105,7 +107,7 @@ impl From<io::Error> for End {
 
 /// A body, read to its end.
 enum Body {
-    Whole(Bytes, Option<String>),
+    Whole(Bytes, Option<LateError>),
     TooLarge,
 }
 
@@ -138,13 +140,23 @@ impl Conversation {
         if head.expects_continue {
             self.conn.answer(protocol::CONTINUE).await?;
         }
+        if let (Call::Response(id), Framing::Chunked, true) = (&call, head.framing, head.streams) {
+            let taken = self.streamed(id, head.content_type).await?;
+            return self.acknowledge(taken, head.closes).await;
+        }
         let limit = match &call {
             Call::Response(_) => self.instance.reply_limit,
             _ => MAX_ERROR,
         };
         let body = self.body(head.framing, limit).await?;
-        match self.take(call, body, head.error_type) {
-            Ok(()) if head.closes => {
+        let taken = self.take(call, body, head.error_type);
+        self.acknowledge(taken, head.closes).await
+    }
+
+    /// Answers a reply or an error that was read to its end.
+    async fn acknowledge(&mut self, taken: Result<(), Refusal>, closes: bool) -> Result<(), End> {
+        match taken {
+            Ok(()) if closes => {
                 self.conn.answer(protocol::ACCEPTED).await?;
                 Err(End::Refused)
             }
@@ -155,12 +167,8 @@ impl Conversation {
             }
             Ok(()) => Ok(self.conn.answer(protocol::ACCEPTED).await?),
             Err(refusal) => {
-                self.conn.answer(refusal.response(head.closes)).await?;
-                if head.closes {
-                    Err(End::Refused)
-                } else {
-                    Ok(())
-                }
+                self.conn.answer(refusal.response(closes)).await?;
+                if closes { Err(End::Refused) } else { Ok(()) }
             }
         }
     }
@@ -185,8 +193,7 @@ impl Conversation {
             }
             // The handler failed while its reply was streamed: the trailer says so.
             (Call::Response(id), Body::Whole(_, Some(late))) => {
-                self.instance
-                    .answer(&id, Answer::Error(Bytes::new(), Some(late)), now)
+                self.instance.answer(&id, failed_late(late), now)
             }
             (Call::Error(id), Body::Whole(body, _)) => {
                 self.instance
@@ -235,7 +242,7 @@ impl Conversation {
                 Ok(true) if length + (body.len() - before) as u64 > limit.0 => {
                     return Ok(Body::TooLarge);
                 }
-                Ok(true) => return Ok(Body::Whole(body.freeze(), chunks.error_type)),
+                Ok(true) => return Ok(Body::Whole(body.freeze(), chunks.late)),
                 Ok(false) => {}
                 Err(_) => return Err(self.malformed().await),
             }
@@ -248,6 +255,52 @@ impl Conversation {
             }
             self.more().await?;
         }
+    }
+
+    /// Passes a reply on while it comes, no faster than it is read. A reader that has gone away does not stop the
+    /// handler, as on AWS.
+    async fn streamed(
+        &mut self,
+        id: &str,
+        content_type: Option<String>,
+    ) -> Result<Result<(), Refusal>, End> {
+        let mut reader = match self.instance.stream(id, content_type) {
+            Ok(reader) => Some(reader),
+            Err(refusal) => return Err(self.refuse(refusal).await.err().unwrap_or(End::Refused)),
+        };
+        let limit = self.instance.stream_limit.0;
+        let (mut chunks, mut length) = (Chunks::default(), 0);
+        loop {
+            let mut piece = BytesMut::new();
+            let Ok(done) = chunks.take(&mut self.input, &mut piece) else {
+                return Err(self.malformed().await);
+            };
+            length += piece.len() as u64;
+            if length > limit + MAX_DISCARDED {
+                return Err(self.malformed().await);
+            }
+            if length > limit {
+                reader = None;
+            }
+            if let Some(to) = reader.as_ref().filter(|_| !piece.is_empty())
+                && to.send(piece.freeze()).await.is_err()
+            {
+                reader = None;
+            }
+            if done {
+                break;
+            }
+            self.input.reserve(STREAM_READ);
+            self.more().await?;
+        }
+        drop(reader);
+        let now = self.clock.now();
+        if length > limit {
+            self.instance.end_stream(id, Answer::TooLarge, now).ok();
+            return Ok(Err(Refusal::TooLarge));
+        }
+        let end = chunks.late.map_or(Answer::Streamed, failed_late);
+        Ok(self.instance.end_stream(id, end, now))
     }
 
     async fn discard(&mut self, length: u64) -> Result<Body, End> {
@@ -282,4 +335,9 @@ impl Conversation {
             _ => Ok(()),
         }
     }
+}
+
+/// The error that a trailer reports.
+fn failed_late(late: LateError) -> Answer {
+    Answer::Error(late.body, Some(late.error_type))
 }

@@ -107,7 +107,8 @@ function describe(error) {
   }
 }
 
-function errorRequest(api, target, what, error) {
+/** Logs an error and describes it, its type fit for a header. */
+function report(what, error) {
   const description = describe(error);
   let logged;
   try {
@@ -117,8 +118,107 @@ function errorRequest(api, target, what, error) {
   }
   process.stderr.write(`${what}\t${logged}\n`);
   const kind = description.errorType.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
-  const headers = { ...JSON_TYPE, 'Lambda-Runtime-Function-Error-Type': kind };
-  return api.request('POST', target, Buffer.from(JSON.stringify(description)), headers);
+  return { kind, body: Buffer.from(JSON.stringify(description)) };
+}
+
+function errorRequest(api, target, what, error) {
+  const { kind, body } = report(what, error);
+  return api.request('POST', target, body, { ...JSON_TYPE, 'Lambda-Runtime-Function-Error-Type': kind });
+}
+
+// ---- replies that are streamed
+
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
+const PRELUDE = Symbol('prelude');
+
+/** Puts status, headers and cookies before the body of a stream. */
+class HttpResponseStream {
+  static from(stream, prelude) {
+    stream.setContentType('application/vnd.awslambda.http-integration-response');
+    stream[PRELUDE] = JSON.stringify(prelude);
+    return stream;
+  }
+}
+
+globalThis.awslambda = {
+  ...globalThis.awslambda,
+  streamifyResponse(handler, options) {
+    handler[STREAMING] = 'response';
+    if (typeof options?.highWaterMark === 'number') handler[HIGH_WATER_MARK] = Math.trunc(options.highWaterMark);
+    return handler;
+  },
+  HttpResponseStream,
+};
+
+/** The reply of a streaming handler: what is written to `stream` goes out as fast as the platform takes it. */
+class StreamedReply {
+  constructor(api, id, highWaterMark) {
+    this.api = api;
+    this.id = id;
+    this.begun = false;
+    this.ended = false;
+    this.type = 'application/octet-stream';
+    const { Writable } = require('node:stream');
+    this.stream = new Writable({
+      highWaterMark,
+      write: (chunk, _encoding, done) => this.send([chunk], done),
+      writev: (chunks, done) => this.send(chunks.map((one) => one.chunk), done),
+      final: (done) => {
+        this.begin();
+        this.end('', done);
+      },
+    });
+    const write = this.stream.write.bind(this.stream);
+    const isBytes = (chunk) => typeof chunk === 'string' || chunk instanceof Uint8Array;
+    this.stream.write = (chunk, ...rest) => write(isBytes(chunk) ? chunk : JSON.stringify(chunk), ...rest);
+    this.stream.setContentType = (type) => {
+      if (this.begun) throw new Fault('Runtime.InvalidStreamingOperation', 'Cannot set content-type, too late.');
+      this.type = String(type);
+    };
+  }
+
+  begin() {
+    if (this.begun) return;
+    this.begun = true;
+    const type = this.type.replace(/[^\x20-\x7e]/g, '?');
+    const head =
+      `POST ${API}invocation/${this.id}/response HTTP/1.1\r\nHost: ${this.api.address}\r\nContent-Type: ${type}\r\n` +
+      'Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n' +
+      'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n';
+    this.api.send(Buffer.from(head, 'latin1'));
+    const prelude = this.stream[PRELUDE];
+    if (prelude !== undefined) this.send([Buffer.from(`${prelude}${'\0'.repeat(8)}`)], () => {});
+  }
+
+  send(chunks, done) {
+    this.begin();
+    const body = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+    // A chunk of no bytes would be the last one.
+    if (body.length === 0) return done();
+    const { socket } = this.api;
+    socket.cork();
+    socket.write(`${body.length.toString(16)}\r\n`, 'latin1');
+    socket.write(body);
+    socket.write('\r\n', 'latin1', done);
+    socket.uncork();
+  }
+
+  /** The last chunk, and after it what went wrong. */
+  end(trailers, done, answered) {
+    this.ended = true;
+    this.api.receive(answered ?? (() => {}));
+    this.api.socket.write(`0\r\n${trailers}\r\n`, 'latin1', done);
+  }
+
+  fail(what, error, answered) {
+    const { kind, body } = report(what, error);
+    const trailers =
+      `Lambda-Runtime-Function-Error-Type: ${kind}\r\n` +
+      `Lambda-Runtime-Function-Error-Body: ${body.toString('base64')}\r\n`;
+    this.end(trailers, undefined, answered);
+    this.stream.destroy();
+  }
 }
 
 // ---- finding the handler
@@ -173,6 +273,9 @@ async function loadHandler(text) {
   const handler = pick(module) ?? pick(module.default);
   if (handler === undefined) throw new Fault('Runtime.HandlerNotFound', `${text} is undefined or not exported`);
   if (typeof handler !== 'function') throw new Fault('Runtime.HandlerNotFound', `${text} is not a function`);
+  if (handler[STREAMING] && handler[STREAMING] !== 'response') {
+    throw new Fault('Runtime.MalformedStreamingHandler', 'Only response streaming is supported.');
+  }
   return handler;
 }
 
@@ -245,6 +348,7 @@ class Loop {
       } catch (error) {
         throw new Fault('Runtime.UnmarshalError', `Unable to parse the event as JSON: ${error.message}`);
       }
+      if (this.handler[STREAMING]) return this.stream(request, event, context);
       const result = this.handler(event, context, finish);
       if (result !== null && typeof result === 'object' && typeof result.then === 'function') {
         request.promised = true;
@@ -253,6 +357,32 @@ class Loop {
     } catch (error) {
       this.finish(request, error ?? new Error(String(error)));
     }
+  }
+
+  /** A handler that writes its reply to a stream: asks for more when that has ended and the handler has, too. */
+  stream(request, event, context) {
+    const reply = new StreamedReply(this.api, request.id, this.handler[HIGH_WATER_MARK]);
+    request.promised = true;
+    request.reply = reply;
+    let returned = false;
+    const fail = (error) => this.finish(request, error ?? new Error(String(error)));
+    const end = () => {
+      if (!returned || !reply.stream.writableFinished || request.done) return;
+      request.done = true;
+      this.next();
+      this.api.send(this.ask);
+    };
+    reply.stream.on('error', fail);
+    reply.stream.on('finish', end);
+    reply.stream.on('close', () => reply.stream.writableFinished || fail(new Error('The response stream was destroyed before its end.')));
+    const result = this.handler(event, reply.stream, context);
+    if (result === null || typeof result !== 'object' || typeof result.then !== 'function') {
+      throw new Error('Streaming does not support non-async handlers.');
+    }
+    result.then(() => {
+      returned = true;
+      end();
+    }, fail);
   }
 
   /** The callback, or one of its older names: answers once nothing is left to do, unless the handler says otherwise. */
@@ -276,6 +406,13 @@ class Loop {
   finish(request, error, result) {
     if (request.done) return;
     request.done = true;
+    if (request.reply?.begun) {
+      // What was sent stays sent: the error comes after it, or is too late for anybody but the log.
+      if (request.reply.ended) report('Invoke Error', error);
+      else request.reply.fail('Invoke Error', error);
+      this.next();
+      return this.api.send(this.ask);
+    }
     const answer = this.answer(request, error, result);
     this.api.receive(() => {});
     this.next();
@@ -304,9 +441,12 @@ class Loop {
       process.exit(code);
     }
     request.done = true;
+    this.api.socket.ref();
+    if (request.reply?.begun && !request.reply.ended) {
+      return request.reply.fail('Uncaught Exception', error, () => process.exit(code));
+    }
     const answer = errorRequest(this.api, `invocation/${request.id}/error`, 'Uncaught Exception', error);
     this.api.receive(() => process.exit(code));
-    this.api.socket.ref();
     this.api.send(answer);
   }
 }

@@ -31,10 +31,10 @@ class Api:
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
-    def request(self, method, path, body=b"", headers=()):
+    def request(self, method, path, body=b"", headers=(), length=True):
         lines = ["%s %s%s HTTP/1.1" % (method, API, path), "Host: " + self.host, "User-Agent: " + AGENT]
         lines += ["%s: %s" % pair for pair in headers]
-        if method == "POST":
+        if method == "POST" and length:
             lines.append("Content-Length: %d" % len(body))
         return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
 
@@ -235,6 +235,52 @@ def set_up_logging(logging):
         logging.getLogger().setLevel("CRITICAL" if level == "FATAL" else level)
 
 
+def stream(pieces):
+    """The reply of a handler that is a generator, as the chunks of a body that is sent while it is made: texts, bytes,
+    and at the very beginning a dictionary with an HTTP reply's status, headers and cookies. The first chunk is the
+    head's Content-Type. Tangelo's own: AWS's client for Python has nothing like it."""
+    first = next(pieces, b"")
+    integration = isinstance(first, dict)
+    yield "application/vnd.awslambda.http-integration-response" if integration else "application/octet-stream"
+    yield json.dumps(first).encode() + bytes(8) if integration else encoded(first)
+    for piece in pieces:
+        yield encoded(piece)
+
+
+def encoded(piece):
+    if isinstance(piece, str):
+        return piece.encode("utf-8", "surrogatepass")
+    if isinstance(piece, (bytes, bytearray)):
+        return bytes(piece)
+    raise Fault("Runtime.MarshalError", "A streamed reply is made of texts and bytes, not of %s" % type(piece).__name__)
+
+
+def send_stream(api, request_id, chunks, kind):
+    """Sends chunks as they are made; what goes wrong in between is said after the last one."""
+    headers = (
+        ("Content-Type", kind),
+        ("Lambda-Runtime-Function-Response-Mode", "streaming"),
+        ("Transfer-Encoding", "chunked"),
+        ("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body"),
+    )
+    head = api.request("POST", "invocation/%s/response" % request_id, headers=headers, length=False)
+    trailers = b""
+    try:
+        for chunk in chunks:
+            if chunk:
+                api.send(head + b"%x\r\n" % len(chunk) + chunk + b"\r\n")
+                head = b""
+    except Exception as error:
+        import binascii
+
+        description = describe(error, request_id)
+        log_error(description)
+        body = binascii.b2a_base64(json.dumps(description).encode(), newline=False)
+        trailers = b"Lambda-Runtime-Function-Error-Type: %s\r\n" % description["errorType"].encode("latin-1", "replace")
+        trailers += b"Lambda-Runtime-Function-Error-Body: %s\r\n" % body
+    return head + b"0\r\n" + trailers + b"\r\n"
+
+
 def answer(handler, encoder, headers, body):
     """Calls the handler; the outcome's path, headers and body."""
     request_id = headers["lambda-runtime-aws-request-id"]
@@ -244,6 +290,9 @@ def answer(handler, encoder, headers, body):
         except ValueError as error:
             raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error) from None
         result = handler(event, Context(headers))
+        if type(result).__name__ == "generator":
+            chunks = stream(result)
+            return "stream", next(chunks), chunks
         if not isinstance(result, bytes):
             try:
                 result = encoder(result).encode("utf-8", "surrogatepass")
@@ -290,10 +339,14 @@ def main():
         else:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
         outcome, kinds, result = answer(handler, encoder, headers, body)
+        if outcome == "stream":
+            said = send_stream(api, request_id, result, kinds)
+        else:
+            said = api.request("POST", "invocation/%s/%s" % (request_id, outcome), result, kinds)
         sys.stdout.flush()
         sys.stderr.flush()
         # The answer and the next question in one piece: the platform answers both, in order.
-        api.send(api.request("POST", "invocation/%s/%s" % (request_id, outcome), result, kinds) + ask)
+        api.send(said + ask)
         api.receive()
 
 

@@ -8,14 +8,18 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use model::{ByteSize, Invocation, InvocationId, Time};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{conn::Conn, gauge::Gauge, logs::Logs, pool::Pool, protocol::Refusal};
 use crate::{
+    call::Meter,
     host::Presence,
     launcher::{Child, Exit},
     pool::{InstanceStat, InstanceState},
 };
+
+/// Pieces of a streamed reply that wait for their reader; each is at most what one read brings.
+const PIECES: usize = 4;
 
 /// A process and what it is doing.
 pub(crate) struct Instance {
@@ -26,6 +30,8 @@ pub(crate) struct Instance {
     pub(crate) gauge: Gauge,
     /// The largest reply it may give.
     pub(crate) reply_limit: ByteSize,
+    /// The largest reply it may stream.
+    pub(crate) stream_limit: ByteSize,
     pool: Weak<Pool>,
     child: Mutex<Option<Child>>,
     stage: Mutex<Stage>,
@@ -37,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) since: Time,
     pub(crate) logs: Logs,
     pub(crate) reply_limit: ByteSize,
+    pub(crate) stream_limit: ByteSize,
     pub(crate) pool: Weak<Pool>,
     pub(crate) child: Child,
     pub(crate) ready: oneshot::Sender<Result<(), InitFailure>>,
@@ -60,7 +67,32 @@ pub(crate) struct Work {
     pub(crate) invocation: Arc<Invocation>,
     /// The invocation's id as the client writes it.
     pub(crate) id: String,
-    pub(crate) answer: oneshot::Sender<Answer>,
+    /// Told of the answer; once the reply streams, of its end.
+    pub(crate) answer: oneshot::Sender<Progress>,
+    /// Whether the reply streams.
+    pub(crate) streams: bool,
+    /// Where the client asks for more before its streamed reply is read: it does that on another connection.
+    pub(crate) asks: Option<Arc<Conn>>,
+}
+
+/// What is heard of an invocation.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Its reply has begun.
+    Streams(Streamed),
+    /// It has ended.
+    Ended(Answer),
+}
+
+/// A reply that comes piece by piece.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    /// What the client says that it is.
+    pub(crate) content_type: Option<String>,
+    /// Its pieces, as they come: who does not take them makes the handler wait.
+    pub(crate) pieces: mpsc::Receiver<Bytes>,
+    /// How it ended, known after the last piece.
+    pub(crate) end: oneshot::Receiver<Progress>,
 }
 
 /// How an invocation ended.
@@ -68,6 +100,8 @@ pub(crate) struct Work {
 pub(crate) enum Answer {
     /// The handler replied.
     Reply(Bytes),
+    /// The handler's streamed reply is complete.
+    Streamed,
     /// The handler failed: the error object and the type that the client named.
     Error(Bytes, Option<String>),
     /// The handler's reply was too large.
@@ -94,6 +128,7 @@ impl Instance {
             gauge: Gauge::new(parts.child.pid),
             logs: parts.logs,
             reply_limit: parts.reply_limit,
+            stream_limit: parts.stream_limit,
             pool: parts.pool,
             child: Mutex::new(Some(parts.child)),
             stage: Mutex::new(Stage::Init(parts.ready)),
@@ -117,7 +152,11 @@ impl Instance {
     /// The client asks for work on `conn`; `now` is when.
     pub(crate) fn next(self: &Arc<Self>, conn: &Arc<Conn>, now: Time) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
-        let before = match &*stage {
+        let before = match &mut *stage {
+            Stage::Busy(work) if work.streams && work.asks.is_none() => {
+                work.asks = Some(Arc::clone(conn));
+                return Ok(());
+            }
             Stage::Busy(_) | Stage::Gone => return Err(Refusal::InvalidStateTransition),
             _ => std::mem::replace(&mut *stage, Stage::Idle(Arc::clone(conn), now)),
         };
@@ -145,8 +184,13 @@ impl Instance {
     /// The client closed the connection on which it asked for work: until it asks again, there is no giving it any.
     pub(crate) fn hung_up(&self, conn: &Arc<Conn>, now: Time) {
         let mut stage = self.stage.lock();
-        if !matches!(&*stage, Stage::Idle(idle, _) if Arc::ptr_eq(idle, conn)) {
-            return;
+        match &mut *stage {
+            Stage::Idle(idle, _) if Arc::ptr_eq(idle, conn) => {}
+            Stage::Busy(work) if work.asks.as_ref().is_some_and(|c| Arc::ptr_eq(c, conn)) => {
+                work.asks = None;
+                return;
+            }
+            _ => return,
         }
         *stage = Stage::Silent(None, now);
         drop(stage);
@@ -155,16 +199,64 @@ impl Instance {
         }
     }
 
-    /// The client answers the invocation `id`; `now` is when.
+    /// The client begins to stream its reply to the invocation `id`; returns where the pieces go.
+    pub(crate) fn stream(
+        &self,
+        id: &str,
+        content_type: Option<String>,
+    ) -> Result<mpsc::Sender<Bytes>, Refusal> {
+        let mut stage = self.stage.lock();
+        let work = match &mut *stage {
+            Stage::Busy(work) if work.id == id && !work.streams => work,
+            Stage::Busy(work) if work.id == id => return Err(Refusal::InvalidStateTransition),
+            Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
+            _ => return Err(Refusal::InvalidRequestId),
+        };
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let (at_end, end) = oneshot::channel();
+        work.streams = true;
+        let answer = std::mem::replace(&mut work.answer, at_end);
+        drop(stage);
+        let streamed = Streamed {
+            content_type,
+            pieces,
+            end,
+        };
+        drop(answer.send(Progress::Streams(streamed)));
+        Ok(sender)
+    }
+
+    /// The client answers the invocation `id` in one piece; `now` is when.
     pub(crate) fn answer(
         self: &Arc<Self>,
         id: &str,
         answer: Answer,
         now: Time,
     ) -> Result<(), Refusal> {
+        self.close(id, answer, now, false)
+    }
+
+    /// The client has streamed its reply to the invocation `id`; `now` is when.
+    pub(crate) fn end_stream(
+        self: &Arc<Self>,
+        id: &str,
+        answer: Answer,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.close(id, answer, now, true)
+    }
+
+    fn close(
+        self: &Arc<Self>,
+        id: &str,
+        answer: Answer,
+        now: Time,
+        streamed: bool,
+    ) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
         let invocation = match &*stage {
-            Stage::Busy(work) if work.id == id => work.invocation.id,
+            Stage::Busy(work) if work.id == id && work.streams == streamed => work.invocation.id,
+            Stage::Busy(work) if work.id == id => return Err(Refusal::InvalidStateTransition),
             Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
             _ => return Err(Refusal::InvalidRequestId),
         };
@@ -175,7 +267,10 @@ impl Instance {
             pool.answered(self);
         }
         if let Stage::Busy(work) = before {
-            drop(work.answer.send(answer));
+            drop(work.answer.send(Progress::Ended(answer)));
+            if let Some(conn) = work.asks {
+                return self.next(&conn, now);
+            }
         }
         Ok(())
     }
@@ -216,7 +311,10 @@ impl Instance {
         match before {
             Stage::Gone => return false,
             Stage::Init(ready) => drop(ready.send(Err(InitFailure::Exited(Some(exit))))),
-            Stage::Busy(work) => drop(work.answer.send(Answer::Died(Some(exit)))),
+            Stage::Busy(work) => {
+                let died = Progress::Ended(Answer::Died(Some(exit)));
+                drop(work.answer.send(died));
+            }
             Stage::Idle(..) | Stage::Silent(..) => {}
         }
         true
@@ -227,6 +325,14 @@ impl Instance {
             Stage::Busy(work) => self.presence.end(work.invocation.id),
             Stage::Silent(Some(id), _) => self.presence.end(*id),
             _ => {}
+        }
+    }
+
+    /// Notes on `meter` what it has used since this was last asked.
+    pub(crate) fn used(&self, meter: &Meter) {
+        if let Some(used) = self.gauge.since_last() {
+            meter.add_cpu(used.cpu);
+            meter.peak_memory(used.memory);
         }
     }
 

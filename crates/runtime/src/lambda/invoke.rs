@@ -7,13 +7,14 @@ use http::Response;
 use model::{ByteSize, Error, Invocation, Trigger, code};
 
 use super::{
-    instance::Instance,
+    instance::{Instance, Progress},
     payload::{self, eventbridge, http_event},
     pool::Pool,
     protocol::{self, Metadata},
     reply::{self, Ended, Facts, Kind},
     run::Run,
     start::StartFailure,
+    stream::{Reading, Terms},
 };
 use crate::{
     body::{Body, BodyError},
@@ -35,7 +36,7 @@ impl Pool {
         self: &Arc<Self>,
         invocation: &Arc<Invocation>,
         input: Input,
-        meter: &Meter,
+        meter: &Arc<Meter>,
     ) -> Result<Response<Body>, Error> {
         let kind = match &input {
             Input::Http(_) => Kind::Http,
@@ -61,18 +62,30 @@ impl Pool {
         let clock = &self.context.clock;
         let began = clock.monotonic();
         let answer = run.answer(invocation.deadline).await;
-        let took = clock.monotonic() - began;
-        if let Some(used) = instance.gauge.since_last() {
-            meter.add_cpu(used.cpu);
-            meter.peak_memory(used.memory);
-        }
         let ended = match answer {
-            Some(answer) => Ended::Answered(answer),
-            None => {
-                instance.logs.catch_up();
-                Ended::TimedOut(took)
+            Some(Progress::Ended(answer)) => Ended::Answered(answer),
+            Some(Progress::Streams(streamed)) => {
+                let terms = Terms {
+                    pool: Arc::clone(self),
+                    instance: Arc::clone(&instance),
+                    id: invocation.id,
+                    began,
+                    deadline: invocation.deadline,
+                    meter: Arc::clone(meter),
+                };
+                let (reading, content_type) = Reading::new(terms, streamed);
+                if kind == Kind::Http {
+                    return reading.respond(content_type).await;
+                }
+                reading.collect().await
             }
+            None => Ended::TimedOut(clock.monotonic() - began),
         };
+        if matches!(ended, Ended::TimedOut(_)) {
+            instance.logs.catch_up();
+        }
+        let took = clock.monotonic() - began;
+        instance.used(meter);
         let log = instance.logs.tail();
         let mut response = reply::reply(ended, &facts)?;
         reply::with_tail(&mut response, &log, took, &facts);

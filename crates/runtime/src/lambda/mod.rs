@@ -22,6 +22,7 @@ mod protocol;
 mod reply;
 mod run;
 mod start;
+mod stream;
 mod wire;
 
 pub use pool::Pool;

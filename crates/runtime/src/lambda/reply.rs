@@ -13,7 +13,10 @@ use super::{
     environment::VERSION,
     instance::Answer,
     logs::TAIL,
-    payload::{failure, http_reply},
+    payload::{
+        failure,
+        http_reply::{self, BadReply},
+    },
     start::{INIT_LIMIT, StartFailure},
 };
 use crate::{
@@ -50,9 +53,19 @@ pub(crate) struct Facts<'a> {
 
 /// The response or error for a run that ended like this.
 pub(crate) fn reply(ended: Ended, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
+    match outcome(ended, facts) {
+        Ok(body) => replied(body, facts),
+        Err((object, error)) => failed(object, error, facts),
+    }
+}
+
+/// The reply of a run that ended like this, or how it failed: AWS's error object, and the error.
+pub(crate) fn outcome(ended: Ended, facts: &Facts<'_>) -> Result<Bytes, (Bytes, Error)> {
     let name = &facts.spec.workload.name;
-    let (object, error) = match ended {
-        Ended::Answered(Answer::Reply(body)) => return replied(body, facts),
+    Err(match ended {
+        Ended::Answered(Answer::Reply(body)) => return Ok(body),
+        // What was streamed was passed on already.
+        Ended::Answered(Answer::Streamed) => return Ok(Bytes::new()),
         Ended::Answered(Answer::Error(body, kind)) => {
             let object = failure::posted(body, kind.as_deref());
             let context = failure::describe(&object);
@@ -85,8 +98,7 @@ pub(crate) fn reply(ended: Ended, facts: &Facts<'_>) -> Result<Response<Body>, E
                 Error::new(code::WORKLOAD_TIMEOUT, message),
             )
         }
-    };
-    failed(object, error, facts)
+    })
 }
 
 /// The response or error when there was no instance.
@@ -145,13 +157,16 @@ fn failed(object: Bytes, error: Error, facts: &Facts<'_>) -> Result<Response<Bod
 
 fn replied(body: Bytes, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
     match facts.kind {
-        Kind::Http => http_reply::response(&body).map_err(|bad| {
-            let name = &facts.spec.workload.name;
-            let message = format!("the reply of `{name}` is no HTTP reply: {bad}");
-            Error::new(code::BAD_REPLY, message)
-        }),
+        Kind::Http => http_reply::response(&body).map_err(|bad| bad_reply(&bad, facts)),
         Kind::Event | Kind::Payload => Ok(json(body)),
     }
+}
+
+/// What the caller is told of a reply that is no HTTP reply.
+pub(crate) fn bad_reply(bad: &BadReply, facts: &Facts<'_>) -> Error {
+    let name = &facts.spec.workload.name;
+    let message = format!("the reply of `{name}` is no HTTP reply: {bad}");
+    Error::new(code::BAD_REPLY, message)
 }
 
 fn json(body: Bytes) -> Response<Body> {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     conn::{Conn, Outgoing},
-    instance::{Answer, Instance, Work},
+    instance::{Answer, Instance, Progress, Work},
     protocol::{self, Metadata},
 };
 
@@ -23,7 +23,7 @@ struct Inner {
     clock: Clock,
     conn: Arc<Conn>,
     outgoing: Outgoing,
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<Progress>,
     /// When the handler's own timeout ends the instance.
     kill_at: Instant,
 }
@@ -43,6 +43,8 @@ impl Run {
             invocation: Arc::clone(invocation),
             id: metadata.request_id.clone(),
             answer: sender,
+            streams: false,
+            asks: None,
         };
         let conn = instance.begin(work)?;
         let head = conn.with_held(protocol::next_head(metadata, payload.len()));
@@ -58,8 +60,9 @@ impl Run {
         })))
     }
 
-    /// Waits for the answer, until `deadline` or the handler's timeout; `None` when that came first.
-    pub(crate) async fn answer(&mut self, deadline: Instant) -> Option<Answer> {
+    /// Waits for the answer, until `deadline` or the handler's timeout; `None` when that came first. Of a reply that
+    /// streams, the rest is for [`watch`] to wait for.
+    pub(crate) async fn answer(&mut self, deadline: Instant) -> Option<Progress> {
         let answer = match &mut self.0 {
             Some(inner) => inner.answer(deadline.min(inner.kill_at)).await,
             None => None,
@@ -72,12 +75,14 @@ impl Run {
 }
 
 impl Inner {
-    async fn answer(&mut self, until: Instant) -> Option<Answer> {
+    async fn answer(&mut self, until: Instant) -> Option<Progress> {
         let left = until.saturating_duration_since(self.clock.monotonic());
         let work = async {
             // A client that cannot be written to is about to end, or hangs: both are noticed below.
             let _ = self.conn.send(&mut self.outgoing).await;
-            (&mut self.answer).await.unwrap_or(Answer::Died(None))
+            (&mut self.answer)
+                .await
+                .unwrap_or(Progress::Ended(Answer::Died(None)))
         };
         tokio::select! {
             biased;
@@ -87,11 +92,59 @@ impl Inner {
     }
 
     async fn finish(mut self) {
-        if self.answer(self.kill_at).await.is_none() {
-            self.instance.logs.note("timed out: killed".to_owned());
-            self.instance.kill();
+        match self.answer(self.kill_at).await {
+            Some(Progress::Ended(_)) => {}
+            // Nobody reads it; the handler is let to its end.
+            Some(Progress::Streams(streamed)) => {
+                drop(streamed.pieces);
+                end_of(&self.instance, &self.clock, streamed.end, self.kill_at).await;
+            }
+            None => kill_late(&self.instance),
         }
     }
+}
+
+/// Waits for the end of a streamed reply in a task of its own, so that the handler's timeout holds even while nobody
+/// reads. Returns where the end is told; `None` for the timeout.
+pub(crate) fn watch(
+    instance: &Arc<Instance>,
+    clock: &Clock,
+    end: oneshot::Receiver<Progress>,
+    kill_at: Instant,
+) -> oneshot::Receiver<Option<Answer>> {
+    let (sender, receiver) = oneshot::channel();
+    let (instance, clock) = (Arc::clone(instance), clock.clone());
+    tokio::spawn(async move {
+        let ended = end_of(&instance, &clock, end, kill_at).await;
+        let _ = sender.send(ended);
+    });
+    receiver
+}
+
+/// How a streamed reply ended; `None` when the handler's timeout came first, which ends the instance.
+async fn end_of(
+    instance: &Instance,
+    clock: &Clock,
+    end: oneshot::Receiver<Progress>,
+    kill_at: Instant,
+) -> Option<Answer> {
+    let left = kill_at.saturating_duration_since(clock.monotonic());
+    tokio::select! {
+        biased;
+        heard = end => Some(match heard {
+            Ok(Progress::Ended(answer)) => answer,
+            _ => Answer::Died(None),
+        }),
+        () = clock.sleep(left) => {
+            kill_late(instance);
+            None
+        }
+    }
+}
+
+fn kill_late(instance: &Instance) {
+    instance.logs.note("timed out: killed".to_owned());
+    instance.kill();
 }
 
 impl Drop for Run {

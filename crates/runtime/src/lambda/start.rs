@@ -161,6 +161,7 @@ fn adopt(
         since: context.clock.now(),
         logs,
         reply_limit: context.limits.sync_payload,
+        stream_limit: context.limits.streamed_payload,
         pool: Arc::downgrade(pool),
         child,
         ready,

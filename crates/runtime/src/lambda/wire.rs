@@ -3,7 +3,8 @@
 //! Pure: no I/O. Not a general server: only what the Runtime API needs is kept of a head. Everything is bounded, and
 //! what is not well formed ends the connection.
 
-use bytes::{Buf, BufMut, BytesMut};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The largest head: clients put a stack trace of up to 1 MiB into one header, as AWS allows them.
 pub(crate) const MAX_HEAD: usize = (1 << 20) + (64 << 10);
@@ -27,6 +28,10 @@ pub(crate) struct Head {
     pub(crate) closes: bool,
     /// `Lambda-Runtime-Function-Error-Type`.
     pub(crate) error_type: Option<String>,
+    /// Whether the body is a reply that is to be passed on while it comes: `Lambda-Runtime-Function-Response-Mode`.
+    pub(crate) streams: bool,
+    /// `Content-Type`.
+    pub(crate) content_type: Option<String>,
 }
 
 /// The methods that the Runtime API has.
@@ -84,6 +89,8 @@ fn read_head(request: &httparse::Request<'_, '_>) -> Result<Head, Malformed> {
         expects_continue: false,
         closes: request.version == Some(0),
         error_type: None,
+        streams: false,
+        content_type: None,
     };
     let mut framed = false;
     for header in request.headers.iter() {
@@ -100,6 +107,10 @@ fn read_head(request: &httparse::Request<'_, '_>) -> Result<Head, Malformed> {
             head.closes = value().eq_ignore_ascii_case("close");
         } else if is("lambda-runtime-function-error-type") {
             head.error_type = Some(value().chars().take(256).collect());
+        } else if is("lambda-runtime-function-response-mode") {
+            head.streams = value().eq_ignore_ascii_case("streaming");
+        } else if is("content-type") {
+            head.content_type = Some(value().to_owned());
         }
     }
     Ok(head)
@@ -127,8 +138,17 @@ fn framing(length: bool, value: &str) -> Result<Framing, Malformed> {
 pub(crate) struct Chunks {
     left: u64,
     stage: Stage,
-    /// `Lambda-Runtime-Function-Error-Type` of the trailer: the handler failed in mid-reply.
-    pub(crate) error_type: Option<String>,
+    /// What the trailer says: the handler failed in mid-reply.
+    pub(crate) late: Option<LateError>,
+}
+
+/// An error that a trailer reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LateError {
+    /// `Lambda-Runtime-Function-Error-Type`.
+    pub(crate) error_type: String,
+    /// `Lambda-Runtime-Function-Error-Body`, decoded: the error object.
+    pub(crate) body: Bytes,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -208,13 +228,7 @@ impl Chunks {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(input, &mut headers) {
             Ok(httparse::Status::Complete((length, headers))) => {
-                let named = |h: &&httparse::Header<'_>| {
-                    h.name
-                        .eq_ignore_ascii_case("lambda-runtime-function-error-type")
-                };
-                let value = headers.iter().find(named).map(|h| h.value);
-                self.error_type =
-                    value.map(|v| String::from_utf8_lossy(v).chars().take(256).collect());
+                self.late = late_error(headers);
                 input.advance(length);
                 self.stage = Stage::Done;
                 Ok(true)
@@ -223,6 +237,25 @@ impl Chunks {
             _ => Err(Malformed("the trailer is not one")),
         }
     }
+}
+
+fn late_error(headers: &[httparse::Header<'_>]) -> Option<LateError> {
+    let named = |name: &str| {
+        let header = headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
+        header.map(|h| h.value.trim_ascii())
+    };
+    let error_type = named("lambda-runtime-function-error-type")?;
+    let body = named("lambda-runtime-function-error-body").unwrap_or_default();
+    Some(LateError {
+        error_type: String::from_utf8_lossy(error_type)
+            .chars()
+            .take(256)
+            .collect(),
+        // Base64 says AWS; what is not is taken as it stands.
+        body: STANDARD
+            .decode(body)
+            .map_or_else(|_| Bytes::copy_from_slice(body), Bytes::from),
+    })
 }
 
 #[cfg(test)]
@@ -286,7 +319,7 @@ mod tests {
 
     #[test]
     fn chunks_come_in_any_pieces() {
-        let wire = b"5\r\nhello\r\n1;ext=1\r\n!\r\n0\r\nLambda-Runtime-Function-Error-Type: Late\r\n\r\nrest";
+        let wire = b"5\r\nhello\r\n1;ext=1\r\n!\r\n0\r\nLambda-Runtime-Function-Error-Type: Late\r\nlambda-runtime-function-error-body: e30=\r\n\r\nrest";
         for step in 1..wire.len() {
             let (mut chunks, mut input, mut output) =
                 (Chunks::default(), BytesMut::new(), BytesMut::new());
@@ -299,7 +332,8 @@ mod tests {
             }
             assert!(done);
             assert_eq!((&output[..], &input[..]), (&b"hello!"[..], &b"rest"[..]));
-            assert_eq!(chunks.error_type.as_deref(), Some("Late"));
+            let late = chunks.late.expect("the trailer says so");
+            assert_eq!((&*late.error_type, &*late.body), ("Late", &b"{}"[..]));
         }
     }
 

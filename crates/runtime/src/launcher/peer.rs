@@ -93,14 +93,21 @@ pub(crate) const fn is_of(_leader: u32, _peer: SocketAddr) -> bool {
     true
 }
 
+/// How often a socket is looked for before it counts as gone.
+#[cfg(target_os = "linux")]
+const LOOKS: usize = 8;
+
 /// The socket bound to `peer`, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
 #[cfg(target_os = "linux")]
 fn inode(peer: SocketAddr) -> Option<String> {
-    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let tables = files
-        .iter()
-        .filter_map(|file| std::fs::read_to_string(file).ok());
-    tables.into_iter().find_map(|table| inode_in(&table, peer))
+    // A table that changes while it is read can miss a line: only what is never found is not there.
+    (0..LOOKS).find_map(|_| {
+        let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+        let tables = files
+            .iter()
+            .filter_map(|file| std::fs::read_to_string(file).ok());
+        tables.into_iter().find_map(|table| inode_in(&table, peer))
+    })
 }
 
 /// proc_pid_net(5): the second field is the local address, the tenth the inode.

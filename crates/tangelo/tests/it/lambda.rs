@@ -4,6 +4,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use testkit::{SIGNED, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::server;
 
@@ -112,6 +113,75 @@ async fn an_asynchronous_route_answers_at_once_and_keeps_the_result() -> Result<
     })
     .await;
     assert_eq!(status["result"]["status"], 200, "{status}");
+    Ok(())
+}
+
+/// The client has the first piece while the handler still makes the second; a failure after it cuts the answer off.
+#[tokio::test]
+async fn a_streamed_reply_goes_through_the_gateway_as_it_is_made() -> Result<()> {
+    let server = server();
+    let go = server.scratch().join("go");
+    let manifest = format!(
+        "
+app: stream
+workloads:
+  made:
+    as: function
+    run: {{lambda: {{runtime: nodejs, handler: made.handler, code: code}}}}
+    env: {{GO: {go:?}}}
+gateway:
+  routes:
+    - {{path: /*, to: made}}
+"
+    );
+    let handler = "
+const { existsSync } = require('node:fs');
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  stream = awslambda.HttpResponseStream.from(stream, { statusCode: 201, headers: { 'content-type': 'text/x-made' } });
+  stream.write('first');
+  while (!existsSync(process.env.GO)) await new Promise((yes) => setTimeout(yes, 5));
+  if (event.rawPath === '/breaks') throw new Error('as asked');
+  stream.end('second');
+});";
+    server.deploy(&[("tangelo.yaml", &manifest), ("code/made.js", handler)])?;
+    let gateway = server.addresses().gateway.as_str();
+    let address = gateway.trim_start_matches("http://").to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut seen = Vec::new();
+    while !seen.windows(5).any(|at| at == b"first") {
+        assert_ne!(
+            stream.read_buf(&mut seen).await?,
+            0,
+            "{}",
+            seen.escape_ascii()
+        );
+    }
+    let head = String::from_utf8_lossy(&seen).to_lowercase();
+    assert!(
+        head.starts_with("http/1.1 201 ") && head.contains("content-type: text/x-made"),
+        "{head}"
+    );
+    assert!(!head.contains("second"));
+    std::fs::write(&go, "")?;
+    stream.read_to_end(&mut seen).await?;
+    assert!(
+        seen.ends_with(b"second\r\n0\r\n\r\n"),
+        "{}",
+        seen.escape_ascii()
+    );
+
+    let broken = server.gateway().get("/breaks").await;
+    assert!(
+        broken.is_err(),
+        "a body that ends as if it were whole: {broken:?}"
+    );
+    let failed = eventually("its span", || async {
+        let tree = server.json(&["traces", "last"]).ok()?;
+        tree.to_string().contains("as asked").then_some(())
+    });
+    failed.await;
     Ok(())
 }
 

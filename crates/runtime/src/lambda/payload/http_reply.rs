@@ -18,6 +18,11 @@ use crate::{body::Body, call::Inferred};
 
 /// The most header lines of a reply: more than any client takes.
 const MAX_HEADERS: usize = 256;
+/// The longest metadata before a streamed body: more than any client takes of headers.
+pub(crate) const MAX_PRELUDE: usize = 128 << 10;
+
+/// What a streamed body is when the handler does not say.
+pub(crate) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// What is wrong with a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum BadReply {
     /// A header's name or value is not one.
     #[error("the header `{0}` has a name or value that HTTP does not allow")]
     Header(String),
+    /// A streamed reply that said that it begins with its metadata, and did not.
+    #[error("it has no 8 NUL bytes after at most {MAX_PRELUDE} bytes of metadata")]
+    NoPrelude,
     /// More headers than a response can have.
     #[error("it has more than {MAX_HEADERS} headers")]
     TooManyHeaders,
@@ -86,6 +94,26 @@ pub fn response(reply: &Bytes) -> Result<Response<Body>, BadReply> {
     Ok(inferred(reply))
 }
 
+/// Reads the metadata that comes before a streamed body: its status, headers and cookies.
+///
+/// # Errors
+/// [`BadReply`] says what is wrong with it.
+pub fn prelude(metadata: &[u8]) -> Result<Response<()>, BadReply> {
+    let full: Full<'_> =
+        serde_json::from_slice(metadata).map_err(|e| BadReply::NotJson(e.to_string()))?;
+    let mut response = Response::new(());
+    match full.status_code {
+        Some(status) => *response.status_mut() = status_code(status)?,
+        None => drop(response.extensions_mut().insert(Inferred)),
+    }
+    let mut headers = all_headers(&full)?;
+    if !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, OCTETS);
+    }
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
 fn inferred(reply: &Bytes) -> Response<Body> {
     let body = match serde_json::from_slice::<Cow<'_, str>>(reply) {
         Ok(text) => Bytes::copy_from_slice(text.as_bytes()),
@@ -100,14 +128,7 @@ fn inferred(reply: &Bytes) -> Response<Body> {
 
 fn full_response(status: &RawValue, full: &Full<'_>) -> Result<Response<Body>, BadReply> {
     let body = body(full)?;
-    let mut headers = HeaderMap::new();
-    for (name, value) in map::<Scalar<'_>>(full.headers, "headers")? {
-        add(&mut headers, &name, &scalar(&value))?;
-    }
-    multi_value(&mut headers, full)?;
-    for cookie in list(full.cookies)? {
-        add(&mut headers, SET_COOKIE.as_str(), &cookie)?;
-    }
+    let mut headers = all_headers(full)?;
     if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.insert(CONTENT_TYPE, text);
@@ -116,6 +137,18 @@ fn full_response(status: &RawValue, full: &Full<'_>) -> Result<Response<Body>, B
     *response.status_mut() = status_code(status)?;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+fn all_headers(full: &Full<'_>) -> Result<HeaderMap, BadReply> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in map::<Scalar<'_>>(full.headers, "headers")? {
+        add(&mut headers, &name, &scalar(&value))?;
+    }
+    multi_value(&mut headers, full)?;
+    for cookie in list(full.cookies)? {
+        add(&mut headers, SET_COOKIE.as_str(), &cookie)?;
+    }
+    Ok(headers)
 }
 
 /// A number, or a number in a text as some frameworks have it; final statuses only.

@@ -175,6 +175,37 @@ fn malformed_replies_say_what_is_wrong() {
 }
 
 #[test]
+fn the_metadata_of_a_streamed_reply() {
+    let made = prelude(br#"{"statusCode":202,"headers":{"X-A":1},"cookies":["a=1"],"multiValueHeaders":{"x-b":["1","2"]}}"#);
+    let made = made.expect("is good");
+    let header = |name: &str| -> Vec<_> {
+        let all = made.headers().get_all(name).iter();
+        all.map(|value| value.to_str().expect("is text")).collect()
+    };
+    assert_eq!(made.status(), 202);
+    assert_eq!((header("x-a"), header("x-b")), (vec!["1"], vec!["1", "2"]));
+    assert_eq!(header("set-cookie"), ["a=1"]);
+    assert_eq!(header("content-type"), ["application/octet-stream"]);
+    assert_eq!(made.extensions().get::<Inferred>(), None);
+    let silent = prelude(b"{}").expect("is good");
+    assert_eq!(silent.status(), 200);
+    assert_eq!(
+        silent.extensions().get(),
+        Some(&Inferred),
+        "a guard must say so itself"
+    );
+    for bad in [
+        "",
+        "[]",
+        "7",
+        r#"{"statusCode":100}"#,
+        r#"{"headers":{"a":"b\r\nc"}}"#,
+    ] {
+        assert!(prelude(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn more_headers_than_a_client_takes_are_an_error() {
     let cookies: Vec<String> = (0..257).map(|i| format!("c={i}")).collect();
     let reply = json!({"statusCode": 200, "cookies": cookies});
@@ -194,6 +225,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_reply_or_an_error(bytes: Vec<u8>) {
+        let _ = prelude(&bytes);
         let _ = response(&Bytes::from(bytes));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::BodyExt;
 use runtime::{FunctionError, Input};
 use serde_json::{Value, json};
 
@@ -43,6 +44,21 @@ exports.handler = async (event, context) => {
     name: context.functionName, pid: process.pid, client: context.clientContext?.custom ?? null,
   };
 };";
+
+const STREAMING_NODE: &str = "
+const { existsSync } = require('node:fs');
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  if (event.rawPath !== '/stream') {
+    stream.write('{}');
+    if (event === 'late') { const e = new Error('no such order'); e.name = 'LookupError'; throw e; }
+    stream.end();
+    return;
+  }
+  stream = awslambda.HttpResponseStream.from(stream, { statusCode: 201, headers: { 'Content-Type': 'text/x-made' }, cookies: ['a=1'] });
+  stream.write('first');
+  while (!existsSync(`${process.env.TMPDIR}/go`)) await new Promise((yes) => setTimeout(yes, 5));
+  stream.end('second');
+});";
 
 #[tokio::test]
 async fn awslambdaric_for_python() {
@@ -94,6 +110,15 @@ async fn aws_lambda_ric_for_node() {
     dies(&lambda).await;
     let broken = started_by(&bootstrap, "main.js", "throw new RangeError('not today')");
     reports(&broken, "error", "RangeError", "not today").await;
+    let streaming = started_by(&bootstrap, "main.js", STREAMING_NODE);
+    streams(&streaming).await;
+    // Between its answer and the end of its trailers this client asks for more: nobody else's work is disturbed.
+    for _ in 0..5 {
+        let error = streaming.error(json!("late")).await;
+        assert_eq!(error["errorType"], "LookupError");
+        assert_eq!(error["errorMessage"], "no such order");
+    }
+    assert_eq!(streaming.pool.stats().starts, 1);
 }
 
 #[tokio::test]
@@ -112,6 +137,30 @@ async fn lambda_runtime_for_rust() {
     );
     times_out(&lambda).await;
     lambda.call(json!({})).await;
+    streams(&lambda).await;
+}
+
+/// A streamed reply that is made while it is read, with its status and a cookie, and one that fails.
+async fn streams(lambda: &Lambda) {
+    let response = lambda.http(http::Request::get("/stream"), "").await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.headers()["content-type"], "text/x-made");
+    assert_eq!(response.headers()["set-cookie"], "a=1");
+    let mut body = response.into_body();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let frame = body.frame().await.expect("more").expect("no error");
+        seen.extend_from_slice(&frame.into_data().expect("is data"));
+    }
+    assert_eq!(seen, b"first");
+    let scratch = lambda.cache.join("scratch");
+    for own in std::fs::read_dir(scratch).expect("is there") {
+        let go = own.expect("readable").path().join("go");
+        std::fs::write(go, "").expect("can be written");
+    }
+    let rest = body.collect(model::ByteSize::mib(1)).await;
+    assert_eq!(rest.expect("is whole"), "second");
+    lambda.call(json!("not streamed")).await;
 }
 
 fn started_by(bootstrap: &str, file: &'static str, source: &str) -> Lambda {

@@ -7,3 +7,4 @@ mod payloads;
 mod platform;
 mod protocol;
 mod python;
+mod stream;

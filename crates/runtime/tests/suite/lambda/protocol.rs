@@ -8,7 +8,7 @@ use super::platform::{self, Options};
 use crate::support::eventually;
 
 /// A `bootstrap` in Python that hands the raw API to the test's script.
-fn scripted(script: &str) -> Options {
+pub(crate) fn scripted(script: &str) -> Options {
     let python = r#"#!/usr/bin/env python3
 import http.client, json, os, socket, sys
 address = os.environ['AWS_LAMBDA_RUNTIME_API']

@@ -1,6 +1,9 @@
 //! A handler that shows what `lambda_runtime` got, and fails in its ways.
 
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use lambda_runtime::{
+    Error, FunctionResponse, LambdaEvent, MetadataPrelude, StreamResponse, run, service_fn,
+    streaming::{Body, channel},
+};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -8,13 +11,16 @@ async fn main() -> Result<(), Error> {
     run(service_fn(handler)).await
 }
 
-async fn handler(event: LambdaEvent<Value>) -> Result<Value, Error> {
+async fn handler(event: LambdaEvent<Value>) -> Result<FunctionResponse<Value, Body>, Error> {
     let (payload, context) = event.into_parts();
+    if payload["rawPath"] == "/stream" {
+        return stream();
+    }
     match payload.as_str() {
         Some("error") => Err("no such order".into()),
         Some("panic") => panic!("out of order"),
         Some("hang") => std::future::pending().await,
-        _ => Ok(json!({
+        _ => Ok(FunctionResponse::BufferedResponse(json!({
             "event": payload,
             "id": context.request_id,
             "deadline": context.deadline,
@@ -23,6 +29,25 @@ async fn handler(event: LambdaEvent<Value>) -> Result<Value, Error> {
             "client": context.client_context.map(|c| c.custom),
             "name": context.env_config.function_name,
             "pid": std::process::id(),
-        })),
+        }))),
     }
+}
+
+/// A reply whose second piece waits for a file.
+fn stream() -> Result<FunctionResponse<Value, Body>, Error> {
+    let (mut pieces, stream) = channel();
+    let go = std::path::Path::new(&std::env::var("TMPDIR")?).join("go");
+    tokio::spawn(async move {
+        let _ = pieces.send_data("first".into()).await;
+        while !go.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let _ = pieces.send_data("second".into()).await;
+    });
+    let metadata_prelude = MetadataPrelude {
+        status_code: http::StatusCode::CREATED,
+        headers: [(http::header::CONTENT_TYPE, "text/x-made".parse()?)].into_iter().collect(),
+        cookies: vec!["a=1".to_owned()],
+    };
+    Ok(FunctionResponse::StreamingResponse(StreamResponse { metadata_prelude, stream }))
 }
