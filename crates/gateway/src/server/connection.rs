@@ -39,13 +39,17 @@ pub(super) async fn serve<F: Front>(
     link: Link,
     limits: &ConnectionLimits,
     front: Arc<F>,
-    order: watch::Receiver<Order>,
+    mut order: watch::Receiver<Order>,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let wire = Wire::new(limits);
-    let sniffed = timeout(limits.head, sniff(&stream))
-        .await
-        .map_err(|_| ConnectionError::Silent)??;
+    let first = timeout(limits.head, sniff(&stream));
+    let sniffed = tokio::select! {
+        biased;
+        sniffed = first => sniffed.map_err(|_| ConnectionError::Silent)??,
+        // Browsers connect before they have anything to ask: a server that drains does not wait for that.
+        _ = order.wait_for(|order| *order != Order::Serve) => return Ok(()),
+    };
     let is_http2 = sniffed == PREFACE;
     let framing = (!is_http2).then(|| Framing::new(limits.head_bytes));
     let watched = Watched::new(stream, sniffed, framing, Arc::clone(&wire));

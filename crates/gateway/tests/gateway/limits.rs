@@ -216,17 +216,21 @@ async fn draining_finishes_what_is_in_flight() {
         }
     })
     .await;
-    let house = House::open(&everything(&upstream)).await;
+    let wishes = Wishes {
+        connections: |limits| limits.head = Duration::from_secs(600),
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
     let address = house.address();
+    let mut silent = Conversation::with(address).await;
     let mut conversation = Conversation::with(address).await;
     conversation.send("GET", "/", &[], "").await;
     waiting.recv().await.expect("it arrived");
-    let drain = house.edge.drain(Duration::from_secs(20));
+    let drain = house.edge.drain(Duration::from_secs(600));
     tokio::pin!(drain);
-    let mut refused = Conversation::with(address).await;
     tokio::select! {
         () = &mut drain => panic!("there is still a request in flight"),
-        closed = refused.closes() => assert!(closed, "an idle connection is let go"),
+        closed = silent.closes() => assert!(closed, "who has asked nothing is let go"),
     }
     go.send_replace(true);
     let reply = conversation.answer().await;
