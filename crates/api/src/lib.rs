@@ -12,6 +12,7 @@ mod fault;
 mod invoke;
 mod observe;
 mod otlp;
+mod serve;
 
 use std::path::Path;
 
@@ -22,9 +23,11 @@ use axum::{
     routing::{delete, get, post, put},
 };
 pub use fault::Fault;
+use model::Limits;
 pub use otlp::serve_otlp;
 use platform::Platform;
 use serde_json::{Value, json};
+use serve::{Patience, serve};
 use tokio::{net::TcpListener, sync::watch};
 
 /// The control socket's name in the data folder.
@@ -78,7 +81,7 @@ pub async fn serve_starting(listener: TcpListener, stop: watch::Receiver<bool>) 
     let router = Router::new()
         .route("/healthz", get(healthz))
         .fallback(observe::starting);
-    serve(listener, router, stop).await;
+    serve(listener, router, Patience::of(&Limits::default()), stop).await;
 }
 
 /// Serves the Unix socket `path` until `stop` turns true. A socket that a killed server left behind is replaced.
@@ -113,17 +116,9 @@ pub async fn serve_tcp(
     token: OperatorToken,
     stop: watch::Receiver<bool>,
 ) {
+    let patience = Patience::of(platform.limits());
     let router = router(platform).layer(axum::middleware::from_fn_with_state(token, auth::check));
-    serve(listener, router, stop).await;
-}
-
-async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(stopped(stop))
-        .await
-    {
-        tracing::error!(%error, "the control port failed");
-    }
+    serve(listener, router, patience, stop).await;
 }
 
 /// A body as the platform reads it: piece by piece, as it comes.

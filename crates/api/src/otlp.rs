@@ -10,20 +10,19 @@ use axum::{
 use platform::Platform;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::streamed;
+use crate::{
+    serve::{Patience, serve},
+    streamed,
+};
 
 /// Serves until `stop` turns true.
 pub async fn serve_otlp(listener: TcpListener, platform: Platform, stop: watch::Receiver<bool>) {
+    let patience = Patience::of(platform.limits());
     let router = Router::new()
         .route("/v1/traces", axum::routing::post(ingest))
         .fallback(ingest)
         .with_state(platform);
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(crate::stopped(stop))
-        .await
-    {
-        tracing::error!(%error, "the OTLP port failed");
-    }
+    serve(listener, router, patience, stop).await;
 }
 
 /// Other signals come here too, so that their senders are told what is not taken.
@@ -32,6 +31,7 @@ async fn ingest(State(platform): State<Platform>, request: Request) -> Response<
     let signal = head.uri.path().trim_start_matches('/');
     let answer = platform::otlp::ingest(
         platform.telemetry(),
+        platform.dispatch().buffers(),
         None,
         signal,
         &head.headers,

@@ -66,6 +66,15 @@ impl Fault {
     }
 
     pub(crate) fn response(&self, style: Style) -> Response<Body> {
+        let mut response = self.plain(style);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    fn plain(&self, style: Style) -> Response<Body> {
         match style {
             Style::Json => {
                 let kind = if self.status.is_server_error() {
@@ -136,6 +145,11 @@ pub(crate) fn body(error: &BodyError, limit: ByteSize) -> Fault {
             );
             Fault::new(413, "RequestEntityTooLargeException", message)
         }
+        BodyError::Workload(error) => Fault::new(
+            503,
+            "ServiceException",
+            format!("{} [{}]", error.message, error.code),
+        ),
         other => Fault::new(
             400,
             "InvalidRequestContentException",

@@ -53,7 +53,8 @@ async fn answer(
     let claim = claim?;
     // A signature covers the body, so all of it is read before anything else is decided.
     let limit = platform.limits().sync_payload;
-    let collected = timeout(platform.limits().body_idle, body.collect(limit)).await;
+    let collecting = platform.dispatch().buffers().collect(body, limit);
+    let collected = timeout(platform.limits().body_idle, collecting).await;
     let body = collected
         .map_err(|_| fault::too_slow())?
         .map_err(|error| fault::body(&error, limit))?;

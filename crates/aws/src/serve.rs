@@ -1,6 +1,14 @@
 //! The AWS door's listener: HTTP/1.1 and cleartext HTTP/2, on the control plane's runtime.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -8,9 +16,16 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
 use platform::{Body, Platform};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 
 use crate::identity::Peer;
+
+/// Connections at the same time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 1024;
 
 /// Serves until `stop` turns true; requests under way finish.
 pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::Receiver<bool>) {
@@ -20,18 +35,23 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(platform.limits().head_timeout);
+    let patience = platform.limits().head_timeout;
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Ok((stream, address)) = accepted else {
+        let Some((stream, address, place)) = accepted else {
             continue;
         };
         let platform = platform.clone();
         let peer = Arc::new(Peer::new(address));
+        let asked = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&asked);
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (platform, peer) = (platform.clone(), Arc::clone(&peer));
+            first.store(true, Relaxed);
             async move {
                 let request = request.map(Body::from);
                 Ok::<_, Infallible>(crate::handle(&platform, &peer, request).await)
@@ -42,10 +62,42 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
             .into_owned();
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
+            let mut watched = std::pin::pin!(watched);
+            // hyper bounds the heads after the first; while it does not know which HTTP is spoken, it bounds nothing.
+            let ended = match timeout(patience, &mut watched).await {
+                Ok(ended) => ended,
+                Err(_) if !asked.load(Relaxed) => return,
+                Err(_) => watched.await,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to the AWS door ended");
             }
+            drop(place);
         });
     }
     graceful.shutdown().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, place)),
+        Err(error) => {
+            tracing::warn!(%error, "the AWS door cannot accept connections for now");
+            pause().await;
+            None
+        }
+    }
+}
+
+/// Out of descriptors or memory: trying again at once would only burn CPU.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a pause in real I/O, which no virtual clock should skip or stretch"
+)]
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }

@@ -73,6 +73,8 @@ codes! {
     NO_SUCH_APP = 210, NotFound;
     /// The request is not well formed.
     BAD_REQUEST = 211, Invalid;
+    /// The client has as many connections as it may have.
+    TOO_MANY_CONNECTIONS = 212, Throttled;
 
     /// All permits of the workload are taken.
     CONCURRENCY_LIMIT = 301, Throttled;
@@ -84,6 +86,8 @@ codes! {
     WORKLOAD_GONE = 304, Unavailable;
     /// The breaker of the workload is open.
     BREAKER_OPEN = 305, Unavailable;
+    /// Request bodies take all the memory that there is for them.
+    BUFFERS_FULL = 306, Unavailable;
 
     /// The workload did not answer within its timeout.
     WORKLOAD_TIMEOUT = 401, Timeout;

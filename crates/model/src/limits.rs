@@ -48,6 +48,10 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest silence inside a body, either way.
     pub body_idle: Duration,
+    /// Bytes of request bodies that are held whole at the same time, all workloads together.
+    pub body_buffers: ByteSize,
+    /// Connections to the gateway that one client (an IPv4 address, a /64 of IPv6) has at the same time.
+    pub client_connections: usize,
     /// Bytes of commands waiting for the store's writer, beyond which publishes are refused.
     pub writer_queue: ByteSize,
     /// Bytes of one log line; what is longer is cut and says so.
@@ -83,6 +87,8 @@ impl Limits {
         timeout: Duration::from_secs(24 * 3600),
         head_timeout: Duration::from_secs(10),
         body_idle: Duration::from_secs(60),
+        body_buffers: ByteSize::mib(512),
+        client_connections: 1000,
         writer_queue: ByteSize::mib(64),
         log_line: ByteSize::kib(16),
     };

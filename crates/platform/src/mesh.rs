@@ -215,7 +215,17 @@ impl Mesh {
             app: presence.app.clone(),
             workload: presence.workload.clone(),
         };
-        crate::otlp::ingest(&self.telemetry, Some(&sender), signal, &head.headers, body).await
+        let buffers = self.dispatch.buffers();
+        let headers = &head.headers;
+        crate::otlp::ingest(
+            &self.telemetry,
+            buffers,
+            Some(&sender),
+            signal,
+            headers,
+            body,
+        )
+        .await
     }
 }
 

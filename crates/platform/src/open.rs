@@ -21,7 +21,7 @@ use crate::{
     apps::Apps,
     calls::Calls,
     deploy::{Deployer, Register},
-    dispatch::Dispatch,
+    dispatch::{Buffers, Dispatch},
     events::Events,
     host::{Doors, PlatformHost},
     loops,
@@ -154,7 +154,12 @@ fn rooms(
     let tokens = Arc::new(MeshTokens::default());
     let keys = Arc::new(InstanceKeys::default());
     let apps = Arc::new(Apps::default());
-    let dispatch = Dispatch::new(clock.clone(), ids.clone(), telemetry.clone());
+    let dispatch = Dispatch::new(
+        clock.clone(),
+        ids.clone(),
+        telemetry.clone(),
+        Buffers::new(limits.body_buffers),
+    );
     let host = Arc::new(PlatformHost {
         doors: Doors { mesh, aws },
         mesh: OnceLock::new(),
@@ -175,6 +180,7 @@ fn rooms(
     };
     let runtime = Runtime::new(context)?;
     let events = Events {
+        buffers: dispatch.buffers().clone(),
         versions: versions.clone(),
         bus: bus.clone(),
         clock: clock.clone(),

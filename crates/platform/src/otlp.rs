@@ -9,23 +9,25 @@ use telemetry::{
     otlp::{self, Sender},
 };
 
-use crate::problem;
+use crate::{dispatch::Buffers, problem};
 
 /// Takes one export. `signal` is the path that it was sent to, such as `v1/traces`; `sender` is who sent it, where
 /// that is known for certain.
 pub async fn ingest(
     telemetry: &Telemetry,
+    buffers: &Buffers,
     sender: Option<&Sender>,
     signal: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let result = take(telemetry, sender, signal, headers, body).await;
+    let result = take(telemetry, buffers, sender, signal, headers, body).await;
     result.unwrap_or_else(|error| problem::response(&error, None))
 }
 
 async fn take(
     telemetry: &Telemetry,
+    buffers: &Buffers,
     sender: Option<&Sender>,
     signal: &str,
     headers: &HeaderMap,
@@ -35,14 +37,15 @@ async fn take(
         let message = format!("OTLP `{signal}` is not taken: only v1/traces is");
         return Err(Error::new(code::NO_ROUTE, message));
     }
-    let bytes = body
-        .collect(otlp::BODY)
+    let bytes = buffers
+        .collect(body, otlp::BODY)
         .await
         .map_err(|error| match error {
             BodyError::TooLarge(limit) => Error::new(
                 code::BODY_TOO_LARGE,
                 format!("the telemetry is larger than {limit}"),
             ),
+            BodyError::Workload(error) => error,
             other => Error::new(code::BAD_REQUEST, "the telemetry broke off").context(other),
         })?;
     let kind = text(headers, &header::CONTENT_TYPE);

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use model::{ByteSize, Profile, parse_duration};
+use model::{ByteSize, Limits, Profile, parse_duration};
 use serde::Deserialize;
 
 use crate::secrets::SecretsFile;
@@ -57,6 +57,12 @@ pub(crate) struct Flags {
     /// Which table of limits holds: tangelo or aws [default: tangelo]
     #[arg(long, env = "TANGELO_PROFILE", value_name = "NAME")]
     profile: Option<String>,
+    /// Memory for request bodies that must be whole, all workloads together [default: 512MiB]
+    #[arg(long, env = "TANGELO_BODY_BUFFERS", value_name = "SIZE")]
+    body_buffers: Option<ByteSize>,
+    /// Connections to the gateway that one client may have [default: 1000]
+    #[arg(long, env = "TANGELO_CLIENT_CONNECTIONS", value_name = "N")]
+    client_connections: Option<usize>,
     /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
     #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -86,6 +92,8 @@ struct File {
     otlp: Option<String>,
     grace: Option<String>,
     profile: Option<String>,
+    body_buffers: Option<String>,
+    client_connections: Option<usize>,
     secrets: Option<PathBuf>,
 }
 
@@ -105,7 +113,7 @@ pub(crate) struct Config {
     pub(crate) keep_revisions: u32,
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
-    pub(crate) profile: Profile,
+    pub(crate) limits: Limits,
     pub(crate) secrets: SecretsFile,
     /// Each setting as text and where it came from, for `tangelo config`.
     pub(crate) origins: Vec<Origin>,
@@ -146,6 +154,7 @@ impl Config {
             from,
         });
         pick.config(flags.config.is_some());
+        let limits = pick.limits(flags, &file)?;
         let config = Self {
             data: data.to_owned(),
             gateway: pick.of("gateway", flags.gateway, file.gateway, "127.0.0.1:8080")?,
@@ -187,12 +196,7 @@ impl Config {
                 "grace",
                 &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?,
             )?,
-            profile: profile(&pick.of::<String>(
-                "profile",
-                flags.profile.clone(),
-                file.profile,
-                "tangelo",
-            )?)?,
+            limits,
             secrets: pick.secrets(data, flags.secrets.clone(), file.secrets),
             origins: pick.origins,
         };
@@ -236,6 +240,33 @@ impl Picker<'_> {
             from,
         });
         Ok(value)
+    }
+
+    /// The table of the profile, with what is set by itself in its place.
+    fn limits(&mut self, flags: &Flags, file: &File) -> Result<Limits> {
+        let named = (flags.profile.clone(), file.profile.clone());
+        let limits = Limits::of(profile(&self.of("profile", named.0, named.1, "tangelo")?)?);
+        let said = file.body_buffers.as_deref().map(str::parse).transpose();
+        let said = said.context("setting `body_buffers` [TG0902]")?;
+        let default = limits.body_buffers.to_string();
+        let body_buffers = self.of("body_buffers", flags.body_buffers, said, &default)?;
+        let client_connections = self.of(
+            "client_connections",
+            flags.client_connections,
+            file.client_connections,
+            &limits.client_connections.to_string(),
+        )?;
+        let least = ByteSize(3 * limits.sync_payload.0);
+        if body_buffers < least {
+            bail!(
+                "setting `body_buffers` is {body_buffers}: one function may need {least} [TG0902]"
+            );
+        }
+        Ok(Limits {
+            body_buffers,
+            client_connections,
+            ..limits
+        })
     }
 
     /// The file of secrets by its name: what is in it is nobody's to print.

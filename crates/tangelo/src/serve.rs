@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use api::OperatorToken;
 use clap::Args;
 use gateway::{Edge, Listener, MeshDoor, edge, mesh};
-use model::{Clock, Ids, Limits};
+use model::{Clock, Ids};
 use platform::{FolderLock, Kept, Options, Platform, Running};
 use runtime::launcher::{self, Launcher};
 use serde::Serialize;
@@ -235,7 +235,7 @@ fn options(
         cache: config.data.join("cache"),
         clock: Clock::system(),
         ids: Ids::system(),
-        limits: Limits::of(config.profile),
+        limits: config.limits,
         secrets,
         launcher: footing.launcher,
         telemetry: Kept {

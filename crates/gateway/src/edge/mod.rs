@@ -57,6 +57,7 @@ pub fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         head: limits.head_timeout,
         stall: limits.body_idle,
+        per_client: limits.client_connections,
         ..ConnectionLimits::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, Uri, request::Parts, uri::PathAndQuery};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use model::{ByteSize, Class, Error, Invocation, Principal, Trigger, code};
-use platform::{Body, Input, dispatch::Callee, events::Origin};
+use platform::{Body, BodyError, Input, dispatch::Callee, events::Origin};
 use tokio::time::timeout;
 
 use super::{
@@ -170,8 +170,10 @@ impl EdgeFront {
     /// it, so this does.
     async fn whole(&self, body: Body, limit: ByteSize) -> Result<Body, Error> {
         let longest = self.platform.limits().body_idle;
-        match timeout(longest, body.collect(limit)).await {
+        let buffers = self.platform.dispatch().buffers();
+        match timeout(longest, buffers.collect(body, limit)).await {
             Ok(Ok(bytes)) => Ok(Body::full(bytes)),
+            Ok(Err(BodyError::Workload(error))) => Err(error),
             Ok(Err(error)) => {
                 Err(Error::new(code::BAD_REQUEST, "the request's body broke off").context(error))
             }

@@ -3,6 +3,7 @@
 //!
 //! Knows HTTP/1.1, HTTP/2 in clear text and their limits; what a request means is its [`Front`]'s business.
 
+mod clients;
 mod connection;
 pub mod framing;
 mod wire;
@@ -66,6 +67,10 @@ pub struct ConnectionLimits {
     pub resets: usize,
     /// Connections at the same time; more wait in the kernel's queue.
     pub connections: usize,
+    /// Connections of one client at the same time; more are told so and closed. 0: as many as there are.
+    pub per_client: usize,
+    /// Whether clients on this machine are counted, too: there, one may stand for many.
+    pub count_local: bool,
 }
 
 impl Default for ConnectionLimits {
@@ -79,6 +84,8 @@ impl Default for ConnectionLimits {
             streams: 256,
             resets: 64,
             connections: 50_000,
+            per_client: 0,
+            count_local: false,
         }
     }
 }

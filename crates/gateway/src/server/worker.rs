@@ -10,7 +10,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 
-use super::{Alive, ConnectionLimits, Front, Link, Order, Settings, connection};
+use super::{Alive, ConnectionLimits, Front, Link, Order, Settings, clients::Clients, connection};
 use crate::forwarded::{Network, Peer};
 
 /// What the workers of a server share.
@@ -18,6 +18,7 @@ pub(super) struct Shared {
     pub(super) limits: ConnectionLimits,
     trusted: Vec<Network>,
     connections: Arc<Semaphore>,
+    clients: Arc<Clients>,
 }
 
 impl Shared {
@@ -27,6 +28,7 @@ impl Shared {
             limits: settings.limits,
             trusted: settings.trusted.clone(),
             connections: Arc::new(Semaphore::new(connections)),
+            clients: Clients::new(settings.limits.per_client, settings.limits.count_local),
         }
     }
 }
@@ -179,8 +181,19 @@ fn serve<F: Front>(
     context: &Context<F>,
     alive: &Alive,
 ) {
+    let peer = Arc::new(Peer::new(address.ip(), &context.shared.trusted));
+    let counted = match context.shared.clients.enter(&peer) {
+        Ok(counted) => counted,
+        Err(refusal) => {
+            tokio::spawn(async move {
+                refusal.say(stream).await;
+                drop(permit);
+            });
+            return;
+        }
+    };
     let link = Link {
-        peer: Arc::new(Peer::new(address.ip(), &context.shared.trusted)),
+        peer,
         alive: alive.clone(),
     };
     let context = context.clone();
@@ -196,6 +209,6 @@ fn serve<F: Front>(
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
-        drop(permit);
+        drop((permit, counted));
     });
 }

@@ -244,3 +244,85 @@ async fn draining_finishes_what_is_in_flight() {
         "nobody listens any more"
     );
 }
+
+#[tokio::test]
+async fn a_client_has_so_many_connections_and_is_told_when_it_wants_more() {
+    let upstream = Upstream::echo().await;
+    let wishes = Wishes {
+        connections: |limits| {
+            limits.per_client = 2;
+            limits.count_local = true;
+        },
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
+    let mut first = Conversation::with(house.address()).await;
+    let mut second = Conversation::with(house.address()).await;
+    assert_eq!(first.ask("GET", "/1", &[]).await.status, 200);
+    assert_eq!(second.ask("GET", "/2", &[]).await.status, 200);
+    let refused = ask(house.address(), "GET", "/3", &[]).await;
+    assert_eq!((refused.status, refused.code()), (429, "TG0212"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(first.ask("GET", "/1", &[]).await.status, 200, "it goes on");
+    assert_eq!(upstream.seen().len(), 3);
+    // One that has ended makes room, once the gateway has noticed.
+    first.send("GET", "/1", &["Connection: close"], "").await;
+    first.rest().await;
+    while ask(house.address(), "GET", "/4", &[]).await.status != 200 {}
+}
+
+#[tokio::test]
+async fn bodies_that_must_be_whole_share_one_budget() {
+    let upstream = Upstream::echo().await;
+    let wishes = Wishes {
+        limits: Limits {
+            body_buffers: ByteSize(1000),
+            ..Limits::default()
+        },
+        ..Wishes::default()
+    };
+    let routes = "gateway:\n  routes:\n  - {path: /stream, to: web}\n  - {path: /later, to: web, async: true}\n";
+    let house = House::with(&app(&upstream, routes), wishes).await;
+    let address = house.address();
+    let buffers = house.platform().dispatch().buffers().clone();
+    let mut slow = Conversation::with(address).await;
+    slow.write("POST /later HTTP/1.1\nHost: a\nContent-Length: 700\n\n")
+        .await;
+    slow.write(&"x".repeat(600)).await;
+    while buffers.used() != ByteSize(600) {
+        tokio::task::yield_now().await;
+    }
+    // What does not fit is refused for what it announces: no 100, and nothing is read.
+    let mut large = Conversation::with(address).await;
+    large
+        .write("POST /later HTTP/1.1\nHost: a\nContent-Length: 401\nExpect: 100-continue\n\n")
+        .await;
+    let refused = large.answer().await;
+    assert_eq!((refused.status, refused.code()), (503, "TG0306"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // What announces nothing is refused when it grows over it.
+    let mut growing = Conversation::with(address).await;
+    growing
+        .write("POST /later HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n")
+        .await;
+    for _ in 0..5 {
+        growing
+            .try_write(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes())
+            .await;
+    }
+    assert_eq!(growing.answer().await.code(), "TG0306");
+    // Streams and small bodies go on, and at the end all is free.
+    assert_eq!(
+        post(address, "/stream", &[], &"x".repeat(5000))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(post(address, "/later", &[], "small").await.status, 202);
+    slow.write(&"x".repeat(100)).await;
+    assert_eq!(slow.answer().await.status, 202);
+    while buffers.used() != ByteSize(0) {
+        tokio::task::yield_now().await;
+    }
+}

@@ -6,6 +6,7 @@
 //! This module imports no other module of `platform`.
 
 mod backend;
+mod buffers;
 mod callee;
 mod metered;
 mod spans;
@@ -14,6 +15,8 @@ mod tally;
 use std::{sync::Arc, time::Duration};
 
 pub use backend::Backend;
+pub use buffers::Buffers;
+use buffers::{Charge, Price};
 pub use callee::{Callee, Permit};
 use model::{
     Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, Target, Workload, code,
@@ -62,17 +65,25 @@ pub struct Dispatch {
     clock: Clock,
     ids: Ids,
     telemetry: Telemetry,
+    buffers: Buffers,
 }
 
 impl Dispatch {
-    /// A door that records to `telemetry`.
+    /// A door that records to `telemetry`, and whose workloads' whole bodies share `buffers`.
     #[must_use]
-    pub const fn new(clock: Clock, ids: Ids, telemetry: Telemetry) -> Self {
+    pub const fn new(clock: Clock, ids: Ids, telemetry: Telemetry, buffers: Buffers) -> Self {
         Self {
             clock,
             ids,
             telemetry,
+            buffers,
         }
+    }
+
+    /// What holds bodies that must be whole.
+    #[must_use]
+    pub const fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Asks for one invocation of `callee`.
@@ -113,7 +124,13 @@ impl Dispatch {
             return Err(error);
         }
         let callee = Arc::clone(tally.callee());
-        let input = tally.count_in(input);
+        let (input, _held) = match self.charged(&callee.workload, tally.count_in(input)) {
+            Ok(charged) => charged,
+            Err(error) => {
+                tally.fail(&error);
+                return Err(error);
+            }
+        };
         let ran = callee.pool().invoke(invocation, input).await;
         tally.measure_with(ran.meter);
         match ran.response {
@@ -122,6 +139,28 @@ impl Dispatch {
                 Err(told(error, &callee.target, &callee.workload))
             }
             Ok(response) => Ok(tally.attach(response)),
+        }
+    }
+}
+
+impl Dispatch {
+    /// `input`, its body charged to the budget where the workload's runtime reads it whole; what is held is to be kept
+    /// until the runtime is done with it.
+    fn charged(
+        &self,
+        workload: &Workload,
+        input: Input,
+    ) -> Result<(Input, Option<Arc<Charge>>), Error> {
+        match (input, &workload.run) {
+            (Input::Http(request), Run::Lambda { .. })
+                if matches!(request.body(), Body::Incoming(_) | Body::Stream(_)) =>
+            {
+                let (head, body) = request.into_parts();
+                let (body, held) = self.buffers.watch(body, Price::MADE_INTO_AN_EVENT)?;
+                let request = http::Request::from_parts(head, body);
+                Ok((Input::Http(request), Some(held)))
+            }
+            (input, _) => Ok((input, None)),
         }
     }
 }

@@ -24,11 +24,13 @@ pub(super) async fn read(
     } else {
         limits.event
     };
-    let bytes = body.collect(limit).await.map_err(|error| match error {
+    let bytes = events.buffers.collect(body, limit).await;
+    let bytes = bytes.map_err(|error| match error {
         BodyError::TooLarge(limit) => Error::new(
             code::BODY_TOO_LARGE,
             format!("the events are larger than {limit}"),
         ),
+        BodyError::Workload(error) => error,
         other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
     })?;
     match content_type.as_str() {

@@ -13,7 +13,7 @@ use model::{
 use runtime::{Body, Caller};
 use serde_json::{Value, json};
 
-use crate::versions::Versions;
+use crate::{dispatch::Buffers, versions::Versions};
 
 /// Who publishes.
 pub enum Origin {
@@ -38,6 +38,7 @@ pub struct Events {
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) limits: Limits,
+    pub(crate) buffers: Buffers,
 }
 
 /// What became of one event of a publish.

@@ -4,6 +4,7 @@ mod command_line;
 mod doctor;
 mod documents;
 mod durability;
+mod edge;
 mod events;
 mod health;
 mod http;

@@ -1,0 +1,254 @@
+//! Memory for request bodies that must be whole before anything can be done with them: one budget in bytes for all of
+//! them together. What would not fit is refused before it is read, and what grows over it is refused when it does.
+//!
+//! A body is charged as it comes, not as it announces itself: whoever announces much and sends nothing holds nothing.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use model::{ByteSize, Error, code};
+use runtime::{Body, BodyError};
+
+/// When to come back: buffered bodies are gone as soon as their work is done.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// The budget. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Buffers(Arc<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    total: ByteSize,
+    used: AtomicU64,
+}
+
+/// What a body costs for each of its bytes, in halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Price(u64);
+
+impl Price {
+    /// It is kept as it came.
+    pub(super) const KEPT: Self = Self(2);
+    /// An event is made of it, in Base64 when it is no text: both are there at the same time.
+    pub(super) const MADE_INTO_AN_EVENT: Self = Self(5);
+
+    const fn of(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.0) / 2
+    }
+}
+
+/// What one body holds of the budget, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Arc<Budget>,
+    bytes: AtomicU64,
+}
+
+impl Buffers {
+    /// A budget of `total`.
+    #[must_use]
+    pub fn new(total: ByteSize) -> Self {
+        Self(Arc::new(Budget {
+            total,
+            used: AtomicU64::new(0),
+        }))
+    }
+
+    /// What is in use.
+    #[must_use]
+    pub fn used(&self) -> ByteSize {
+        ByteSize(self.0.used.load(Relaxed))
+    }
+
+    /// Reads `body` whole, up to `limit`; what came holds its part of the budget until its last clone is dropped.
+    ///
+    /// # Errors
+    /// As [`Body::collect`]; `BUFFERS_FULL` inside of it when there is no room.
+    pub async fn collect(&self, body: Body, limit: ByteSize) -> Result<Bytes, BodyError> {
+        if matches!(body, Body::Empty | Body::Full(_)) || body.size_hint().lower() > limit.0 {
+            return body.collect(limit).await;
+        }
+        let (body, held) = self.watch(body, Price::KEPT).map_err(BodyError::Workload)?;
+        let bytes = body.collect(limit).await?;
+        Ok(Bytes::from_owner(Kept { bytes, _held: held }))
+    }
+
+    /// The same body, charged as it comes.
+    ///
+    /// # Errors
+    /// `BUFFERS_FULL` when what it announces does not fit now: then nothing of it is read.
+    pub(super) fn watch(&self, body: Body, price: Price) -> Result<(Body, Arc<Charge>), Error> {
+        let announced = price.of(body.size_hint().lower().max(1));
+        if self.0.used.load(Relaxed).saturating_add(announced) > self.0.total.0 {
+            return Err(self.0.full());
+        }
+        let held = Arc::new(Charge {
+            budget: Arc::clone(&self.0),
+            bytes: AtomicU64::new(0),
+        });
+        let charged = Charged {
+            inner: body,
+            price,
+            held: Arc::clone(&held),
+        };
+        Ok((Body::stream(charged), held))
+    }
+}
+
+impl Budget {
+    fn full(&self) -> Error {
+        let message = format!(
+            "the bodies of other requests take all the memory that there is for them ({})",
+            self.total
+        );
+        Error::new(code::BUFFERS_FULL, message).retry_after(COME_BACK)
+    }
+}
+
+impl Charge {
+    fn add(&self, bytes: u64) -> Result<(), Error> {
+        let total = self.budget.total.0;
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= total);
+        self.budget
+            .used
+            .fetch_update(Relaxed, Relaxed, fits)
+            .map_err(|_| self.budget.full())?;
+        self.bytes.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget
+            .used
+            .fetch_sub(self.bytes.load(Relaxed), Relaxed);
+    }
+}
+
+/// Bytes that hold their part of the budget.
+struct Kept {
+    bytes: Bytes,
+    _held: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A body that is charged as it comes.
+struct Charged {
+    inner: Body,
+    price: Price,
+    held: Arc<Charge>,
+}
+
+impl http_body::Body for Charged {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            if let Err(error) = this.held.add(this.price.of(bytes)) {
+                return Poll::Ready(Some(Err(BodyError::Workload(error))));
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    const LIMIT: ByteSize = ByteSize(1000);
+
+    fn stream(chunks: &[&'static str]) -> Body {
+        let frames: Vec<_> = chunks
+            .iter()
+            .map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes()))))
+            .collect();
+        Body::stream(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    fn code_of(error: &BodyError) -> Option<model::Code> {
+        match error {
+            BodyError::Workload(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_hold_their_bytes_until_the_last_clone_is_gone() {
+        let buffers = Buffers::new(ByteSize(10));
+        let first = buffers
+            .collect(stream(&["abc", "def"]), LIMIT)
+            .await
+            .expect("fits");
+        assert_eq!((&first[..], buffers.used()), (&b"abcdef"[..], ByteSize(6)));
+        let slice = first.slice(1..2);
+        drop(first);
+        let refused = buffers
+            .collect(stream(&["abc", "def"]), LIMIT)
+            .await
+            .expect_err("is too much now");
+        assert_eq!(code_of(&refused), Some(code::BUFFERS_FULL));
+        assert_eq!(
+            buffers.used(),
+            ByteSize(6),
+            "what was refused holds nothing"
+        );
+        drop(slice);
+        assert_eq!(buffers.used(), ByteSize(0));
+        let again = buffers.collect(stream(&["abc", "def"]), LIMIT).await;
+        assert!(again.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_announces_too_much_is_refused_unread_and_holds_nothing() {
+        let buffers = Buffers::new(ByteSize(10));
+        let (body, held) = buffers
+            .watch(stream(&["abcd"]), Price::MADE_INTO_AN_EVENT)
+            .expect("fits");
+        assert_eq!(buffers.used(), ByteSize(0), "nothing has come yet");
+        assert_eq!(body.collect(LIMIT).await.expect("comes"), "abcd");
+        assert_eq!(
+            buffers.used(),
+            ByteSize(10),
+            "what is made of it is charged"
+        );
+        let error = buffers.watch(stream(&["a"]), Price::KEPT).err();
+        let error = error.expect("there is no room");
+        assert_eq!(error.code, code::BUFFERS_FULL);
+        assert_eq!(error.retry_after, Some(COME_BACK));
+        drop(held);
+        assert_eq!(buffers.used(), ByteSize(0));
+    }
+}
