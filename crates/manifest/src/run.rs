@@ -1,6 +1,8 @@
 //! `run` and `build`: how code runs, and how its artifact is made.
 
-use model::{Build, Run, app::LambdaRuntime};
+use std::time::Duration;
+
+use model::{Build, Reuse, Run, app::LambdaRuntime};
 
 use crate::{
     app::later,
@@ -12,7 +14,9 @@ use crate::{
 /// Ways to run.
 pub(crate) const RUNS: &[&str] = &["wasm", "lambda", "process", "external", "container"];
 /// Keys of `run.wasm`.
-pub(crate) const WASM_KEYS: &[&str] = &["component"];
+pub(crate) const WASM_KEYS: &[&str] = &["component", "reuse"];
+/// Keys of `run.wasm.reuse`.
+pub(crate) const REUSE_KEYS: &[&str] = &["requests", "idle", "concurrent"];
 /// Keys of `run.lambda`.
 pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code"];
 /// Keys of `run.process`.
@@ -77,7 +81,35 @@ fn read_wasm(
     let node = fields.required(reader, "component", "component: hello.wasm")?;
     let component = reader.file(node, "the path of a component")?;
     places.files.push((component.clone(), node.at));
-    Some(Run::Wasm { component })
+    let reuse = fields.entry("reuse");
+    let reuse = reuse.and_then(|(key, node)| read_reuse(reader, key, node));
+    Some(Run::Wasm { component, reuse })
+}
+
+/// Requests of an instance, unless said: what `wasmtime serve` has for components that bear it.
+const REUSED: u32 = 128;
+/// How long an instance waits for its next request, unless said.
+const REUSE_IDLE: Duration = Duration::from_secs(10);
+
+fn read_reuse(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Reuse> {
+    let fields = reader.fields(node, key.at, REUSE_KEYS)?;
+    let requests = fields.get("requests");
+    let requests = requests.map_or(Some(REUSED), |node| reader.number(node, 1..=1_000_000));
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let idle = fields.get("idle");
+    let idle = idle.map_or(Some(REUSE_IDLE), |node| reader.duration(node, least, most));
+    if let Some(node) = fields.get("concurrent")
+        && reader.number(node, 1..=1000).is_some_and(|n| n > 1)
+    {
+        reader
+            .error(node.at, "an instance of WASI 0.2 serves one request at a time")
+            .expected("expected `concurrent: 1`")
+            .help("`scale.concurrency` says how many requests are served at once, each by an instance");
+    }
+    Some(Reuse {
+        requests: requests?,
+        idle: idle?,
+    })
 }
 
 fn read_lambda(

@@ -166,6 +166,23 @@ enum Run {
 struct Wasm {
     /// Path of the component, relative to the manifest.
     component: String,
+    /// Lets an instance serve several requests, one after another, and remember what it has. Without it every request
+    /// gets a fresh instance.
+    reuse: Option<Reuse>,
+}
+
+/// How long an instance of a component is used.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Reuse {
+    /// Requests that it serves at most. 128 unless given.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    requests: Option<u32>,
+    /// How long it waits for the next one. 10s unless given.
+    idle: Option<Duration>,
+    /// Requests that it serves at the same time: 1, which is all that WASI 0.2 can do.
+    #[schemars(range(min = 1, max = 1))]
+    concurrent: Option<u32>,
 }
 
 /// A Lambda handler.
@@ -460,6 +477,7 @@ mod tests {
         check("Scale", workload::SCALE_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
         check("Wasm", run::WASM_KEYS);
+        check("Reuse", run::REUSE_KEYS);
         check("Lambda", run::LAMBDA_KEYS);
         check("Process", run::PROCESS_KEYS);
         check("External", run::EXTERNAL_KEYS);

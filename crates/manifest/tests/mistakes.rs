@@ -255,6 +255,26 @@ fn workloads() {
 }
 
 #[test]
+fn instances_are_used_again_within_bounds() {
+    let reuse = |what: &str| {
+        format!("{{as: function, run: {{wasm: {{component: a.wasm, reuse: {what}}}}}}}")
+    };
+    assert_eq!(
+        messages(&reuse("{requests: 5, idle: 1m, concurrent: 1}")),
+        [""; 0]
+    );
+    assert_eq!(messages(&reuse("{}")), [""; 0]);
+    check(&reuse("{requests: 0}"), "0 is out of range");
+    check(&reuse("{idle: 1ms}"), "`1ms` is out of range");
+    check(
+        &reuse("{concurrent: 2}"),
+        "an instance of WASI 0.2 serves one request at a time",
+    );
+    check(&reuse("{request: 2}"), "unknown key `request`");
+    check(&reuse("yes"), "expected a map");
+}
+
+#[test]
 fn a_command_that_is_one_text_is_shown_as_the_list_it_was_meant_to_be() {
     let told = |command: &str| {
         told(&format!(

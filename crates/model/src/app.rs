@@ -108,6 +108,9 @@ pub enum Run {
     Wasm {
         /// Path of the component, relative to the manifest.
         component: String,
+        /// Whether its instances serve several requests, one after another; `None`: a fresh one for each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reuse: Option<Reuse>,
     },
     /// A Lambda handler, polled for through the Lambda Runtime API.
     Lambda {
@@ -144,6 +147,15 @@ impl Run {
             Self::External { .. } => "external",
         }
     }
+}
+
+/// How long an instance of a component is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// Requests that it serves at most; 1 or more.
+    pub requests: u32,
+    /// How long it waits for the next one.
+    pub idle: Duration,
 }
 
 /// The bootstraps that Lambda handlers run under.

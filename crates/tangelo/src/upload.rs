@@ -68,7 +68,7 @@ pub(crate) fn collect(folder: &Path, app: &App, hashes: &mut Hashes) -> Result<A
 /// What a workload names, relative to the manifest.
 fn roots(folder: &Path, run: &Run) -> Vec<String> {
     match run {
-        Run::Wasm { component } => vec![component.clone()],
+        Run::Wasm { component, .. } => vec![component.clone()],
         Run::Lambda { code, .. } => vec![code.clone()],
         Run::Process { command, files } => {
             // `./x` is ours; `x.py` is too when it is there; everything else is found on PATH.

@@ -78,7 +78,7 @@ impl Deployer {
         for (name, workload) in &app.workloads {
             let files = files.get(name).unwrap_or(&none);
             let version = artifact::version(&app, workload, files)?;
-            if let Run::Wasm { component } = &workload.run {
+            if let Run::Wasm { component, .. } = &workload.run {
                 components.push(self.unpacked.join(version.to_string()).join(component));
             }
             versions.insert(version);

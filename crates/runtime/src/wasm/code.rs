@@ -129,7 +129,7 @@ impl Pool {
     }
 
     fn component(&self) -> Result<Component, Error> {
-        let RunSpec::Wasm { component } = &self.spec.workload.run else {
+        let RunSpec::Wasm { component, .. } = &self.spec.workload.run else {
             return Err(Error::internal(
                 "a Wasm pool for a workload that is not Wasm",
             ));

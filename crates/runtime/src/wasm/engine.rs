@@ -144,6 +144,11 @@ impl Engine {
             .expect("the semaphore lives as long as the engine and is never closed")
     }
 
+    /// Whether an instance may keep its place while it waits for its next request: half of all are for those at work.
+    pub(super) fn may_keep(&self) -> bool {
+        self.places.available_permits() > self.total as usize / 2
+    }
+
     /// Places that one instance with so many memories and tables takes.
     ///
     /// # Errors

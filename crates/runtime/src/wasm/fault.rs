@@ -14,19 +14,13 @@ use super::run::Run;
 #[error("the guest has no time left")]
 pub(super) struct Overdue;
 
-/// What the end of a guest means: nothing bad when it exited with success.
-pub(super) fn ending(result: wasmtime::Result<()>, run: &Run) -> Result<(), Error> {
-    match result {
-        Err(error)
-            if error
-                .downcast_ref::<I32Exit>()
-                .is_some_and(|exit| exit.0 == 0) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(of(&error, run)),
-        Ok(()) => Ok(()),
+/// What it means that a guest did not return: nothing bad when it exited with success.
+pub(super) fn ending(error: wasmtime::Error, run: &Run) -> Result<(), Error> {
+    let exit = error.downcast_ref::<I32Exit>();
+    if exit.is_some_and(|exit| exit.0 == 0) {
+        return Ok(());
     }
+    Err(of(&error, run))
 }
 
 fn of(error: &wasmtime::Error, run: &Run) -> Error {

@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::{outbound::Outbound, run::Run};
+use super::{outbound::Outbound, output::Printing, run::Run};
 
 /// Handles that a guest may hold at the same time. Each can stand for up to 128 KiB of headers.
 const MAX_HANDLES: usize = 4096;
@@ -17,6 +17,8 @@ pub(super) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     pub(super) outbound: Outbound,
+    /// Who the output belongs to, once the guest asked for it: streams outlive a request where instances do.
+    printing: Option<Arc<Printing>>,
     limit: usize,
     taken: usize,
     growing: usize,
@@ -33,6 +35,7 @@ impl Guest {
             wasi: WasiCtx::default(),
             http: WasiHttpCtx::new(),
             outbound: Outbound::new(run),
+            printing: None,
             limit: run.pool.spec.workload.memory.as_usize(),
             taken: 0,
             growing: 0,
@@ -51,6 +54,24 @@ impl Guest {
             ))
         });
         store
+    }
+
+    /// Makes the store of an instance that served a request before that of the next one, `run`.
+    pub(super) fn adopt(store: &mut Store<Self>, run: &Arc<Run>) {
+        store.set_epoch_deadline(1);
+        let guest = store.data_mut();
+        guest.outbound.run = Arc::clone(run);
+        if let Some(printing) = &guest.printing {
+            printing.goes_to(run);
+        }
+        run.meter.peak_memory(guest.taken as u64);
+    }
+
+    /// Who the output belongs to.
+    pub(super) fn printing(&mut self) -> &Arc<Printing> {
+        let run = &self.outbound.run;
+        self.printing
+            .get_or_insert_with(|| Arc::new(Printing::new(run)))
     }
 
     pub(super) fn run(&self) -> &Arc<Run> {

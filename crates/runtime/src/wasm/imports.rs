@@ -65,7 +65,7 @@ impl stderr::Host for Guest {
 
 impl Guest {
     fn printer(&mut self, stream: LogStream) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let printer: DynOutputStream = Box::new(Printer::new(self.run(), stream));
+        let printer: DynOutputStream = Box::new(Printer::new(self.printing(), stream));
         Ok(self.table.push(printer)?)
     }
 }

@@ -1,4 +1,5 @@
-//! Wasm functions: unmodified `wasi:http/proxy` 0.2 components, a fresh instance per request, in this process.
+//! Wasm functions: unmodified `wasi:http/proxy` 0.2 components in this process, a fresh instance per request unless the
+//! manifest allows them to be used again.
 //!
 //! No task is spawned for a request: the guest's future is polled by the request's own task, first by
 //! [`Pool::invoke`] until the guest has set its response, then by the body of that response. A guest that works for
@@ -17,6 +18,7 @@ mod outbound;
 mod output;
 mod request;
 mod response;
+mod reuse;
 mod run;
 mod ticker;
 
@@ -30,7 +32,7 @@ use std::{
 };
 
 use http::Response;
-use model::{ColdStart, Error, Invocation, Time, code as codes};
+use model::{ColdStart, Error, Invocation, Reuse, Run as RunSpec, Time, code as codes};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, watch},
@@ -39,6 +41,8 @@ use tokio::{
 pub use self::engine::{Engine, EngineStats, Options};
 use self::{
     code::{Code, Slot},
+    guest::Guest,
+    reuse::{Instance, Shelf},
     run::{Run, Running, before_deadline},
 };
 use crate::{
@@ -59,6 +63,9 @@ pub struct Pool {
     /// One identity for all instances: a guest that lives for one request needs no token of its own.
     presence: Arc<Presence>,
     slot: Slot,
+    /// How often an instance may be used again; `None`: never.
+    reuse: Option<Reuse>,
+    shelf: Shelf,
     /// Where code is loaded: the request that causes a load may come from a runtime that ends earlier.
     runtime: Handle,
     born: Instant,
@@ -81,7 +88,13 @@ impl Pool {
             spec.workload.name.clone(),
             spec.version,
         );
+        let reuse = match spec.workload.run {
+            RunSpec::Wasm { reuse, .. } => reuse,
+            _ => None,
+        };
         Self {
+            reuse,
+            shelf: Shelf::default(),
             born: ctx.clock.monotonic(),
             since: ctx.clock.now(),
             ctx: Arc::clone(ctx),
@@ -160,6 +173,7 @@ impl Pool {
             self.ctx.clock.sleep(DRAIN_STEP).await;
         }
         self.cut.send_replace(true);
+        self.shelf.clear();
     }
 
     fn is_cut(&self) -> bool {
@@ -186,9 +200,24 @@ impl Pool {
                 .await
                 .unwrap_or_else(|| Err(self.too_late()))?,
         };
-        let place = self.place(&invocation, &code, &mut cold).await?;
+        let kept = self.kept();
+        let (instance, place) = match kept {
+            Some((instance, place)) => (Some(instance), place),
+            None => (None, self.place(&invocation, &code, &mut cold).await?),
+        };
         let run = Run::new(self, code, invocation, meter, &input);
-        let start = request::start(&run, input, cold)?;
+        let instance = match instance {
+            Some(mut instance) => {
+                Guest::adopt(&mut instance.store, &run);
+                instance
+            }
+            None => Instance {
+                store: Guest::store(&run),
+                proxy: None,
+                served: 0,
+            },
+        };
+        let start = request::start(&run, instance, input, cold)?;
         let mut running = Running::new(&run, start, place);
         let head = poll_fn(|cx| running.poll_head(cx)).await?;
         response::response(head, running)

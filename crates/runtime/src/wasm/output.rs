@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use model::{ByteSize, Invocation};
+use parking_lot::Mutex;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::{Pool, run::Run};
@@ -184,16 +185,30 @@ impl Pool {
     }
 }
 
+/// The request that what an instance prints belongs to.
+pub(super) struct Printing(Mutex<Arc<Run>>);
+
+impl Printing {
+    pub(super) fn new(run: &Arc<Run>) -> Self {
+        Self(Mutex::new(Arc::clone(run)))
+    }
+
+    /// From here on it belongs to `run`.
+    pub(super) fn goes_to(&self, run: &Arc<Run>) {
+        *self.0.lock() = Arc::clone(run);
+    }
+}
+
 /// A guest's standard output or error.
 pub(super) struct Printer {
-    run: Arc<Run>,
+    printing: Arc<Printing>,
     stream: LogStream,
 }
 
 impl Printer {
-    pub(super) fn new(run: &Arc<Run>, stream: LogStream) -> Self {
+    pub(super) fn new(printing: &Arc<Printing>, stream: LogStream) -> Self {
         Self {
-            run: Arc::clone(run),
+            printing: Arc::clone(printing),
             stream,
         }
     }
@@ -201,7 +216,7 @@ impl Printer {
 
 impl OutputStream for Printer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.run.print(self.stream, &bytes);
+        self.printing.0.lock().print(self.stream, &bytes);
         Ok(())
     }
 

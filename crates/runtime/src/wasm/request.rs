@@ -1,4 +1,4 @@
-//! The request as a guest gets it: the shared adapter's request as a `wasi:http` resource in a fresh store.
+//! The request as a guest gets it: the shared adapter's request as a `wasi:http` resource in the store of its instance.
 
 use std::{
     pin::Pin,
@@ -13,8 +13,8 @@ use model::{ColdStart, Error, code};
 use wasmtime_wasi_http::{Error as WasiError, WasiHttpView, p2::bindings::http::types::Scheme};
 
 use super::{
-    guest::Guest,
     outbound,
+    reuse::Instance,
     run::{Run, Start},
 };
 use crate::{
@@ -23,8 +23,13 @@ use crate::{
     http_input,
 };
 
-/// Puts the request and the place for the response into a new store.
-pub(super) fn start(run: &Arc<Run>, input: Input, cold: ColdStart) -> Result<Start, Error> {
+/// Puts the request and the place for the response into the store of an instance.
+pub(super) fn start(
+    run: &Arc<Run>,
+    mut instance: Instance,
+    input: Input,
+    cold: ColdStart,
+) -> Result<Start, Error> {
     let now = run.pool.ctx.clock.monotonic();
     let mut request = http_input::request(input, &run.invocation, now);
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
@@ -34,8 +39,7 @@ pub(super) fn start(run: &Arc<Run>, input: Input, cold: ColdStart) -> Result<Sta
         body,
         run: Arc::clone(run),
     });
-    let mut store = Guest::store(run);
-    let mut http = store.data_mut().http();
+    let mut http = instance.store.data_mut().http();
     let request = http
         .new_incoming_request(Scheme::Http, request)
         .map_err(|e| {
@@ -47,7 +51,7 @@ pub(super) fn start(run: &Arc<Run>, input: Input, cold: ColdStart) -> Result<Sta
         .new_response_outparam_from_callback(move |head| answered.answer(head))
         .map_err(|e| Error::internal(format!("{e:?}")))?;
     Ok(Start {
-        store,
+        instance,
         request,
         response,
         cold,

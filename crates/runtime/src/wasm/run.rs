@@ -20,7 +20,7 @@ use model::{ColdStart, Error, Invocation};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::{Store, component::Resource};
+use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::{
     bindings::http::types::ErrorCode,
     body::HyperOutgoingBody,
@@ -31,8 +31,8 @@ use super::{
     Pool,
     code::Code,
     fault::{self, Overdue},
-    guest::Guest,
     output::Output,
+    reuse::Instance,
 };
 use crate::{
     call::{Input, Meter},
@@ -127,14 +127,16 @@ impl Run {
 /// A guest at work.
 pub(super) struct Running {
     pub(super) run: Arc<Run>,
-    guest: Option<BoxFuture<wasmtime::Result<()>>>,
+    guest: Option<BoxFuture<wasmtime::Result<Instance>>>,
+    /// The instance of a guest that returned in order.
+    returned: Option<Instance>,
     timeout: Option<BoxFuture<()>>,
     place: Option<OwnedSemaphorePermit>,
 }
 
 /// What a guest is started with, inside its store.
 pub(super) struct Start {
-    pub(super) store: Store<Guest>,
+    pub(super) instance: Instance,
     pub(super) request: Resource<HostIncomingRequest>,
     pub(super) response: Resource<HostResponseOutparam>,
     /// The phases of a cold start so far.
@@ -144,10 +146,13 @@ pub(super) struct Start {
 impl Running {
     pub(super) fn new(run: &Arc<Run>, start: Start, place: OwnedSemaphorePermit) -> Self {
         run.pool.in_flight.fetch_add(1, Relaxed);
-        run.pool.starts.fetch_add(1, Relaxed);
+        if start.instance.proxy.is_none() {
+            run.pool.starts.fetch_add(1, Relaxed);
+        }
         Self {
             run: Arc::clone(run),
             guest: Some(Box::pin(drive(start))),
+            returned: None,
             timeout: None,
             place: Some(place),
         }
@@ -190,7 +195,11 @@ impl Running {
                 ready!(self.poll_timeout(cx));
                 Err(fault::out_of_time(&self.run))
             }
-            Ok(Poll::Ready(result)) => fault::ending(result, &self.run),
+            Ok(Poll::Ready(Ok(instance))) => {
+                self.returned = Some(instance);
+                Ok(())
+            }
+            Ok(Poll::Ready(Err(error))) => fault::ending(error, &self.run),
             Err(panic) => Err(fault::panicked(&self.run, &*panic)),
         };
         self.end();
@@ -225,8 +234,12 @@ impl Running {
             tracing::error!(error = %fault::panicked(&self.run, &*panic), "cutting a guest off");
         }
         self.timeout = None;
-        self.place = None;
         self.run.flush_output();
+        let place = self.place.take();
+        match self.returned.take() {
+            Some(instance) => self.run.pool.keep(instance, place),
+            None => drop(place),
+        }
         self.run.pool.in_flight.fetch_sub(1, Relaxed);
     }
 }
@@ -237,24 +250,33 @@ impl Drop for Running {
     }
 }
 
-/// The guest's whole life.
-async fn drive(start: Start) -> wasmtime::Result<()> {
+/// One request of a guest, from being instantiated where it is not yet.
+async fn drive(start: Start) -> wasmtime::Result<Instance> {
     let Start {
-        mut store,
+        mut instance,
         request,
         response,
         mut cold,
     } = start;
+    let store = &mut instance.store;
     let run = Arc::clone(store.data().run());
     let clock = &run.pool.ctx.clock;
-    let begun = clock.monotonic();
-    let proxy = run.code.pre.instantiate_async(&mut store).await?;
-    if cold != ColdStart::default() {
-        cold.spawn = clock.monotonic().saturating_duration_since(begun);
-        run.meter.cold_start(cold);
-    }
+    let proxy = match instance.proxy.take() {
+        Some(proxy) => proxy,
+        None => {
+            let begun = clock.monotonic();
+            let proxy = run.code.pre.instantiate_async(&mut *store).await?;
+            if cold != ColdStart::default() {
+                cold.spawn = clock.monotonic().saturating_duration_since(begun);
+                run.meter.cold_start(cold);
+            }
+            proxy
+        }
+    };
     let handler = proxy.wasi_http_incoming_handler();
-    handler.call_handle(&mut store, request, response).await
+    handler.call_handle(store, request, response).await?;
+    instance.proxy = Some(proxy);
+    Ok(instance)
 }
 
 /// `future`, or nothing when the deadline passes first.

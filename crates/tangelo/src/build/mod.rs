@@ -84,7 +84,7 @@ pub(crate) fn run(
 fn output<'w>(workload: &'w Workload, build: &'w Build) -> &'w str {
     match (build, &workload.run) {
         (Build::Command { output, .. }, _) => output,
-        (_, Run::Wasm { component }) => component,
+        (_, Run::Wasm { component, .. }) => component,
         _ => "",
     }
 }

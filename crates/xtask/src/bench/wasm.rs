@@ -1,4 +1,5 @@
-//! A Wasm hello, a fresh instance per request: through Tangelo's gateway, and by `wasmtime serve`.
+//! A Wasm hello through Tangelo's gateway and by `wasmtime serve`: a fresh instance per request against its plain and its
+//! best settings, and with instances that are used again on both sides.
 
 use std::{
     fs,
@@ -25,29 +26,78 @@ workloads:
     as: function
     run: {wasm: {component: hello.wasm}}
     scale: {max: 64, concurrency: 64}
+  reused:
+    as: function
+    run: {wasm: {component: hello.wasm, reuse: {requests: 128}}}
+    scale: {max: 64, concurrency: 64}
 gateway:
   routes:
-    - {path: /*, to: hello}
+    - {path: /, to: hello}
+    - {path: /reused, to: reused}
 ";
 
-/// Measures both sides in turns.
+/// What `wasmtime serve` does best with: all of its flags that help this work.
+const BEST: &[&str] = &[
+    "-O",
+    "pooling-pagemap-scan=y",
+    "-O",
+    "pooling-memory-keep-resident=4194304",
+    "-O",
+    "pooling-table-keep-resident=65536",
+];
+
+/// A path of ours, and what it is measured against.
+struct Contest {
+    path: &'static str,
+    peer: &'static str,
+    flags: &'static [&'static str],
+}
+
+const CONTESTS: &[Contest] = &[
+    Contest {
+        path: "/",
+        peer: "",
+        flags: &[],
+    },
+    Contest {
+        path: "/",
+        peer: ", its best flags",
+        flags: BEST,
+    },
+    Contest {
+        path: "/reused",
+        peer: ", instances reused 128 times",
+        flags: &["--max-instance-reuse-count", "128"],
+    },
+];
+
+/// Measures each contest, both sides in turns.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let component = component(bench.workspace, None)?;
     let wasmtime = wasmtime(bench.workspace)?;
     let server = deployed(bench, &component, MANIFEST, &[])?;
-    let ours = format!("{}/", server.addresses.gateway);
+    let mut figures = Vec::new();
+    for contest in CONTESTS {
+        figures.extend(against(bench, &server, &wasmtime, &component, contest)?);
+    }
+    server.stop()?;
+    Ok(figures)
+}
+
+fn against(
+    bench: &Bench<'_>,
+    server: &Server,
+    wasmtime: &Path,
+    component: &Path,
+    contest: &Contest,
+) -> anyhow::Result<[Figure; 2]> {
+    let ours = format!("{}{}", server.addresses.gateway, contest.path);
     let address = process::free_address()?;
     let mut command = process::clean(wasmtime.to_str().context("a path in UTF-8")?);
-    command.args([
-        "serve",
-        "-S",
-        "cli",
-        "-O",
-        "pooling-allocator=y",
-        "--addr",
-        &address.to_string(),
-    ]);
-    let peer = Peer::start(command.arg(&component), address)?;
+    command.args(["serve", "-S", "cli", "-O", "pooling-allocator=y"]);
+    command.args(contest.flags);
+    command.args(["--addr", &address.to_string()]);
+    let peer = Peer::start(command.arg(component), address)?;
     let theirs = format!("http://{}/", peer.address);
     let (mut ours_cpu, mut theirs_cpu, mut ours_wall, mut theirs_wall) =
         (vec![], vec![], vec![], vec![]);
@@ -59,9 +109,8 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         theirs_cpu.push(round.per_cpu_second);
         theirs_wall.push(round.per_second);
     }
-    server.stop()?;
-    let name = format!("wasmtime serve {WASMTIME}");
-    Ok(vec![
+    let name = format!("wasmtime serve {WASMTIME}{}", contest.peer);
+    Ok([
         bench.more(
             "wasm",
             "requests per CPU second",

@@ -5,4 +5,5 @@ mod components;
 mod faults;
 mod outbound;
 mod platform;
+mod reuse;
 mod streams;

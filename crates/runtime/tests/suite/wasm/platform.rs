@@ -211,6 +211,7 @@ fn workload(component: &str) -> Workload {
         tier: Tier::Function,
         run: Run::Wasm {
             component: component.to_owned(),
+            reuse: None,
         },
         scale: Scale {
             min: 0,

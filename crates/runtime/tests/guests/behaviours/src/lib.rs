@@ -3,7 +3,10 @@
 mod client;
 mod streams;
 
-use std::io::Write;
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use wasip2::{
     cli::environment::get_environment,
@@ -44,6 +47,7 @@ impl Guest for Behaviours {
             "/abandon" => streams::abandon(out),
             "/promise" => streams::promise(out),
             "/afterwards" => streams::afterwards(out, number),
+            "/again" => again(out),
             "/print" => print(out),
             "/flood" => flood(out, number),
             "/informational" => informational(out),
@@ -78,6 +82,14 @@ pub fn write_all(body: &OutgoingBody, mut bytes: &[u8]) -> Result<(), StreamErro
         bytes = later;
     }
     Ok(())
+}
+
+/// How many requests this instance has had, also on its standard output.
+fn again(out: ResponseOutparam) {
+    static SERVED: AtomicU64 = AtomicU64::new(0);
+    let served = 1 + SERVED.fetch_add(1, Relaxed);
+    println!("request {served}");
+    answer(out, &served.to_string());
 }
 
 fn status(out: ResponseOutparam, code: u16) {
