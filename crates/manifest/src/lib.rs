@@ -16,6 +16,7 @@ mod render;
 mod routes;
 mod run;
 mod scalars;
+mod scale;
 mod schema;
 mod subscriptions;
 mod tree;

@@ -5,8 +5,11 @@
 
 #![allow(dead_code, reason = "the types are never made, only described")]
 
+mod run;
+
 use std::collections::BTreeMap;
 
+use run::Run;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -89,6 +92,8 @@ struct Workload {
     timeout: Option<Duration>,
     /// Memory of one instance: `128MiB`. Functions 128MiB, services 512MiB unless given.
     memory: Option<Size>,
+    /// What else one instance may take. Only `process` and `lambda`.
+    limits: Option<Limits>,
     /// Largest request body. `lambda` 6MiB, others 100MiB unless given.
     max_body: Option<Size>,
     /// Variables of its environment that are not secret.
@@ -144,88 +149,6 @@ struct EgressHost {
     /// Only this port; 80 and 443 unless given.
     #[schemars(range(min = 1, max = 65_535))]
     port: Option<u16>,
-}
-
-/// How code runs.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum Run {
-    /// A WebAssembly component with the world `wasi:http/proxy` 0.2.
-    Wasm(Wasm),
-    /// An unmodified AWS Lambda handler.
-    Lambda(Lambda),
-    /// A program that listens on `$PORT`.
-    Process(Process),
-    /// Someone else runs it (services only).
-    External(External),
-}
-
-/// A WebAssembly component.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Wasm {
-    /// Path of the component, relative to the manifest.
-    component: String,
-    /// Lets an instance serve several requests, one after another, and remember what it has. Without it every request
-    /// gets a fresh instance.
-    reuse: Option<Reuse>,
-}
-
-/// How long an instance of a component is used.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Reuse {
-    /// Requests that it serves at most. 128 unless given.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    requests: Option<u32>,
-    /// How long it waits for the next one. 10s unless given.
-    idle: Option<Duration>,
-    /// Requests that it serves at the same time: 1, which is all that WASI 0.2 can do.
-    #[schemars(range(min = 1, max = 1))]
-    concurrent: Option<u32>,
-}
-
-/// A Lambda handler.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Lambda {
-    /// What runs the handler: the machine's `python3` or `node` with Tangelo's bootstrap, or the code's own `bootstrap`.
-    runtime: Runtime,
-    /// `file.function`: `app.handler` is `handler` in app.py or app.mjs.
-    handler: String,
-    /// Folder (or file) of the code, relative to the manifest.
-    code: String,
-}
-
-/// The bootstraps that Lambda handlers run under.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum Runtime {
-    /// The machine's `python3` with Tangelo's bootstrap.
-    Python3,
-    /// The machine's `node` with Tangelo's bootstrap.
-    Nodejs,
-    /// An executable `bootstrap` in the code folder that speaks the Runtime API itself.
-    Provided,
-}
-
-/// A program that listens on `$PORT`.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Process {
-    /// Program and arguments. Words that begin with `./`, or that name a file beside the manifest, are part of the app.
-    #[schemars(length(min = 1))]
-    command: Vec<EnvValue>,
-    /// More files and folders that it needs, relative to the manifest.
-    files: Option<Vec<String>>,
-}
-
-/// A service that someone else runs.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct External {
-    /// `http://` or `https://`, with an optional base path.
-    url: String,
 }
 
 /// How an artifact is made: a named builder, or a command.
@@ -305,6 +228,21 @@ struct Scale {
     concurrency: Option<u32>,
     /// How long an instance beyond `min` may idle. Functions 5m, services 10m unless given.
     idle: Option<Duration>,
+}
+
+/// What one instance may take beside its memory.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Limits {
+    /// CPUs: `0.5`, `2`. As many as there are unless given.
+    #[schemars(range(min = 0.01, max = 1024.0))]
+    cpu: Option<f64>,
+    /// Processes and threads at the same time. As many as there may be unless given.
+    #[schemars(range(min = 1, max = 4_194_304))]
+    processes: Option<u32>,
+    /// Files that each of its processes may have open. 65536 unless given, or what the server itself may have.
+    #[schemars(range(min = 16, max = 1_048_576))]
+    files: Option<u32>,
 }
 
 /// A subscription: which events, and what to do when a delivery fails.
@@ -434,7 +372,7 @@ enum Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{app, routes, run, subscriptions, workload};
+    use crate::{app, routes, run, scale, subscriptions, workload};
 
     #[test]
     fn every_key_has_a_description() {
@@ -474,7 +412,8 @@ mod tests {
         check("", app::KEYS);
         check("Gateway", app::GATEWAY_KEYS);
         check("Workload", workload::KEYS);
-        check("Scale", workload::SCALE_KEYS);
+        check("Scale", scale::KEYS);
+        check("Limits", scale::LIMITS_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Reuse", run::REUSE_KEYS);

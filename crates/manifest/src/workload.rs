@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use model::{Build, ByteSize, Egress, Name, Run, Scale, Tier, Workload, WorkloadName};
+use model::{
+    Build, ByteSize, Egress, InstanceLimits, Name, Run, Scale, Tier, Workload, WorkloadName,
+};
 
 use crate::{
     app::later,
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
-    run, subscriptions,
+    run, scale, subscriptions,
     tree::{Bytes, Node, Value},
 };
 
@@ -23,6 +25,7 @@ pub(crate) const KEYS: &[&str] = &[
     "owner",
     "timeout",
     "memory",
+    "limits",
     "max_body",
     "env",
     "secrets",
@@ -32,17 +35,10 @@ pub(crate) const KEYS: &[&str] = &[
     "state",
     "on",
 ];
-/// Keys of `scale`.
-pub(crate) const SCALE_KEYS: &[&str] = &["min", "max", "concurrency", "idle"];
 /// Keys of an entry of `egress`.
 pub(crate) const EGRESS_KEYS: &[&str] = &["host", "port"];
 /// What `state` may list.
 pub(crate) const STATES: &[&str] = &["folder"];
-
-/// Most instances of a workload.
-pub(crate) const MAX_INSTANCES: u32 = 1_000;
-/// Most requests at the same time in one instance.
-pub(crate) const MAX_CONCURRENCY: u32 = 10_000;
 
 /// Reads one workload. Without a name (that was noted) it is read for its mistakes alone.
 pub(crate) fn read(
@@ -116,6 +112,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         owner: None,
         timeout: Duration::from_secs(if function { 30 } else { 60 }),
         memory: ByteSize::mib(if function { 128 } else { 512 }),
+        limits: InstanceLimits::default(),
         max_body,
         env: BTreeMap::new(),
         secrets: Vec::new(),
@@ -171,6 +168,7 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
             &[
                 "build",
                 "memory",
+                "limits",
                 "env",
                 "secrets",
                 "state",
@@ -184,6 +182,11 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
     if matches!(run, Run::Wasm { .. } | Run::Lambda { .. }) {
         let why = "instances of `wasm` and `lambda` are ready when they have loaded";
         refuse(reader, fields, &["health"], why);
+    }
+    if matches!(run, Run::Wasm { .. }) {
+        let why =
+            "components have no processes and no files, and are bounded by `memory` and `timeout`";
+        refuse(reader, fields, &["limits"], why);
     }
 }
 
@@ -223,7 +226,7 @@ fn read_limits(
 ) {
     let limits = *reader.limits();
     if let Some((key, node)) = fields.entry("scale") {
-        read_scale(reader, key.at, node, &mut workload.scale);
+        scale::read(reader, key.at, node, &mut workload.scale);
     }
     if let Some(node) = fields.get("health") {
         workload.health = reader.string(node, "a path");
@@ -243,6 +246,9 @@ fn read_limits(
         let read = reader.size(node, ByteSize::mib(1), ByteSize::mib(1 << 20));
         workload.memory = read.unwrap_or(workload.memory);
     }
+    if let Some((key, node)) = fields.entry("limits") {
+        workload.limits = scale::read_limits(reader, key.at, node);
+    }
     if let Some(node) = fields.get("max_body") {
         let most = match workload.run {
             Run::Lambda { .. } => limits.sync_payload,
@@ -250,47 +256,6 @@ fn read_limits(
         };
         let read = reader.size(node, ByteSize(1), most);
         workload.max_body = read.unwrap_or(workload.max_body);
-    }
-}
-
-fn read_scale(reader: &mut Reader<'_>, at: Bytes, node: &Node, scale: &mut Scale) {
-    let Some(fields) = reader.fields(node, at, SCALE_KEYS) else {
-        return;
-    };
-    let min = fields.get("min");
-    if let Some(min) = min.and_then(|node| reader.number(node, 0..=MAX_INSTANCES)) {
-        scale.min = min;
-    }
-    let max = fields
-        .get("max")
-        .and_then(|node| reader.number(node, 1..=MAX_INSTANCES));
-    scale.max = max.unwrap_or_else(|| scale.max.max(scale.min));
-    if let Some(given) = max
-        && scale.min > given
-    {
-        let (message, at) = match min {
-            Some(node) => (
-                format!("`min` is {}, but `max` is {given}", scale.min),
-                node.at,
-            ),
-            None => (
-                format!("`min` is {} unless given, but `max` is {given}", scale.min),
-                at,
-            ),
-        };
-        reader
-            .error(at, message)
-            .help("`min` must not be above `max`");
-    }
-    let concurrency = fields.get("concurrency");
-    if let Some(read) = concurrency.and_then(|node| reader.number(node, 1..=MAX_CONCURRENCY)) {
-        scale.concurrency = read;
-    }
-    let idle = fields.get("idle");
-    let least = Duration::from_secs(1);
-    let most = Duration::from_secs(7 * 86_400);
-    if let Some(read) = idle.and_then(|node| reader.duration(node, least, most)) {
-        scale.idle = read;
     }
 }
 

@@ -221,6 +221,14 @@ fn workloads() {
     check(&format!("{{{WASM}, memory: 0}}"), "out of range");
     check(&format!("{{{WASM}, max_body: 0}}"), "out of range");
     check(&format!("{{{WASM}, scale: {{max: 0}}}}"), "out of range");
+    check(
+        &format!("{{{WASM}, limits: {{cpu: 1}}}}"),
+        "`limits` means nothing here",
+    );
+    check(
+        "{as: service, run: {external: {url: 'http://x'}}, limits: {cpu: 1}}",
+        "`limits` means nothing here",
+    );
     check(&format!("{{{WASM}, scale: {{min: -1}}}}"), "out of range");
     check(
         &format!("{{{WASM}, env: {{1X: a}}}}"),

@@ -72,6 +72,9 @@ pub struct Workload {
     pub timeout: Duration,
     /// Memory of one instance.
     pub memory: ByteSize,
+    /// What else one instance may take.
+    #[serde(default, skip_serializing_if = "InstanceLimits::is_open")]
+    pub limits: InstanceLimits,
     /// The largest request body it takes.
     pub max_body: ByteSize,
     /// Variables of its environment that are not secret.
@@ -98,6 +101,26 @@ pub struct Workload {
     /// How its artifact is made; the server never runs this.
     #[serde(default)]
     pub build: Option<Build>,
+}
+
+/// What one instance of a process or a handler may take, beside its memory; `None`: as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceLimits {
+    /// Thousandths of a CPU.
+    pub cpu: Option<u32>,
+    /// Processes and threads at the same time.
+    pub processes: Option<u32>,
+    /// Files that each of its processes may have open.
+    pub files: Option<u32>,
+}
+
+impl InstanceLimits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.cpu.is_none() && self.processes.is_none() && self.files.is_none()
+    }
 }
 
 /// How code runs.

@@ -115,6 +115,8 @@ codes! {
     INPUT_NOT_SUPPORTED = 412, Invalid;
     /// The runtime a workload asks for is not on this machine.
     RUNTIME_MISSING = 413, Unavailable;
+    /// An instance needed more memory than its limit, and was ended.
+    INSTANCE_MEMORY = 414, WorkloadFailed;
 
     /// An event is not a CloudEvent 1.0.
     BAD_EVENT = 501, Invalid;

@@ -17,7 +17,9 @@ pub mod trace;
 pub mod units;
 pub mod usage;
 
-pub use app::{App, Build, Egress, Reuse, Route, RouteTarget, Run, Scale, Tier, Workload};
+pub use app::{
+    App, Build, Egress, InstanceLimits, Reuse, Route, RouteTarget, Run, Scale, Tier, Workload,
+};
 pub use clock::{Clock, Time};
 pub use code::Code;
 pub use error::{Category, Error};

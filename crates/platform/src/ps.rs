@@ -1,7 +1,7 @@
 //! What runs: every workload of the live revisions with its instances, and whether an app is well.
 
 use model::{AppName, RevisionId, Tier, WorkloadName};
-use runtime::{InstanceState, PoolStats};
+use runtime::{InstanceState, PoolStats, launcher::Enforced};
 use serde::Serialize;
 
 use crate::{Platform, apps::LiveApp, dispatch::Callee};
@@ -26,6 +26,8 @@ pub struct Row {
     /// Its instances, and how often they were started and failed.
     #[serde(flatten)]
     pub pool: PoolStats,
+    /// The limits of each of its instances, and how they are enforced.
+    pub limits: Vec<Enforced>,
     /// Who answers for it.
     pub owner: Option<String>,
 }
@@ -78,6 +80,7 @@ fn row(app: &LiveApp, callee: &Callee) -> Row {
         version: callee.version.short(),
         in_flight: callee.in_flight(),
         pool: callee.pool().stats(),
+        limits: callee.pool().limits(),
         owner: callee.workload.owner.clone(),
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use model::{
     AppName, Clock, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Time, VersionId,
-    Workload,
+    Workload, code,
 };
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::{
     external,
     host::Host,
     lambda,
-    launcher::Launcher,
+    launcher::{self, Enforced, Launcher},
     process, wasm,
 };
 
@@ -50,6 +50,15 @@ pub struct Context {
     pub launcher: Launcher,
     /// A folder for what can be made again: compiled code, bootstraps.
     pub cache: PathBuf,
+}
+
+impl Context {
+    /// What holds of a workload's limits on this machine, for what the launcher starts.
+    pub(crate) fn limits_of(&self, workload: &Workload) -> Vec<Enforced> {
+        self.launcher
+            .enforcement()
+            .of(&launcher::Limits::of(workload))
+    }
 }
 
 /// What a pool says about itself.
@@ -152,6 +161,15 @@ pub enum Pool {
     External(Arc<external::Pool>),
 }
 
+/// What is said of an instance that the system ended for its need of memory.
+pub(crate) fn out_of_memory(workload: &Workload) -> Error {
+    let message = format!(
+        "an instance of `{}` needed more than its {} of memory and was ended",
+        workload.name, workload.memory
+    );
+    Error::new(code::INSTANCE_MEMORY, message)
+}
+
 impl Pool {
     /// Runs one invocation that was admitted.
     pub async fn invoke(&self, invocation: Arc<Invocation>, input: Input) -> Ran {
@@ -184,6 +202,17 @@ impl Pool {
             Self::Lambda(pool) => pool.stats(),
             Self::Process(pool) => pool.stats(),
             Self::External(pool) => pool.stats(),
+        }
+    }
+
+    /// The limits of each instance, and how this machine enforces them; none where others run the code, or where it
+    /// runs in this process.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Enforced> {
+        match self {
+            Self::Lambda(pool) => pool.limits(),
+            Self::Process(pool) => pool.limits(),
+            Self::Wasm(_) | Self::External(_) => Vec::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     call::Meter,
+    launcher::Enforced,
     pool::{Context, PoolStats, Spec},
 };
 
@@ -146,6 +147,12 @@ impl Pool {
             }
             changed.await;
         }
+    }
+
+    /// The limits of each instance, and how they are enforced.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Enforced> {
+        self.context.limits_of(&self.spec.workload)
     }
 
     /// The program and its folder, found once.

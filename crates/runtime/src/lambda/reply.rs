@@ -22,7 +22,7 @@ use super::{
 use crate::{
     body::Body,
     call::{FunctionError, LogTail, Meter},
-    pool::Spec,
+    pool::{Spec, out_of_memory},
 };
 
 /// What kind of input an invocation has.
@@ -86,8 +86,13 @@ pub(crate) fn outcome(ended: Ended, facts: &Facts<'_>) -> Result<Bytes, (Bytes, 
             )
         }
         Ended::Answered(Answer::Died(exit)) => {
-            let message = format!("an instance of `{name}` ended while it worked");
-            let error = Error::new(code::INSTANCE_DIED, message).context(failure::exit_text(exit));
+            let error = if exit.is_some_and(|exit| exit.out_of_memory) {
+                out_of_memory(&facts.spec.workload)
+            } else {
+                let message = format!("an instance of `{name}` ended while it worked");
+                Error::new(code::INSTANCE_DIED, message)
+            };
+            let error = error.context(failure::exit_text(exit));
             (failure::exited(facts.id, exit), error)
         }
         Ended::TimedOut(after) => {
@@ -133,7 +138,12 @@ pub(crate) fn start_failure(spec: &Spec, failed_start: &StartFailure) -> Error {
             let message = format!("an instance of `{name}` ended before it was ready");
             let end = failure::exit_text(*exit);
             let tail = String::from_utf8_lossy(tail);
-            Error::new(code::START_FAILED, message).context(format!("{end}\n{}", tail.trim_end()))
+            let error = if exit.is_some_and(|exit| exit.out_of_memory) {
+                out_of_memory(&spec.workload)
+            } else {
+                Error::new(code::START_FAILED, message)
+            };
+            error.context(format!("{end}\n{}", tail.trim_end()))
         }
         StartFailure::TimedOut => {
             let limit = INIT_LIMIT.as_secs();

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     host::Presence,
-    launcher::{self, Child, Command, Exit},
+    launcher::{self, Child, Command, Exit, Limits},
 };
 
 /// How long an instance may take from its start to its first `next`, as on AWS.
@@ -126,6 +126,7 @@ async fn spawn(
     let mut command = Command::new(&prepared.program, &prepared.task_root);
     command.args.clone_from(&prepared.args);
     command.env = env;
+    command.limits = Limits::of(&spec.workload);
     let spawned = context.launcher.spawn(command).await;
     match spawned {
         Ok(child) => Ok(adopt(pool, presence, child, listener, scratch)),

@@ -13,8 +13,10 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    cgroups,
     child::Child,
     command::{Command, Error},
+    limits::Enforcement,
     link::Link,
     peer::{self, Holder},
     record,
@@ -27,6 +29,7 @@ pub struct Launcher(Arc<Inner>);
 struct Inner {
     exe: PathBuf,
     record: PathBuf,
+    cgroups: PathBuf,
     next: AtomicU64,
     state: Mutex<State>,
 }
@@ -43,10 +46,19 @@ impl Launcher {
     /// # Errors
     /// When `exe` cannot be started or does not become a launcher.
     pub fn start(exe: &Path, record: &Path) -> io::Result<Self> {
-        let link = Link::start(exe, record)?;
+        Self::start_with(exe, record, Path::new(cgroups::MOUNT))
+    }
+
+    /// The same where control groups are mounted elsewhere, or are not to be used (a folder without any).
+    ///
+    /// # Errors
+    /// As [`Launcher::start`].
+    pub fn start_with(exe: &Path, record: &Path, cgroups: &Path) -> io::Result<Self> {
+        let link = Link::start(exe, record, cgroups)?;
         Ok(Self(Arc::new(Inner {
             exe: exe.to_owned(),
             record: record.to_owned(),
+            cgroups: cgroups.to_owned(),
             next: AtomicU64::new(1),
             state: Mutex::new(State::Running(link)),
         })))
@@ -63,6 +75,15 @@ impl Launcher {
         let started = link.spawn(id, command)?.await;
         let started = started.unwrap_or(Err(Error::Stopped))?;
         Child::new(started).map_err(Error::Launcher)
+    }
+
+    /// By which means of this machine limits are enforced; none once it was stopped.
+    #[must_use]
+    pub fn enforcement(&self) -> Enforcement {
+        match &*self.0.state.lock() {
+            State::Running(link) => link.enforcement,
+            State::Stopped => Enforcement::default(),
+        }
     }
 
     /// Kills everything that was started and ends the launcher; resolves when no process of it is left.
@@ -113,7 +134,8 @@ impl Launcher {
         }
         tracing::warn!("the launcher died; starting another");
         record::sweep(&self.0.record).map_err(Error::Launcher)?;
-        let link = Link::start(&self.0.exe, &self.0.record).map_err(Error::Launcher)?;
+        let link = Link::start(&self.0.exe, &self.0.record, &self.0.cgroups);
+        let link = link.map_err(Error::Launcher)?;
         *state = State::Running(Arc::clone(&link));
         Ok(link)
     }

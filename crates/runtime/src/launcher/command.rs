@@ -4,6 +4,8 @@ use std::{fmt, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
+
 /// A program to start. The environment is exactly `env`, plus the launcher's mark.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Command {
@@ -15,8 +17,9 @@ pub struct Command {
     pub env: Vec<(String, String)>,
     /// Its working folder.
     pub cwd: PathBuf,
-    /// How many files it may have open; cut to what the server itself may have.
-    pub open_files: u64,
+    /// What it may take.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 impl Command {
@@ -27,7 +30,7 @@ impl Command {
             args: Vec::new(),
             env: Vec::new(),
             cwd: cwd.into(),
-            open_files: 65_536,
+            limits: Limits::default(),
         }
     }
 
@@ -63,6 +66,9 @@ pub struct Exit {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// Whether the kernel had ended a process of it because it needed more memory than its limit.
+    #[serde(default)]
+    pub out_of_memory: bool,
 }
 
 impl Exit {
@@ -70,6 +76,7 @@ impl Exit {
     pub(super) const KILLED: Self = Self {
         code: None,
         signal: Some(9),
+        out_of_memory: false,
     };
 
     /// Whether it ended by itself with code 0.
@@ -81,6 +88,9 @@ impl Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.out_of_memory {
+            f.write_str("want of memory, ")?;
+        }
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}"),
             (None, Some(6)) => f.write_str("signal 6 (abort)"),
@@ -124,6 +134,7 @@ mod tests {
         let code = |code| Exit {
             code: Some(code),
             signal: None,
+            out_of_memory: false,
         };
         assert_eq!(code(3).to_string(), "exit code 3");
         assert_eq!(Exit::KILLED.to_string(), "signal 9 (kill)");

@@ -19,7 +19,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::command::{Command, Exit, Signal};
+use super::{
+    command::{Command, Exit, Signal},
+    limits::Enforcement,
+};
 
 /// The largest frame: more than Linux takes as arguments and environment of one program by default.
 pub(super) const MAX_FRAME: usize = 4 << 20;
@@ -39,7 +42,9 @@ pub(super) enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Say {
-    Ready,
+    Ready {
+        enforcement: Enforcement,
+    },
     /// Followed by two descriptors: standard output and standard error.
     Started {
         id: u64,

@@ -23,6 +23,7 @@ use super::{
     ARGUMENT, INSIDE,
     command::{Command, Error, Exit, Signal},
     frame::{self, Ask, Receiver, Say},
+    limits::Enforcement,
 };
 
 /// How long a new launcher may take to say that it is ready, on a machine that is busy.
@@ -31,6 +32,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// The server's end of one launcher process.
 pub(super) struct Link {
     pid: i32,
+    pub(super) enforcement: Enforcement,
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Mutex<Waiting>,
     gone: watch::Sender<bool>,
@@ -77,11 +79,16 @@ impl Link {
     ///
     /// Inside of a process that was itself started as a launcher this is refused: a program that does not know
     /// [`ARGUMENT`] would come here again in its copy, and the copy in its own, without end.
-    pub(super) fn start(exe: &Path, record: &Path) -> io::Result<Arc<Self>> {
-        Self::start_within(exe, record, READY_WITHIN)
+    pub(super) fn start(exe: &Path, record: &Path, cgroups: &Path) -> io::Result<Arc<Self>> {
+        Self::start_within(exe, record, cgroups, READY_WITHIN)
     }
 
-    fn start_within(exe: &Path, record: &Path, within: Duration) -> io::Result<Arc<Self>> {
+    fn start_within(
+        exe: &Path,
+        record: &Path,
+        cgroups: &Path,
+        within: Duration,
+    ) -> io::Result<Arc<Self>> {
         if is_inside() {
             return Err(io::Error::other(
                 "this process was started as a launcher and did not become one",
@@ -91,6 +98,7 @@ impl Link {
         let mut process = process::Command::new(exe)
             .arg(ARGUMENT)
             .arg(record)
+            .arg(cgroups)
             .env_clear()
             .env(INSIDE, "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -99,17 +107,18 @@ impl Link {
             .process_group(0)
             .spawn()?;
         let mut receiver = Receiver::new(ours.try_clone()?);
-        if let Err(error) = wait_until_ready(&mut receiver, within) {
+        let ready = wait_until_ready(&mut receiver, within).inspect_err(|_| {
             // What it is, nobody knows: what it started in its group ends with it.
             if let Some(group) = Pid::from_raw(process.id().cast_signed()) {
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
             let _ = process.wait();
-            return Err(not_a_launcher(exe, &error));
-        }
+        });
+        let enforcement = ready.map_err(|error| not_a_launcher(exe, &error))?;
         let (outgoing, frames) = mpsc::channel();
         let link = Arc::new(Self {
             pid: process.id().cast_signed(),
+            enforcement,
             outgoing,
             waiting: Mutex::default(),
             gone: watch::Sender::new(false),
@@ -192,7 +201,7 @@ impl Link {
 
     fn hear(self: &Arc<Self>, said: Say, receiver: &mut Receiver) -> io::Result<()> {
         match said {
-            Say::Ready => {}
+            Say::Ready { .. } => {}
             Say::Started { id, pid } => {
                 let (stdout, stderr) = (receiver.take_fd()?, receiver.take_fd()?);
                 self.started(id, pid, stdout, stderr);
@@ -282,14 +291,15 @@ fn not_a_launcher(exe: &Path, error: &io::Error) -> io::Error {
     )
 }
 
-fn wait_until_ready(receiver: &mut Receiver, within: Duration) -> io::Result<()> {
+fn wait_until_ready(receiver: &mut Receiver, within: Duration) -> io::Result<Enforcement> {
     receiver.stream().set_read_timeout(Some(within))?;
     loop {
         if !receiver.fill()? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(Say::Ready) = receiver.take()? {
-            return receiver.stream().set_read_timeout(None);
+        if let Some(Say::Ready { enforcement }) = receiver.take()? {
+            receiver.stream().set_read_timeout(None)?;
+            return Ok(enforcement);
         }
     }
 }
@@ -329,7 +339,11 @@ mod tests {
         let mode = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(&program, mode).expect("set");
         let within = Duration::from_millis(500);
-        let link = Link::start_within(&program, &folder.path().join("instances"), within);
+        let (record, groups) = (
+            folder.path().join("instances"),
+            folder.path().join("groups"),
+        );
+        let link = Link::start_within(&program, &record, &groups, within);
         let error = link.err().expect("it is no launcher").to_string();
         assert!(error.contains("did not become a launcher"), "{error}");
         let pid = std::fs::read_to_string(&started).expect("it ran");

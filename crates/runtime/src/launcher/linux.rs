@@ -154,6 +154,52 @@ pub(super) fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
+/// CPUs that a process may run on.
+pub(super) use rustix::thread::CpuSet;
+
+/// CPUs that this process may run on.
+pub(super) fn cpus() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count())
+}
+
+/// `most` of the CPUs that this process may run on, from the one numbered `first` on and round; `None` when it has no
+/// more than those.
+pub(super) fn some_cpus(most: u32, first: u64) -> Option<CpuSet> {
+    let all = rustix::thread::sched_getaffinity(None).ok()?;
+    let all: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&cpu| all.is_set(cpu))
+        .collect();
+    let most = usize::try_from(most)
+        .ok()
+        .filter(|most| *most < all.len())?;
+    let first = usize::try_from(first).unwrap_or_default() % all.len();
+    let mut some = CpuSet::new();
+    let chosen = all.iter().cycle().skip(first).take(most);
+    chosen.for_each(|&cpu| some.set(cpu));
+    Some(some)
+}
+
+/// Keeps the calling process on these.
+pub(super) fn run_on(cpus: &CpuSet) -> rustix::io::Result<()> {
+    rustix::thread::sched_setaffinity(None, cpus)
+}
+
+/// How many processes and threads the user of this process has.
+pub(super) fn tasks_of_user() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let user = rustix::process::getuid().as_raw();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return 0;
+    };
+    let own = entries.filter_map(Result::ok).filter(|entry| {
+        let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        is_process && entry.metadata().is_ok_and(|meta| meta.uid() == user)
+    });
+    own.filter_map(|entry| fs::read_dir(entry.path().join("task")).ok())
+        .map(|tasks| tasks.count() as u64)
+        .sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +220,18 @@ mod tests {
         );
         assert!(parse(77, &format!("77 (a) Z {rest}")).is_none());
         assert!(parse(77, "77 (a)").is_none());
+    }
+
+    #[test]
+    fn some_cpus_are_fewer_than_all_and_neighbours_share_the_load() {
+        let all = cpus();
+        assert!(some_cpus(all, 0).is_none());
+        if all > 1 {
+            let some = [0, 1].map(|first| some_cpus(1, first).expect("there are more"));
+            assert_eq!(some.map(|set| set.count()), [1, 1]);
+            assert_ne!(some[0], some[1]);
+        }
+        assert!(tasks_of_user() > 0);
     }
 
     #[test]

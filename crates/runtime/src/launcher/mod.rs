@@ -5,25 +5,37 @@
 //! the launcher kills all it started, descendants included. [`sweep`] does the same for a launcher that was itself
 //! killed, from its record file and from the mark that every instance has in its environment.
 
+mod cgroups;
 mod child;
 mod client;
 mod command;
 mod frame;
+mod limits;
 mod link;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "other.rs")]
 pub(crate) mod os;
 pub(crate) mod peer;
 mod record;
+mod rules;
 mod serve;
 mod spawn;
 
+pub use cgroups::MOUNT as CGROUPS;
 pub use child::Child;
 pub use client::Launcher;
 pub use command::{Command, Error, Exit, Signal};
+pub use limits::{Enforced, Enforcement, Limits, Means};
 pub use peer::Holder;
 pub use record::sweep;
 pub use serve::main;
+
+/// By which means a launcher would enforce limits where control groups are mounted at `mount`, as far as that shows
+/// without trying.
+#[must_use]
+pub fn look(mount: &std::path::Path) -> Enforcement {
+    rules::enforcement(&cgroups::Cgroups::find(mount).keep_writable())
+}
 
 /// The hidden argument under which the server's executable becomes the launcher.
 pub const ARGUMENT: &str = "__launcher";

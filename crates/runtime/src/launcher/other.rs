@@ -121,6 +121,29 @@ pub(super) const fn die_with_parent() -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Processes cannot be kept on some CPUs here.
+pub(super) struct CpuSet;
+
+/// CPUs of the machine.
+pub(super) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// Not offered here.
+pub(super) const fn some_cpus(_most: u32, _first: u64) -> Option<CpuSet> {
+    None
+}
+
+/// Not offered here.
+pub(super) const fn run_on(_cpus: &CpuSet) -> rustix::io::Result<()> {
+    Ok(())
+}
+
+/// Not asked for here.
+pub(super) const fn tasks_of_user() -> u64 {
+    0
+}
+
 fn output(program: &str, args: &[&str]) -> String {
     Command::new(program)
         .args(args)

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::os;
+use super::{cgroups, os};
 
 const FORMAT: &str = "tangelo-instances-1";
 
@@ -42,6 +42,8 @@ impl Identity {
 struct Content {
     boot: String,
     launcher: Identity,
+    /// Folders in which it makes control groups.
+    groups: Vec<PathBuf>,
     instances: BTreeMap<i32, u64>,
 }
 
@@ -55,10 +57,15 @@ pub(super) struct Record {
 
 impl Record {
     /// Begins an empty record at `path`, replacing what is there.
-    pub(super) fn create(path: &Path, launcher: Identity) -> io::Result<Self> {
+    pub(super) fn create(
+        path: &Path,
+        launcher: Identity,
+        groups: Vec<PathBuf>,
+    ) -> io::Result<Self> {
         let content = Content {
             boot: os::boot_id(),
             launcher,
+            groups,
             instances: BTreeMap::new(),
         };
         let file = content.write(path)?;
@@ -97,6 +104,9 @@ impl Content {
             "{FORMAT} {} {} {}\n",
             self.boot, self.launcher.pid, self.launcher.start
         );
+        for folder in &self.groups {
+            text += &format!("@{}\n", folder.display());
+        }
         for (pid, start) in &self.instances {
             text += &format!("+{pid} {start}\n");
         }
@@ -117,18 +127,21 @@ impl Content {
             pid: pid.parse().ok()?,
             start: start.parse().ok()?,
         };
-        let mut instances = BTreeMap::new();
+        let (mut instances, mut groups) = (BTreeMap::new(), Vec::new());
         // A line cut short by a kill does not parse; the mark in the environment finds that instance.
         for line in lines {
             if let Some(pid) = line.strip_prefix('-') {
                 pid.parse().ok().and_then(|pid: i32| instances.remove(&pid));
             } else if let Some(identity) = line.strip_prefix('+').and_then(parse_identity) {
                 instances.insert(identity.pid, identity.start);
+            } else if let Some(folder) = line.strip_prefix('@') {
+                groups.push(PathBuf::from(folder));
             }
         }
         Some(Self {
             boot: boot.to_owned(),
             launcher,
+            groups,
             instances,
         })
     }
@@ -150,14 +163,19 @@ impl Content {
 impl Identity {
     /// The mark of this launcher's instance `id`.
     pub(super) fn mark(self, id: u64) -> String {
-        format!("{}-{}.{id}", self.pid, self.start)
+        format!("{}.{id}", self.stem())
     }
 
     /// The number of the instance that a mark names, when this launcher made the mark.
     pub(super) fn instance_of(self, mark: &str) -> Option<u64> {
         let (launcher, id) = mark.split_once('.')?;
         let id = id.parse().ok()?;
-        (launcher == format!("{}-{}", self.pid, self.start)).then_some(id)
+        (launcher == self.stem()).then_some(id)
+    }
+
+    /// What the marks of this launcher begin with.
+    fn stem(self) -> String {
+        format!("{}-{}", self.pid, self.start)
     }
 
     fn made(self, mark: &str) -> bool {
@@ -187,6 +205,7 @@ pub fn sweep(record: &Path) -> io::Result<usize> {
     if let Some(content) = Content::parse(&text).filter(|content| content.boot == os::boot_id()) {
         os::kill(content.launcher, Duration::from_secs(5));
         killed = kill_all(&content)?;
+        cgroups::sweep(&content.groups, &content.launcher.stem());
     }
     std::fs::remove_file(record)?;
     Ok(killed)
@@ -195,9 +214,10 @@ pub fn sweep(record: &Path) -> io::Result<usize> {
 fn kill_all(content: &Content) -> io::Result<usize> {
     let mut killed = 0;
     for _ in 0..ROUNDS {
+        let grouped = cgroups::left_behind(&content.groups, &content.launcher.stem());
         let found: Vec<os::Process> = os::processes()
             .into_iter()
-            .filter(|process| content.owns(process))
+            .filter(|process| grouped.contains(&process.pid) || content.owns(process))
             .collect();
         if found.is_empty() {
             return Ok(killed);
@@ -238,7 +258,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tangelo-record-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let path = folder.join("instances");
-        let mut record = Record::create(&path, LAUNCHER).expect("written");
+        let mut record = Record::create(&path, LAUNCHER, vec!["/a b".into()]).expect("written");
         for pid in 1..2000 {
             record.add(Identity { pid, start: 5 }).expect("written");
             if pid % 100 != 0 {
@@ -250,6 +270,7 @@ mod tests {
         let content = Content::parse(&text).expect("a record");
         assert_eq!(content, record.content);
         assert_eq!(content.instances.len(), 19);
+        assert_eq!(content.groups, [PathBuf::from("/a b")]);
         std::fs::remove_dir_all(&folder).expect("removed");
     }
 

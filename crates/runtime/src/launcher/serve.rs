@@ -10,7 +10,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -20,10 +20,13 @@ use rustix::{
 };
 
 use super::{
+    cgroups::{self, Cgroups, Group},
     command::{Command, Exit, Signal},
     frame::{self, Ask, Receiver, Say},
+    limits::Enforcement,
     os,
     record::{Identity, Record},
+    rules::{self, Rules},
     spawn::{self, Spawned},
 };
 
@@ -44,17 +47,29 @@ fn run() -> io::Result<()> {
     let record = std::env::args_os().nth(2).map(PathBuf::from);
     let record = record.ok_or(io::ErrorKind::InvalidInput)?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mount = std::env::args_os().nth(3).map(PathBuf::from);
     os::adopt_orphans();
     let me = Identity::of(rustix::process::getpid().as_raw_pid());
     let me = me.ok_or(io::ErrorKind::NotFound)?;
+    let server = rustix::process::getppid().map_or(0, |pid| pid.as_raw_pid().unsigned_abs());
+    let groups = Cgroups::find(
+        mount
+            .as_deref()
+            .unwrap_or_else(|| Path::new(cgroups::MOUNT)),
+    );
+    let groups = groups.keep_usable(&me.mark(0), server);
     let mut server = Server {
         me,
-        record: Record::create(&record, me)?,
+        record: Record::create(&record, me, groups.folders())?,
+        enforcement: rules::enforcement(&groups),
+        groups,
         receiver: Receiver::new(socket),
         ends: spawn::listen_to_signals()?,
         instances: BTreeMap::new(),
+        remains: Vec::new(),
     };
-    server.say(&Say::Ready, &[])?;
+    let enforcement = server.enforcement;
+    server.say(&Say::Ready { enforcement }, &[])?;
     let served = server.serve();
     server.kill_everything();
     served
@@ -66,7 +81,17 @@ struct Server {
     receiver: Receiver,
     /// Becomes readable when a child may have ended.
     ends: io::PipeReader,
-    instances: BTreeMap<u64, Pid>,
+    instances: BTreeMap<u64, Instance>,
+    groups: Cgroups,
+    enforcement: Enforcement,
+    /// Groups of ended instances that the kernel does not give up yet.
+    remains: Vec<Group>,
+}
+
+/// What runs: its first process, and its group where it has one.
+struct Instance {
+    leader: Pid,
+    group: Option<Group>,
 }
 
 impl Server {
@@ -84,6 +109,7 @@ impl Server {
             if ended {
                 self.collect()?;
                 self.collect_orphans();
+                self.collect_groups();
             }
         }
     }
@@ -107,8 +133,8 @@ impl Server {
         match ask {
             Ask::Spawn { id, command } => self.spawn(id, &command),
             Ask::Signal { id, signal } => {
-                if let Some(&leader) = self.instances.get(&id) {
-                    kill_group(leader, signal);
+                if let Some(instance) = self.instances.get(&id) {
+                    kill_group(instance.leader, signal);
                 }
                 Ok(())
             }
@@ -116,8 +142,8 @@ impl Server {
     }
 
     fn spawn(&mut self, id: u64, command: &Command) -> io::Result<()> {
-        match spawn::spawn(command, &self.me.mark(id)) {
-            Ok(spawned) => self.started(id, &spawned),
+        match self.try_to_spawn(id, command) {
+            Ok((spawned, group)) => self.started(id, &spawned, group),
             Err(error) => {
                 let failed = Say::Failed {
                     id,
@@ -129,45 +155,77 @@ impl Server {
         }
     }
 
-    fn started(&mut self, id: u64, spawned: &Spawned) -> io::Result<()> {
-        let pid = spawned.pid;
-        self.instances.insert(id, pid);
+    fn try_to_spawn(&self, id: u64, command: &Command) -> io::Result<(Spawned, Option<Group>)> {
+        let (mark, limits) = (self.me.mark(id), &command.limits);
+        // "Not found" is said of programs: whatever a group lacks is not that.
+        let ours = |error: io::Error| io::Error::other(error.to_string());
+        let mut group = self.groups.make(&mark, limits).map_err(ours)?;
+        let rules = Rules::new(id, limits, group.as_ref(), &self.enforcement).map_err(ours);
+        match rules.and_then(|rules| spawn::spawn(command, &mark, rules)) {
+            Ok(spawned) => Ok((spawned, group)),
+            Err(error) => {
+                group.as_mut().map(Group::remove);
+                Err(error)
+            }
+        }
+    }
+
+    fn started(&mut self, id: u64, spawned: &Spawned, group: Option<Group>) -> io::Result<()> {
+        let leader = spawned.pid;
+        self.instances.insert(id, Instance { leader, group });
         // One that has already ended needs no record.
-        if let Some(identity) = Identity::of(pid.as_raw_pid()) {
+        if let Some(identity) = Identity::of(leader.as_raw_pid()) {
             self.record.add(identity)?;
         }
         let started = Say::Started {
             id,
-            pid: pid.as_raw_pid().unsigned_abs(),
+            pid: leader.as_raw_pid().unsigned_abs(),
         };
         self.say(&started, &[&spawned.stdout, &spawned.stderr])
     }
 
     fn collect(&mut self) -> io::Result<()> {
         let keep = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let ended: Vec<(u64, Pid, Exit)> = self
+        let ended: Vec<(u64, Exit)> = self
             .instances
             .iter()
-            .filter_map(|(&id, &pid)| {
-                let status = rustix::process::waitid(WaitId::Pid(pid), keep).ok()??;
-                Some((id, pid, exit_of(&status)))
+            .filter_map(|(&id, instance)| {
+                let leader = WaitId::Pid(instance.leader);
+                let status = rustix::process::waitid(leader, keep).ok()??;
+                Some((id, exit_of(&status)))
             })
             .collect();
-        for (id, pid, exit) in ended {
-            kill_group(pid, Signal::Kill);
-            let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-            self.instances.remove(&id);
-            self.record.remove(pid.as_raw_pid())?;
+        for (id, mut exit) in ended {
+            let Some(Instance { leader, group }) = self.instances.remove(&id) else {
+                continue;
+            };
+            kill_group(leader, Signal::Kill);
+            let _ = rustix::process::waitpid(Some(leader), WaitOptions::NOHANG);
+            if let Some(group) = group {
+                exit.out_of_memory = !exit.success() && group.ran_out_of_memory();
+                self.remains.push(group);
+            }
+            self.record.remove(leader.as_raw_pid())?;
             self.say(&Say::Exited { id, exit }, &[])?;
         }
         Ok(())
+    }
+
+    /// Kills what is left in the groups of ended instances, and removes those that are empty.
+    fn collect_groups(&mut self) {
+        self.remains.retain_mut(|group| {
+            for pid in group.processes().into_iter().filter_map(Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            !group.remove()
+        });
     }
 
     /// Waits for adopted processes that ended, and kills those whose instance has.
     fn collect_orphans(&self) {
         let mut children = os::children();
         for instance in self.instances.values() {
-            children.remove(&instance.as_raw_pid());
+            children.remove(&instance.leader.as_raw_pid());
         }
         for pid in children.into_iter().filter_map(Pid::from_raw) {
             let ended = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
@@ -188,8 +246,8 @@ impl Server {
 
     /// Kills all instances and waits until no descendant is left.
     fn kill_everything(&mut self) {
-        for &leader in self.instances.values() {
-            kill_group(leader, Signal::Kill);
+        for instance in self.instances.values() {
+            kill_group(instance.leader, Signal::Kill);
         }
         // A killed parent's children are adopted and found in the next round.
         loop {
@@ -204,6 +262,10 @@ impl Server {
                 break;
             }
         }
+        let groups = std::mem::take(&mut self.instances).into_values();
+        self.remains
+            .extend(groups.filter_map(|instance| instance.group));
+        self.collect_groups();
     }
 
     fn say(&self, message: &Say, fds: &[&OwnedFd]) -> io::Result<()> {
@@ -224,5 +286,6 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
     Exit {
         code: status.exit_status(),
         signal: status.terminating_signal(),
+        out_of_memory: false,
     }
 }

@@ -7,9 +7,9 @@ use std::{
     process::{self, Stdio},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Signal};
 
-use super::{MARK, command::Command, os};
+use super::{MARK, command::Command, os, rules::Rules};
 
 /// A program that was just started.
 pub(super) struct Spawned {
@@ -18,8 +18,8 @@ pub(super) struct Spawned {
     pub(super) stderr: OwnedFd,
 }
 
-/// Starts a program as the leader of a session of its own. The caller waits for its end.
-pub(super) fn spawn(command: &Command, mark: &str) -> io::Result<Spawned> {
+/// Starts a program as the leader of a session of its own, within `rules`. The caller waits for its end.
+pub(super) fn spawn(command: &Command, mark: &str, rules: Rules) -> io::Result<Spawned> {
     let mut program = process::Command::new(&command.program);
     program
         .args(&command.args)
@@ -30,9 +30,9 @@ pub(super) fn spawn(command: &Command, mark: &str) -> io::Result<Spawned> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let (launcher, files) = (rustix::process::getpid(), open_files(command.open_files));
+    let launcher = rustix::process::getpid();
     // SAFETY: the launcher has one thread, so no lock is held across the fork; the closure only makes system calls.
-    unsafe { program.pre_exec(move || prepare(launcher, files)) };
+    unsafe { program.pre_exec(move || prepare(launcher, &rules)) };
     let mut child = program.spawn()?;
     let taken = (child.stdout.take(), child.stderr.take());
     let (Some(stdout), Some(stderr)) = taken else {
@@ -63,29 +63,12 @@ pub(super) fn listen_to_signals() -> io::Result<io::PipeReader> {
     Ok(ends)
 }
 
-fn prepare(launcher: Pid, files: Rlimit) -> io::Result<()> {
+fn prepare(launcher: Pid, rules: &Rules) -> io::Result<()> {
     rustix::process::setsid()?;
     os::die_with_parent()?;
     // The launcher may have ended before the line above: then nobody would kill this.
     if cfg!(target_os = "linux") && rustix::process::getppid() != Some(launcher) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    // Some systems allow less than they say: then what is allowed stays.
-    let _ = rustix::process::setrlimit(Resource::Nofile, files);
-    rustix::process::setrlimit(Resource::Core, NO_CORE)?;
-    Ok(())
-}
-
-const NO_CORE: Rlimit = Rlimit {
-    current: Some(0),
-    maximum: Some(0),
-};
-
-fn open_files(wanted: u64) -> Rlimit {
-    let allowed = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let limit = Some(allowed.map_or(wanted, |allowed| allowed.min(wanted)));
-    Rlimit {
-        current: limit,
-        maximum: limit,
-    }
+    rules.enter()
 }

@@ -8,7 +8,10 @@ use std::{
 
 use model::{Error, Run, code};
 
-use crate::{launcher::Command, pool::Spec};
+use crate::{
+    launcher::{Command, Limits},
+    pool::Spec,
+};
 
 /// The command of `spec` for an instance that listens on `port`; `given` is what the platform adds.
 pub(super) fn command(
@@ -35,6 +38,7 @@ pub(super) fn command(
     let mut command = Command::new(program, &spec.folder);
     command.args = arguments.to_vec();
     command.env = env;
+    command.limits = Limits::of(&spec.workload);
     Ok(command)
 }
 

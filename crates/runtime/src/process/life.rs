@@ -23,7 +23,7 @@ use super::{
 use crate::{
     host::LogStream,
     launcher::{self, Child, Exit, Signal},
-    pool::{Context, Spec},
+    pool::{Context, Spec, out_of_memory},
     upstream::Upstream,
 };
 
@@ -278,7 +278,10 @@ impl Life {
             if !finished && left > Duration::ZERO {
                 tokio::select! {
                     biased;
-                    _ = &mut exited => return Ok(()),
+                    exit = &mut exited => {
+                        self.left(exit);
+                        return Ok(());
+                    }
                     _ = orders.changed() => {}
                     () = self.instance.quiet.notified() => {}
                     () = self.ctx.clock.sleep(left) => {}
@@ -297,7 +300,7 @@ impl Life {
             running.child.signal_group(Signal::Term);
             tokio::select! {
                 biased;
-                exit = &mut exited => return self.say(format!("ended with {exit}, as asked")),
+                exit = &mut exited => return self.left(exit),
                 () = self.ctx.clock.sleep(patience) => {}
             }
             self.say(format!(
@@ -306,7 +309,17 @@ impl Life {
             ));
         }
         running.child.signal_group(Signal::Kill);
-        exited.await;
+        self.instance.exit.send_replace(Some(exited.await));
+    }
+
+    /// It ended after it was told to leave, for that or another reason. Whoever had a request with it asks for that.
+    fn left(&self, exit: Exit) {
+        self.instance.exit.send_replace(Some(exit));
+        self.say(if exit.out_of_memory {
+            out_of_memory(&self.spec.workload).message
+        } else {
+            format!("ended with {exit}, as asked")
+        });
     }
 
     fn probe<'a>(&'a self, running: &'a Running) -> Probe<'a> {
@@ -322,12 +335,14 @@ impl Life {
     async fn died(&self, running: &mut Running, exit: Exit) -> Error {
         self.instance.exit.send_replace(Some(exit));
         self.hear_out(running).await;
-        let name = &self.spec.workload.name;
-        Error::new(
-            code::INSTANCE_DIED,
-            format!("an instance of `{name}` ended with {exit}"),
-        )
-        .context(self.instance.last_lines())
+        let workload = &self.spec.workload;
+        let error = if exit.out_of_memory {
+            out_of_memory(workload)
+        } else {
+            let message = format!("an instance of `{}` ended with {exit}", workload.name);
+            Error::new(code::INSTANCE_DIED, message)
+        };
+        error.context(self.instance.last_lines())
     }
 
     async fn start_failed(&self, running: &mut Running, reason: &str) -> Error {

@@ -30,6 +30,7 @@ use tokio::{
 
 use crate::{
     call::{Input, Meter, Ran},
+    launcher::Enforced,
     pool::{Context, InstanceStat, InstanceState, PoolStats, Spec},
 };
 use book::{Book, Standing};
@@ -156,6 +157,12 @@ impl Pool {
             instance.memory = instance.pid.map_or(0, |pid| measure(pid).memory);
         }
         stats
+    }
+
+    /// The limits of each instance, and how they are enforced.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Enforced> {
+        self.ctx.limits_of(&self.spec.workload)
     }
 
     /// Lets every request end that is here or waits, up to `grace`; then asks the instances to end, and kills those

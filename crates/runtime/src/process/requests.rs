@@ -19,6 +19,7 @@ use crate::{
     body::Body,
     call::{Input, Meter},
     http_input,
+    pool::out_of_memory,
     upstream::{Failed, Terms},
 };
 
@@ -27,6 +28,9 @@ const OFFERS: usize = 4;
 
 /// How long the end of an instance may take to be noticed, after it broke a connection.
 const NEWS: Duration = Duration::from_millis(100);
+
+/// The same where its share of the CPU is limited: in the middle of its end, too, it waits for its next share.
+const SLOW_NEWS: Duration = Duration::from_secs(2);
 
 impl Pool {
     pub(super) async fn respond(
@@ -144,9 +148,13 @@ impl Pool {
         if error.code != code::UPSTREAM_UNREACHABLE {
             return error;
         }
+        let patience = match self.spec.workload.limits.cpu {
+            Some(_) => SLOW_NEWS,
+            None => NEWS,
+        };
         let mut exit = instance.exit.subscribe();
         let exited = std::pin::pin!(exit.wait_for(Option::is_some));
-        let timer = std::pin::pin!(self.ctx.clock.sleep(NEWS));
+        let timer = std::pin::pin!(self.ctx.clock.sleep(patience));
         let exit = match select(exited, timer).await {
             Either::Left((Ok(exit), _)) => *exit,
             Either::Left((Err(_), _)) | Either::Right(_) => None,
@@ -154,9 +162,15 @@ impl Pool {
         let Some(exit) = exit else {
             return error;
         };
-        let name = &self.spec.workload.name;
-        let message = format!("the instance of `{name}` ended with {exit} while it worked");
-        Error::new(code::INSTANCE_DIED, message).context(instance.last_lines())
+        let workload = &self.spec.workload;
+        let error = if exit.out_of_memory {
+            out_of_memory(workload)
+        } else {
+            let name = &workload.name;
+            let message = format!("the instance of `{name}` ended with {exit} while it worked");
+            Error::new(code::INSTANCE_DIED, message)
+        };
+        error.context(instance.last_lines())
     }
 
     pub(super) fn release(self: &Arc<Self>, instance: &Instance) {

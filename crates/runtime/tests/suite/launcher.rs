@@ -10,7 +10,7 @@ use std::{
 use runtime::launcher::{self, Child, Command, Error, Launcher, Signal};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use crate::support::{Fixture, LAUNCHER, alive, eventually, kill, parent};
+use crate::support::{Fixture, LAUNCHER, alive, eventually, group, kill, parent};
 
 /// A service that leaves descendants in its group, in a session of their own, and orphaned: prints their ids.
 const FAMILY: &str = "
@@ -268,6 +268,7 @@ async fn after_a_kill_of_server_and_launcher_the_sweep_finds_the_rest() {
     let record = folder.path().join("instances");
     let (server, pids) = server(&record);
     let launcher = parent(pids[0]);
+    let group = group(pids[0], "memory");
     kill("-KILL", launcher);
     kill("-KILL", server);
     let swept = tokio::task::spawn_blocking({
@@ -280,6 +281,10 @@ async fn after_a_kill_of_server_and_launcher_the_sweep_finds_the_rest() {
         "the sweep waits for them"
     );
     assert!(!record.exists());
+    assert!(
+        group.is_none_or(|group| !group.exists()),
+        "its group is gone"
+    );
     assert_eq!(launcher::sweep(&record).expect("nothing to do"), 0);
 }
 
@@ -305,7 +310,7 @@ launcher, record, script = sys.argv[1:]
 ours, theirs = socket.socketpair()
 subprocess.Popen([launcher, "__launcher", record], stdin=theirs)
 theirs.close()
-command = {"program": "sh", "args": ["-c", script], "env": [["PATH", os.environ["PATH"]]], "cwd": "/", "open_files": 100}
+command = {"program": "sh", "args": ["-c", script], "env": [["PATH", os.environ["PATH"]]], "cwd": "/", "limits": {"memory": 1 << 28, "files": 100}}
 frame = json.dumps({"spawn": {"id": 1, "command": command}}).encode()
 ours.sendall(struct.pack("<I", len(frame)) + frame)
 fds = []

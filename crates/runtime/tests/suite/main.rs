@@ -3,6 +3,7 @@
 mod external;
 mod lambda;
 mod launcher;
+mod limits;
 mod process;
 mod stage;
 mod support;

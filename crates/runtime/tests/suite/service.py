@@ -1,5 +1,5 @@
 """A service for tests: what it does is in the path. Threads serve connections, so that requests may overlap."""
-import base64, hashlib, http.server, json, os, signal, sys, threading, time
+import base64, hashlib, http.server, json, os, resource, signal, sys, threading, time
 
 connections = 0
 healthy = True
@@ -114,6 +114,27 @@ class Service(http.server.BaseHTTPRequestHandler):
             while data := self.connection.recv(65536):
                 self.connection.sendall(data.upper())
             self.close_connection = True
+        elif path == "/limits":
+            limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in ["DATA", "NOFILE", "NPROC"]}
+            cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+            self.answer(200, {"cpus": cpus, **limits})
+        elif path == "/fork":
+            # As many children as it may have, up to so many; they end with this process.
+            children = 0
+            try:
+                for _ in range(int(query)):
+                    if os.fork() == 0:
+                        time.sleep(1000)
+                        os._exit(0)
+                    children += 1
+            except BlockingIOError:
+                pass
+            self.answer(200, children)
+        elif path == "/spin":
+            # Works until the file is there.
+            while not os.path.exists(query):
+                sum(range(10000))
+            self.answer(200, {})
         elif path == "/half":
             self.send_response(200)
             self.send_header("Content-Length", "100")
@@ -139,6 +160,10 @@ class Service(http.server.BaseHTTPRequestHandler):
                 if chunk:
                     self.chunk(chunk)
             self.wfile.write(b"0\r\n\r\n")
+        elif self.path.startswith("/eat?"):
+            # Bytes that are written to, so that they are there and not only promised.
+            eaten = bytearray(int(self.path.partition("?")[2]) << 20)
+            self.answer(200, len(eaten))
         else:
             seen = hashlib.sha256()
             size = 0

@@ -65,7 +65,10 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let fixture = Fixture::new();
+        Self::on(Fixture::new())
+    }
+
+    pub(crate) fn on(fixture: Fixture) -> Self {
         let listener = Arc::new(Listener::default());
         let (clock, ids) = (Clock::system(), Ids::system());
         let context = Context {
@@ -230,6 +233,7 @@ fn workload(run: Run) -> Workload {
         owner: None,
         timeout: Duration::from_secs(30),
         memory: ByteSize::mib(128),
+        limits: model::InstanceLimits::default(),
         max_body: ByteSize::mib(100),
         env: BTreeMap::new(),
         secrets: Vec::new(),

@@ -1,9 +1,12 @@
 //! What these tests share: a launcher of their own, folders, and waiting for a condition.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use model::Clock;
-use runtime::launcher::Launcher;
+use runtime::launcher::{CGROUPS, Launcher};
 use tempfile::TempDir;
 
 /// The launcher's executable.
@@ -22,6 +25,38 @@ impl Fixture {
             .expect("the launcher starts");
         Self { launcher, folder }
     }
+
+    /// On a machine where no control groups are mounted.
+    pub(crate) fn without_groups() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let (record, groups) = (
+            folder.path().join("instances"),
+            folder.path().join("groups"),
+        );
+        let launcher = Launcher::start_with(Path::new(LAUNCHER), &record, &groups);
+        let launcher = launcher.expect("the launcher starts");
+        Self { launcher, folder }
+    }
+}
+
+/// The folder of a process's control group for a controller, when it has one of its own for its limits.
+pub(crate) fn group(pid: u32, controller: &str) -> Option<PathBuf> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let of = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (names, path) = rest.split_once(':')?;
+        let root = match names {
+            "" => Path::new(CGROUPS).to_owned(),
+            names if names.split(',').any(|name| name == controller) => {
+                Path::new(CGROUPS).join(controller)
+            }
+            _ => return None,
+        };
+        let folder = root.join(path.trim_start_matches('/'));
+        let own = path.contains("/tangelo-") && folder.is_dir();
+        own.then_some(folder)
+    };
+    groups.lines().find_map(of)
 }
 
 /// Waits until `condition` holds; panics with `what` after half a minute.

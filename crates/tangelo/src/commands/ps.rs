@@ -88,35 +88,90 @@ fn states(instances: &[Value]) -> String {
 
 /// What is enforced, and no more than that.
 fn isolation(cli: &Cli, rows: &[Value]) -> Result<ExitCode> {
-    let of = |runtime: &str| match runtime {
-        "wasm" => {
-            "memory-safe sandbox in the server's process; memory and time limits; no file system; egress by allow-list"
-        }
-        "lambda" | "process" => {
-            "own process group, ended with the server; `calls` binds the mesh, not a raw connection to another port; \
-             no memory limit, no file system or network isolation"
-        }
-        _ => "none: someone else runs it",
-    };
-    let facts = rows.iter().map(|r| {
-        (
-            &r["app"],
-            &r["workload"],
-            of(r["runtime"].as_str().unwrap_or_default()),
-        )
+    let facts = rows.iter().map(|row| {
+        let (enforced, not) = facts(row);
+        (&row["app"], &row["workload"], enforced, not)
     });
     if cli.json {
-        let rows: Vec<_> = facts.map(|(app, workload, enforced)| json!({"app": app, "workload": workload, "enforced": enforced})).collect();
+        let rows: Vec<_> = facts
+            .map(|(app, workload, enforced, not)| {
+                json!({"app": app, "workload": workload, "enforced": enforced, "not_enforced": not})
+            })
+            .collect();
         show::json(&json!({ "isolation": rows }))?;
     } else {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let rows = facts
-            .map(|(app, workload, enforced)| vec![text(app), text(workload), enforced.to_owned()]);
-        show::table(
-            &["app", "workload", "enforced"],
-            rows.collect(),
-            "nothing is deployed",
-        );
+        let rows = facts.map(|(app, workload, enforced, not)| {
+            vec![
+                text(app),
+                text(workload),
+                enforced.join("; "),
+                not.join("; "),
+            ]
+        });
+        let header = ["app", "workload", "enforced", "not enforced"];
+        show::table(&header, rows.collect(), "nothing is deployed");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is enforced of a workload's isolation, and what one could think that is.
+fn facts(row: &Value) -> (Vec<String>, Vec<String>) {
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let (mut enforced, mut not): (Vec<String>, Vec<String>) = match row["runtime"].as_str() {
+        Some("wasm") => (
+            owned(&[
+                "memory-safe sandbox in the server's process",
+                "memory and time limits",
+                "no file system",
+                "egress by allow-list",
+            ]),
+            Vec::new(),
+        ),
+        Some("lambda" | "process") => (
+            owned(&["own process group, ended with the server"]),
+            owned(&[
+                "file system",
+                "network: `calls` binds the mesh, not a raw connection to another port",
+            ]),
+        ),
+        _ => (Vec::new(), owned(&["anything: someone else runs it"])),
+    };
+    for limit in row["limits"].as_array().into_iter().flatten() {
+        let of = |name: &str| limit[name].as_str().unwrap_or_default();
+        let (what, most, by) = (of("what"), of("limit"), of("by"));
+        match by {
+            "" => not.push(format!("{what} {most}")),
+            // Each process by itself is held to this, not all of them together.
+            "rlimit" if what == "processes" => enforced.push(format!(
+                "{what} {most} more than the server's user had at the start (rlimit)"
+            )),
+            "rlimit" => enforced.push(format!("{what} {most} per process (rlimit)")),
+            "affinity" => enforced.push(format!("{what} {most}, always the same (affinity)")),
+            by => enforced.push(format!("{what} {most} ({by})")),
+        }
+    }
+    (enforced, not)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_and_not_enforced_is_said_apart() {
+        let row = json!({"runtime": "process", "limits": [
+            {"what": "memory", "limit": "128MiB", "by": "cgroup v1"},
+            {"what": "files", "limit": "64", "by": "rlimit"},
+            {"what": "processes", "limit": "8", "by": null},
+        ]});
+        let (enforced, not) = facts(&row);
+        assert_eq!(
+            enforced[1..],
+            ["memory 128MiB (cgroup v1)", "files 64 per process (rlimit)"]
+        );
+        assert_eq!(not.last().map(String::as_str), Some("processes 8"));
+        let (enforced, not) = facts(&json!({"runtime": "external", "limits": []}));
+        assert!(enforced.is_empty() && not.len() == 1);
+    }
 }

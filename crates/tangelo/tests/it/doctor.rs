@@ -60,7 +60,7 @@ fn what_is_missing_is_named_with_what_would_not_work_and_what_to_do() -> Result<
         "kernel",
         "open files",
         "clock",
-        "cgroup controllers",
+        "limits",
         "componentize-js",
         "gateway port",
     ] {

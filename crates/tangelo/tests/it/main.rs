@@ -10,6 +10,7 @@ mod health;
 mod http;
 mod lambda;
 mod lifecycle;
+mod limits;
 mod mesh;
 mod otlp;
 mod sdk;

@@ -135,6 +135,7 @@ mod tests {
         let one = Exit {
             code: Some(1),
             signal: None,
+            out_of_memory: false,
         };
         assert_eq!(
             text(exited(id, Some(one))),
@@ -143,6 +144,7 @@ mod tests {
         let killed = Exit {
             code: None,
             signal: Some(9),
+            out_of_memory: false,
         };
         assert_eq!(
             exit_text(Some(killed)),

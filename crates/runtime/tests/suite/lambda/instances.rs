@@ -16,6 +16,7 @@ def handler(event, context):
     if event == 'kill': os.kill(os.getpid(), 9)
     if event == 'child': os.system('sleep 1000 >/dev/null 2>&1 &')
     if isinstance(event, (int, float)): time.sleep(event)
+    if event == 'eat': bytearray(400 << 20)
     if event == 'hang': time.sleep(1000)
     if event == 'meet':
         place = os.path.dirname(os.environ['TMPDIR'])
@@ -388,4 +389,27 @@ fn event_of(kind: &str) -> model::Event {
     let event =
         json!({"specversion": "1.0", "id": "e-1", "source": "/s", "type": kind, "data": {}});
     model::Event::from_json(event).expect("is an event")
+}
+
+#[tokio::test]
+async fn a_handler_that_needs_more_memory_than_its_limit_is_ended_and_the_caller_told() {
+    let lambda = Options::python(PID).start();
+    if !crate::limits::held_by_groups(&lambda.pool.limits()) {
+        return;
+    }
+    let ran = lambda.input(Input::Payload("\"eat\"".into())).await;
+    let failure = ran.meter.failure().expect("it failed").clone();
+    assert_eq!(failure.code, code::INSTANCE_MEMORY);
+    assert!(failure.message.contains("128MiB of memory"), "{failure}");
+    let object = platform::json(ran.response.expect("an error object")).await;
+    assert_eq!(object["errorType"], "Runtime.ExitError");
+    eventually("a line says so", || {
+        let notes = lambda.notes();
+        notes.iter().any(|note| note.contains("want of memory"))
+    })
+    .await;
+    assert!(
+        lambda.call(json!(0)).await.is_number(),
+        "the next one works"
+    );
 }

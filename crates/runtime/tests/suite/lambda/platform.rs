@@ -335,6 +335,7 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
         owner: None,
         timeout: Duration::from_secs(30),
         memory: ByteSize::mib(128),
+        limits: model::InstanceLimits::default(),
         max_body: ByteSize::mib(6),
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
         secrets: Vec::new(),

@@ -223,6 +223,7 @@ fn workload(component: &str) -> Workload {
         owner: None,
         timeout: Duration::from_secs(60),
         memory: ByteSize::mib(64),
+        limits: model::InstanceLimits::default(),
         max_body: ByteSize::mib(100),
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
         secrets: Vec::new(),

@@ -1,0 +1,87 @@
+//! The words of `run`: what the JSON Schema says of each way to run code.
+
+use schemars::JsonSchema;
+
+use super::{Duration, EnvValue};
+
+/// How code runs.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Run {
+    /// A WebAssembly component with the world `wasi:http/proxy` 0.2.
+    Wasm(Wasm),
+    /// An unmodified AWS Lambda handler.
+    Lambda(Lambda),
+    /// A program that listens on `$PORT`.
+    Process(Process),
+    /// Someone else runs it (services only).
+    External(External),
+}
+
+/// A WebAssembly component.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Wasm {
+    /// Path of the component, relative to the manifest.
+    component: String,
+    /// Lets an instance serve several requests, one after another, and remember what it has. Without it every request
+    /// gets a fresh instance.
+    reuse: Option<Reuse>,
+}
+
+/// How long an instance of a component is used.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Reuse {
+    /// Requests that it serves at most. 128 unless given.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    requests: Option<u32>,
+    /// How long it waits for the next one. 10s unless given.
+    idle: Option<Duration>,
+    /// Requests that it serves at the same time: 1, which is all that WASI 0.2 can do.
+    #[schemars(range(min = 1, max = 1))]
+    concurrent: Option<u32>,
+}
+
+/// A Lambda handler.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Lambda {
+    /// What runs the handler: the machine's `python3` or `node` with Tangelo's bootstrap, or the code's own `bootstrap`.
+    runtime: Runtime,
+    /// `file.function`: `app.handler` is `handler` in app.py or app.mjs.
+    handler: String,
+    /// Folder (or file) of the code, relative to the manifest.
+    code: String,
+}
+
+/// The bootstraps that Lambda handlers run under.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Runtime {
+    /// The machine's `python3` with Tangelo's bootstrap.
+    Python3,
+    /// The machine's `node` with Tangelo's bootstrap.
+    Nodejs,
+    /// An executable `bootstrap` in the code folder that speaks the Runtime API itself.
+    Provided,
+}
+
+/// A program that listens on `$PORT`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Process {
+    /// Program and arguments. Words that begin with `./`, or that name a file beside the manifest, are part of the app.
+    #[schemars(length(min = 1))]
+    command: Vec<EnvValue>,
+    /// More files and folders that it needs, relative to the manifest.
+    files: Option<Vec<String>>,
+}
+
+/// A service that someone else runs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct External {
+    /// `http://` or `https://`, with an optional base path.
+    url: String,
+}

@@ -1,0 +1,96 @@
+//! What a new process enters before it becomes its program: its control groups, and the limits that these do not hold.
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::process::{Resource, Rlimit};
+
+use super::{
+    cgroups::{Cgroups, Group},
+    limits::{Enforcement, Limits, Means, whole_cpus},
+    os,
+};
+
+/// Everything that has to be looked up or allocated for it: [`Rules::enter`] runs between fork and exec.
+pub(super) struct Rules {
+    doors: Vec<OwnedFd>,
+    files: Rlimit,
+    data: Option<Rlimit>,
+    processes: Option<Rlimit>,
+    cpus: Option<os::CpuSet>,
+}
+
+impl Rules {
+    /// For the instance number `id`, whose group is `group`.
+    pub(super) fn new(
+        id: u64,
+        limits: &Limits,
+        group: Option<&Group>,
+        by: &Enforcement,
+    ) -> io::Result<Self> {
+        let memory = limits.memory.filter(|_| by.memory == Some(Means::Rlimit));
+        let processes = limits
+            .processes
+            .filter(|_| by.processes == Some(Means::Rlimit));
+        let cpu = limits.cpu.filter(|_| by.cpu == Some(Means::Affinity));
+        Ok(Self {
+            doors: group.map_or_else(|| Ok(Vec::new()), Group::doors)?,
+            files: at_most(Resource::Nofile, limits.files),
+            data: memory.map(|bytes| at_most(Resource::Data, bytes)),
+            // The system counts all that the user runs, so what runs already is allowed for.
+            processes: processes
+                .map(|more| at_most(Resource::Nproc, os::tasks_of_user() + u64::from(more))),
+            cpus: cpu.and_then(|millis| os::some_cpus(whole_cpus(millis), id)),
+        })
+    }
+
+    /// Makes the calling process obey. Allocates nothing.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        for door in &self.doors {
+            rustix::io::write(door, b"0")?;
+        }
+        // Some systems allow less than they say: then what is allowed stays.
+        let _ = rustix::process::setrlimit(Resource::Nofile, self.files);
+        rustix::process::setrlimit(Resource::Core, NO_CORE)?;
+        if let Some(data) = self.data {
+            rustix::process::setrlimit(Resource::Data, data)?;
+        }
+        if let Some(processes) = self.processes {
+            rustix::process::setrlimit(Resource::Nproc, processes)?;
+        }
+        if let Some(cpus) = &self.cpus {
+            os::run_on(cpus)?;
+        }
+        Ok(())
+    }
+}
+
+/// By which means limits are enforced: groups where they can, else what each process can be held to by itself.
+pub(super) fn enforcement(groups: &Cgroups) -> Enforcement {
+    let by = groups.enforcement();
+    let linux = cfg!(target_os = "linux");
+    // Root is above this one, and elsewhere than on Linux memory is not held to its limit.
+    let may_count = linux && !rustix::process::geteuid().is_root();
+    let rlimit = |can: bool| can.then_some(Means::Rlimit);
+    Enforcement {
+        memory: by.memory.or_else(|| rlimit(linux)),
+        cpu: by.cpu.or_else(|| linux.then_some(Means::Affinity)),
+        processes: by.processes.or_else(|| rlimit(may_count)),
+        files: rlimit(true),
+        cpus: os::cpus(),
+    }
+}
+
+const NO_CORE: Rlimit = Rlimit {
+    current: Some(0),
+    maximum: Some(0),
+};
+
+/// A limit of `wanted`, or of what the server itself is allowed.
+fn at_most(resource: Resource, wanted: u64) -> Rlimit {
+    let allowed = rustix::process::getrlimit(resource).maximum;
+    let limit = Some(allowed.map_or(wanted, |allowed| allowed.min(wanted)));
+    Rlimit {
+        current: limit,
+        maximum: limit,
+    }
+}
