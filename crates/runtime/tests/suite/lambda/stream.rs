@@ -201,7 +201,9 @@ async fn whoever_asks_with_a_payload_gets_it_whole() {
 
 #[tokio::test]
 async fn a_handler_is_as_fast_as_its_reader() {
-    let lambda = scripted(RAW).start();
+    let lambda = scripted(RAW)
+        .change(|w| w.memory = model::ByteSize::mib(512))
+        .start();
     let response = ask(&lambda, "/flood").await;
     line(&lambda, "full at").await;
     let full = lambda.lines()[0].text.clone();
@@ -215,7 +217,10 @@ async fn a_handler_is_as_fast_as_its_reader() {
 #[tokio::test]
 async fn the_timeout_ends_a_handler_whose_reader_stalls() {
     let lambda = scripted(RAW)
-        .change(|w| w.timeout = Duration::from_secs(3))
+        .change(|w| {
+            w.timeout = Duration::from_secs(3);
+            w.memory = model::ByteSize::mib(512);
+        })
         .start();
     let mut body = ask(&lambda, "/stall").await.into_body();
     line(&lambda, "full at").await;
