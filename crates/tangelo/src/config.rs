@@ -2,8 +2,6 @@
 //!
 //! The file is `tangelo.toml` in the data folder, or what `--config` names. Every default works with no file at all.
 
-mod pick;
-
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,11 +11,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use model::{ByteSize, Limits, Profile, parse_duration};
-use runtime::launcher::CGROUPS;
 use serde::Deserialize;
 
 use crate::secrets::SecretsFile;
-use pick::Picker;
 
 /// Flags of `serve` and `up`; each has an environment variable and a key in the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -67,9 +63,6 @@ pub(crate) struct Flags {
     /// Connections to the gateway that one client may have [default: 1000]
     #[arg(long, env = "TANGELO_CLIENT_CONNECTIONS", value_name = "N")]
     client_connections: Option<usize>,
-    /// Where control groups are mounted, for the limits of instances [default: /sys/fs/cgroup]
-    #[arg(long, env = "TANGELO_CGROUPS", value_name = "DIR")]
-    cgroups: Option<PathBuf>,
     /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
     #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -101,7 +94,6 @@ struct File {
     profile: Option<String>,
     body_buffers: Option<String>,
     client_connections: Option<usize>,
-    cgroups: Option<PathBuf>,
     secrets: Option<PathBuf>,
 }
 
@@ -122,7 +114,6 @@ pub(crate) struct Config {
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
     pub(crate) limits: Limits,
-    pub(crate) cgroups: PathBuf,
     pub(crate) secrets: SecretsFile,
     /// Each setting as text and where it came from, for `tangelo config`.
     pub(crate) origins: Vec<Origin>,
@@ -206,7 +197,6 @@ impl Config {
                 &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?,
             )?,
             limits,
-            cgroups: pick.folder("cgroups", flags.cgroups.clone(), file.cgroups, CGROUPS),
             secrets: pick.secrets(data, flags.secrets.clone(), file.secrets),
             origins: pick.origins,
         };
@@ -214,6 +204,124 @@ impl Config {
             bail!("setting `workers` must be at least 1");
         }
         Ok(config)
+    }
+}
+
+struct Picker<'a> {
+    file: &'a Path,
+    origins: Vec<Origin>,
+}
+
+impl Picker<'_> {
+    fn of<T>(
+        &mut self,
+        setting: &'static str,
+        flag: Option<T>,
+        file: Option<T>,
+        default: &str,
+    ) -> Result<T>
+    where
+        T: std::str::FromStr + ToString,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let (value, from) = match (flag, file) {
+            (Some(value), _) => (value, "flag or environment".to_owned()),
+            (None, Some(value)) => (value, self.file.display().to_string()),
+            (None, None) => (
+                default
+                    .parse()
+                    .with_context(|| format!("default of `{setting}`"))?,
+                "default".to_owned(),
+            ),
+        };
+        self.origins.push(Origin {
+            setting,
+            value: value.to_string(),
+            from,
+        });
+        Ok(value)
+    }
+
+    /// The table of the profile, with what is set by itself in its place.
+    fn limits(&mut self, flags: &Flags, file: &File) -> Result<Limits> {
+        let named = (flags.profile.clone(), file.profile.clone());
+        let limits = Limits::of(profile(&self.of("profile", named.0, named.1, "tangelo")?)?);
+        let said = file.body_buffers.as_deref().map(str::parse).transpose();
+        let said = said.context("setting `body_buffers` [TG0902]")?;
+        let default = limits.body_buffers.to_string();
+        let body_buffers = self.of("body_buffers", flags.body_buffers, said, &default)?;
+        let client_connections = self.of(
+            "client_connections",
+            flags.client_connections,
+            file.client_connections,
+            &limits.client_connections.to_string(),
+        )?;
+        let least = ByteSize(3 * limits.sync_payload.0);
+        if body_buffers < least {
+            bail!(
+                "setting `body_buffers` is {body_buffers}: one function may need {least} [TG0902]"
+            );
+        }
+        Ok(Limits {
+            body_buffers,
+            client_connections,
+            ..limits
+        })
+    }
+
+    /// The file of secrets by its name: what is in it is nobody's to print.
+    fn secrets(
+        &mut self,
+        data: &Path,
+        flag: Option<PathBuf>,
+        file: Option<PathBuf>,
+    ) -> SecretsFile {
+        let from = self.origin(flag.is_some(), file.is_some());
+        let found = SecretsFile::new(data, flag.or(file));
+        self.origins.push(Origin {
+            setting: "secrets",
+            value: found.shown(),
+            from,
+        });
+        found
+    }
+
+    /// The configuration file itself.
+    fn config(&mut self, asked_for: bool) {
+        let note = if self.file.is_file() {
+            ""
+        } else {
+            " (none there)"
+        };
+        self.origins.push(Origin {
+            setting: "config",
+            value: format!("{}{note}", self.file.display()),
+            from: self.origin(asked_for, false),
+        });
+    }
+
+    fn origin(&self, flag: bool, file: bool) -> String {
+        match (flag, file) {
+            (true, _) => "flag or environment".to_owned(),
+            (false, true) => self.file.display().to_string(),
+            (false, false) => "default".to_owned(),
+        }
+    }
+
+    fn optional(
+        &mut self,
+        setting: &'static str,
+        flag: Option<String>,
+        file: Option<String>,
+    ) -> Option<String> {
+        let from = self.origin(flag.is_some(), file.is_some());
+        let value = flag.or(file);
+        self.origins.push(Origin {
+            setting,
+            value: value.clone().unwrap_or_else(|| "off".to_owned()),
+            from,
+        });
+        value
     }
 }
 

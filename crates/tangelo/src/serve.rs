@@ -62,7 +62,7 @@ pub(crate) struct Server {
 
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let config = Config::read(cli.data.as_deref(), &serve.flags)?;
-    let footing = Footing::take(&config.data, &config.cgroups)?;
+    let footing = Footing::take(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
@@ -80,15 +80,15 @@ pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
 impl Footing {
     /// Takes the folder's lock, ends what an earlier server left behind, and starts the launcher, in this order: the
     /// record of instances belongs to whoever holds the lock. To be called while this process has one thread.
-    pub(crate) fn take(data: &Path, cgroups: &Path) -> Result<Self> {
+    pub(crate) fn take(data: &Path) -> Result<Self> {
         allow_open_files();
         let lock = FolderLock::take(data).map_err(model::Error::from)?;
         let record = data.join("instances");
         launcher::sweep(&record)
             .context("cannot end instances that an earlier server left behind")?;
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
-        let launcher = Launcher::start_with(&executable, &record, cgroups)
-            .context("cannot start the launcher")?;
+        let launcher =
+            Launcher::start(&executable, &record).context("cannot start the launcher")?;
         Ok(Self { lock, launcher })
     }
 }
