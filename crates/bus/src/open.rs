@@ -10,6 +10,7 @@ use model::{Clock, Ids, Limits, Namespace, Position, Time};
 use parking_lot::Mutex;
 use store::{
     Store,
+    crash::Moment,
     log::{StoredCursor, StoredSubscription},
 };
 use tokio::{
@@ -125,6 +126,7 @@ async fn recover(store: &Store) -> Result<(), Error> {
     }
     for recovery in pending {
         recovery.done().await?;
+        store.pass(Moment::Recovery);
     }
     Ok(())
 }

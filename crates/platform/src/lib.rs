@@ -39,8 +39,8 @@ use runtime::launcher::Launcher;
 pub use runtime::{
     Body, BodyError, Caller, FunctionError, Inferred, Input, LogTail, Presence, Upgrade,
 };
-pub use store::FolderLock;
 use store::Store;
+pub use store::{FolderLock, crash};
 pub use telemetry;
 use telemetry::Telemetry;
 

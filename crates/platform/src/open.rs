@@ -12,7 +12,7 @@ use bus::Bus;
 use model::{ByteSize, Clock, Error, Ids, Limits};
 use parking_lot::Mutex;
 use runtime::{Context, Runtime, launcher::Launcher};
-use store::{FolderLock, Store};
+use store::{FolderLock, Store, crash::Crash};
 use telemetry::Telemetry;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -57,6 +57,8 @@ pub struct Options {
     pub mesh: SocketAddr,
     /// Where workloads will reach the AWS door.
     pub aws: SocketAddr,
+    /// When to end without notice: for soaks.
+    pub crash: Crash,
 }
 
 /// How traces and logs are kept.
@@ -89,6 +91,7 @@ impl Platform {
         let store_options = store::Options {
             lock: Some(options.lock.clone()),
             limits: options.limits,
+            crash: options.crash.clone(),
             ..store::Options::new(&options.data, options.clock.clone())
         };
         let store = tokio::task::spawn_blocking(|| Store::open(store_options))

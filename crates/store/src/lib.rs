@@ -11,6 +11,7 @@ pub mod calls;
 mod checkpoint;
 pub mod command;
 mod connection;
+pub mod crash;
 mod error;
 pub mod format;
 mod kernel;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use model::{ByteSize, Clock, Limits};
 
-use crate::{blobs::files, connection::Durability, lock::FolderLock};
+use crate::{blobs::files, connection::Durability, crash::Crash, lock::FolderLock};
 
 /// What a store is opened with. [`Options::new`] is what a server uses.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct Options {
     pub node: String,
     /// A SQLite VFS by name; `None`: the system's.
     pub vfs: Option<String>,
+    /// When to end without notice: for soaks.
+    pub crash: Crash,
     /// How safe commits are: for tests only.
     #[doc(hidden)]
     pub durability: Durability,
@@ -50,6 +52,7 @@ impl Options {
             log_bytes: ByteSize::mib(10_240),
             node: "local".to_owned(),
             vfs: None,
+            crash: Crash::default(),
             durability: Durability::Full,
             files: Arc::new(files::Disk),
             shared: false,

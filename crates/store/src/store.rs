@@ -15,6 +15,7 @@ use crate::{
     checkpoint::Checkpoints,
     command::{self, Command},
     connection::Database,
+    crash::{Crash, Moment},
     error::{Error, Result},
     kernel::Kernel,
     lock::{FolderLock, make_folder},
@@ -42,6 +43,7 @@ struct Inner {
     checkpoints: Arc<Checkpoints>,
     boot: u64,
     was_clean: bool,
+    crash: Crash,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -80,6 +82,8 @@ impl Store {
         let mut connection = database.writer()?;
         migrations::migrate(&mut connection)?;
         let (identity, owned, was_clean) = shards::start(&connection, &options.node, alone)?;
+        let crash = options.crash.clone();
+        crash.pass(Moment::Recovery);
         let limits = options.store_limits();
         let queue = Arc::new(Queue::new(limits.queue));
         let readers = Arc::new(Readers::new(database.clone(), options.clock.clone()));
@@ -102,6 +106,7 @@ impl Store {
             log: Arc::clone(&log),
             blobs: Arc::clone(&blob_store),
             checkpoints: Arc::clone(&checkpoints),
+            crash: crash.clone(),
         };
         let threads = start_threads(writer, &database, lock)?;
         Ok(Self(Arc::new(Inner {
@@ -115,6 +120,7 @@ impl Store {
             checkpoints,
             boot,
             was_clean,
+            crash,
             threads: Mutex::new(threads),
         })))
     }
@@ -167,6 +173,11 @@ impl Store {
     #[must_use]
     pub fn shards(&self) -> Shards {
         self.0.shards.clone()
+    }
+
+    /// Ends the process here if it was told to end at this moment.
+    pub fn pass(&self, moment: Moment) {
+        self.0.crash.pass(moment);
     }
 
     /// The store's clock.

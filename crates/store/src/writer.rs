@@ -12,6 +12,7 @@ use crate::{
     blobs,
     checkpoint::Checkpoints,
     command::{Command, Reply},
+    crash::{Crash, Moment},
     error::{Error, Result},
     log,
     queue::{Answer, Item, Queue},
@@ -28,6 +29,7 @@ pub(crate) struct Writer {
     pub(crate) log: Arc<log::Shared>,
     pub(crate) blobs: Arc<blobs::Shared>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) crash: Crash,
 }
 
 impl Writer {
@@ -80,7 +82,9 @@ impl Writer {
         let now = self.clock.now();
         self.execute("BEGIN IMMEDIATE")?;
         let effects = self.apply(now, items).and_then(|(replies, effects)| {
+            self.crash.pass(Moment::Commit);
             self.execute("COMMIT")?;
+            self.crash.pass(Moment::Committed);
             Ok((replies, effects))
         });
         match effects {

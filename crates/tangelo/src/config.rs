@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use model::{ByteSize, Limits, Profile, parse_duration};
+use platform::crash::Crash;
 use serde::Deserialize;
 
 use crate::secrets::SecretsFile;
@@ -45,6 +46,9 @@ pub(crate) struct Flags {
     /// How long it is remembered what each workload used [default: 90d]
     #[arg(long, env = "TANGELO_USAGE_RETENTION", value_name = "DURATION")]
     usage_retention: Option<String>,
+    /// When to end without notice, for soaks: `commit:N`, `committed:N` or `recovery:N`
+    #[arg(long, env = "TANGELO_CRASH_AT", hide = true)]
+    crash_at: Option<Crash>,
     /// How many revisions of an app stay to roll back to, beside the live one [default: 50]
     #[arg(long, env = "TANGELO_KEEP_REVISIONS", value_name = "N")]
     keep_revisions: Option<u32>,
@@ -110,6 +114,8 @@ pub(crate) struct Config {
     pub(crate) telemetry_bytes: ByteSize,
     pub(crate) otlp_in: SocketAddr,
     pub(crate) usage_retention: Duration,
+    /// When to end without notice, for soaks.
+    pub(crate) crash: Crash,
     pub(crate) keep_revisions: u32,
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
@@ -176,6 +182,7 @@ impl Config {
                 .parse()
                 .context("setting `telemetry_bytes`")?,
             otlp_in: pick.of("otlp_in", flags.otlp_in, file.otlp_in, "127.0.0.1:4318")?,
+            crash: flags.crash_at.clone().unwrap_or_default(),
             usage_retention: duration(
                 "usage_retention",
                 &pick.of::<String>(

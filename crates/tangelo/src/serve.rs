@@ -249,6 +249,7 @@ fn options(
         },
         keep_revisions: config.keep_revisions,
         usage_retention: config.usage_retention,
+        crash: config.crash.clone(),
         mesh,
         aws,
     }

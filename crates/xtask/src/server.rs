@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,6 +20,8 @@ use crate::{
 };
 
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
+/// How long a server under load may take to come to the moment at which it is to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Server {
@@ -50,6 +53,8 @@ pub(crate) struct Options<'a> {
     pub(crate) flags: &'a [&'a str],
     /// Start it with nothing in its environment but `PATH`, `HOME` and `LANG`.
     pub(crate) clean: bool,
+    /// When it is to end without notice, as `TANGELO_CRASH_AT` has it.
+    pub(crate) crash: Option<&'a str>,
 }
 
 /// Where it is to listen.
@@ -82,36 +87,7 @@ pub(crate) fn build(workspace: &Workspace, release: bool) -> anyhow::Result<Path
 impl Server {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(options: &Options<'_>) -> anyhow::Result<Self> {
-        if options.fresh {
-            let _ = fs::remove_dir_all(options.data);
-        }
-        fs::create_dir_all(options.data)?;
-        let port = |at, usual| options.ports.address(at, usual).to_string();
-        let mut command = Command::new(options.binary);
-        command
-            .arg("--data")
-            .arg(options.data)
-            .args([
-                "--json",
-                "serve",
-                "--gateway",
-                &port(0, 8080),
-                "--control",
-                &port(1, 8081),
-            ])
-            .args(["--aws", &port(2, 4566)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        command.args(options.flags);
-        if let Some(secrets) = options.secrets {
-            command.arg("--secrets").arg(secrets);
-        }
-        if options.clean {
-            shell::clean(&mut command);
-        }
-        // No flag: a binary of an earlier day, measured beside this one, would refuse it.
-        command.env("TANGELO_OTLP_IN", port(3, 4318));
-        let mut process = command.spawn().context("tangelo does not start")?;
+        let mut process = spawn(options)?;
         let output = process.stdout.take().context("its output was piped")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
@@ -123,6 +99,22 @@ impl Server {
             data: options.data.to_owned(),
             addresses,
         })
+    }
+
+    /// Starts one that ends before it listens, at the moment that it was told.
+    ///
+    /// # Errors
+    /// When it does not, or ends in another way.
+    pub(crate) fn start_to_end(options: &Options<'_>) -> anyhow::Result<()> {
+        ended_without_notice(&mut spawn(options)?)
+    }
+
+    /// Waits until it ends at the moment that it was told.
+    ///
+    /// # Errors
+    /// When it does not, or ends in another way.
+    pub(crate) fn ends(mut self) -> anyhow::Result<()> {
+        ended_without_notice(&mut self.process)
     }
 
     /// Runs `tangelo ARGUMENTS --json` against it.
@@ -198,6 +190,58 @@ impl Server {
                 None if start.elapsed() > STOPS_WITHIN => bail!("tangelo serve does not stop"),
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
+        }
+    }
+}
+
+/// Starts `tangelo serve`.
+fn spawn(options: &Options<'_>) -> anyhow::Result<Child> {
+    if options.fresh {
+        let _ = fs::remove_dir_all(options.data);
+    }
+    fs::create_dir_all(options.data)?;
+    let port = |at, usual| options.ports.address(at, usual).to_string();
+    let mut command = Command::new(options.binary);
+    command
+        .arg("--data")
+        .arg(options.data)
+        .args([
+            "--json",
+            "serve",
+            "--gateway",
+            &port(0, 8080),
+            "--control",
+            &port(1, 8081),
+        ])
+        .args(["--aws", &port(2, 4566)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command.args(options.flags);
+    if let Some(secrets) = options.secrets {
+        command.arg("--secrets").arg(secrets);
+    }
+    if options.clean {
+        shell::clean(&mut command);
+    }
+    // No flag: a binary of an earlier day, measured beside this one, would refuse it.
+    command.env("TANGELO_OTLP_IN", port(3, 4318));
+    command.envs(options.crash.map(|moment| ("TANGELO_CRASH_AT", moment)));
+    command.spawn().context("tangelo does not start")
+}
+
+/// Waits until a server has ended without notice.
+fn ended_without_notice(process: &mut Child) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        match process.try_wait()? {
+            Some(status) if status.signal().is_some() => return Ok(()),
+            Some(status) => bail!("tangelo serve ended with {status}, and not at its moment"),
+            None if start.elapsed() > ENDS_WITHIN => {
+                process.kill()?;
+                process.wait()?;
+                bail!("tangelo serve did not come to its moment");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }

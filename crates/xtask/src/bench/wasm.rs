@@ -149,6 +149,7 @@ pub(super) fn deployed(
         ports: server::Ports::Any,
         flags,
         clean: true,
+        crash: None,
     })?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
     Ok(server)

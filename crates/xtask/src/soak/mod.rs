@@ -1,11 +1,13 @@
 //! `cargo xtask soak`: kills the server under load, again and again, and accounts for all that it acknowledged.
 //!
 //! The ledger of what was acknowledged is here, outside of what is killed; the ledger of what arrived is written
-//! by the workload, fsynced before it answers. When is killed follows from the seed; what happens between is real.
+//! by the workload, fsynced before it answers. When is killed follows from the seed; what happens between is real. Half of
+//! the kills come at random, half at named moments: inside a group commit, after one, and while the last kill is recovered from.
 //! Each server listens where the killed one did, and its workload wants the port and the lock of the one before it:
 //! what did not die with its server is found out.
 
 mod account;
+mod kills;
 mod publishers;
 
 use std::{
@@ -18,6 +20,9 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
+use kills::{Kill, Kills};
+use publishers::Load;
+
 use crate::{
     http::{Client, Request},
     server::{self, Ports, Server},
@@ -25,6 +30,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What must be acknowledged between two kills: a kill of a server that has nothing to lose shows nothing.
+const WORK: usize = 100;
 const SINK: &str = include_str!("sink.py");
 const MANIFEST: &str = "app: soak
 workloads:
@@ -180,26 +187,27 @@ pub(crate) fn soak(
     let _ = fs::remove_dir_all(&folder);
     let first_port = Ports::free(5)?;
     let app = write_app(&folder, first_port + 4)?;
-    let start = |fresh| start(binary, &folder.join("data"), fresh, first_port);
-    let mut server = start(true)?;
+    let data = folder.join("data");
+    let place = Place {
+        binary,
+        data: &data,
+        first_port,
+    };
+    let mut kills_to_come = Kills::new(seed);
+    let server = place.start(true, None)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
-    let mut moments = Moments(seed.max(1));
     let load = publishers::start(name, server.gateway()?);
-    let (mut orphans, mut ready, mut answers) = (0, Vec::new(), Vec::new());
-    let mut running = sink(&server)?;
-    for kill in 1..=kills {
-        let killed = || format!("at kill {kill} of seed {seed}");
-        load.expect_more().with_context(killed)?;
-        thread::sleep(moments.next_pause());
-        server.kill().with_context(killed)?;
-        let begun = Instant::now();
-        server = start(false).with_context(killed)?;
-        ready.push(begun.elapsed());
-        orphans += usize::from(is_alive(running.pid));
-        running = sink(&server).with_context(killed)?;
-        answers.push(begun.elapsed());
+    let mut after = After::default();
+    let mut running = Some((sink(&server)?, server));
+    for number in 1..=kills {
+        let kill = kills_to_come.next();
+        let killed = || format!("at kill {number} of seed {seed}, {kill:?}");
+        let (sink, server) = running.take().context("a server runs")?;
+        let next = place.kill(server, &kill, &load).with_context(killed)?;
+        running = Some(after.note(&sink, next).with_context(killed)?);
     }
-    load.expect_more()?;
+    let (running, server) = running.context("a server runs")?;
+    load.expect_work()?;
     let acknowledged = load.stop()?;
     let account = wait_for(&acknowledged, &running.ledger)?;
     server.stop()?;
@@ -210,9 +218,9 @@ pub(crate) fn soak(
         lost: account.lost,
         duplicates_forbidden: account.duplicates_forbidden,
         out_of_order: 0,
-        orphans,
-        ready_ms: Spread::of(ready),
-        answers_ms: Spread::of(answers),
+        orphans: after.orphans,
+        ready_ms: Spread::of(after.ready),
+        answers_ms: Spread::of(after.answers),
         seed,
     })
 }
@@ -226,16 +234,80 @@ fn write_app(folder: &Path, sink_port: u16) -> anyhow::Result<PathBuf> {
     Ok(app)
 }
 
-fn start(binary: &Path, data: &Path, fresh: bool, first_port: u16) -> anyhow::Result<Server> {
-    Server::start(&server::Options {
-        binary,
-        data,
-        fresh,
-        secrets: None,
-        ports: Ports::From(first_port),
-        flags: &[],
-        clean: false,
-    })
+/// Where each server of a soak runs.
+struct Place<'a> {
+    binary: &'a Path,
+    data: &'a Path,
+    first_port: u16,
+}
+
+impl Place<'_> {
+    fn options<'o>(&'o self, fresh: bool, crash: Option<&'o str>) -> server::Options<'o> {
+        server::Options {
+            binary: self.binary,
+            data: self.data,
+            fresh,
+            secrets: None,
+            ports: Ports::From(self.first_port),
+            flags: &[],
+            clean: false,
+            crash,
+        }
+    }
+
+    fn start(&self, fresh: bool, crash: Option<&str>) -> anyhow::Result<Server> {
+        Server::start(&self.options(fresh, crash))
+    }
+
+    /// Kills `server` as `kill` has it, once it has work, and starts the next; answers with when that began.
+    fn kill(&self, server: Server, kill: &Kill, load: &Load) -> anyhow::Result<(Server, Instant)> {
+        load.expect_work()?;
+        match kill {
+            Kill::After(pause) => {
+                thread::sleep(*pause);
+                server.kill()?;
+            }
+            Kill::Commit(moment) => {
+                // Told from its start on, so it is another server that comes to its moment.
+                server.stop()?;
+                let told = self.start(false, Some(moment))?;
+                let before = load.acknowledged();
+                told.ends()?;
+                let meanwhile = load.acknowledged() - before;
+                ensure!(
+                    meanwhile >= WORK,
+                    "only {meanwhile} were acknowledged before the moment came"
+                );
+            }
+            Kill::Recovery(pause, moment) => {
+                thread::sleep(*pause);
+                server.kill()?;
+                Server::start_to_end(&self.options(false, Some(moment)))?;
+            }
+        }
+        let begun = Instant::now();
+        Ok((self.start(false, None)?, begun))
+    }
+}
+
+/// What was seen after the kills.
+#[derive(Default)]
+struct After {
+    orphans: usize,
+    ready: Vec<Duration>,
+    answers: Vec<Duration>,
+}
+
+impl After {
+    /// Looks at a server that was started at `begun`, and for what its predecessor's `sink` left behind.
+    fn note(&mut self, sink: &Sink, next: (Server, Instant)) -> anyhow::Result<(Sink, Server)> {
+        let (server, begun) = next;
+        self.ready.push(begun.elapsed());
+        self.orphans += usize::from(is_alive(sink.pid));
+        let sink = self::sink(&server)?;
+        self.answers.push(begun.elapsed());
+        Ok((sink, server))
+    }
 }
 
 /// What the sink says about itself.
@@ -284,17 +356,5 @@ fn wait_for(acknowledged: &[String], ledger: &Path) -> anyhow::Result<account::A
             (missing, since) = (account.lost, Instant::now());
         }
         thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// When to kill next: xorshift, so that a seed gives the same pauses on every machine.
-struct Moments(u64);
-
-impl Moments {
-    fn next_pause(&mut self) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        Duration::from_micros(1_000 + self.0 % 400_000)
     }
 }

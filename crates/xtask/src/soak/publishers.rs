@@ -13,7 +13,7 @@ use std::{
 use anyhow::{anyhow, ensure};
 use serde_json::json;
 
-use super::{Name, PATIENCE};
+use super::{Name, PATIENCE, WORK};
 use crate::http::{Client, Request};
 
 const THREADS: usize = 4;
@@ -51,14 +51,19 @@ pub(super) fn start(name: Name, gateway: SocketAddr) -> Load {
 }
 
 impl Load {
-    /// Waits until something is acknowledged, so that no kill hits a server that has nothing to lose.
-    pub(super) fn expect_more(&self) -> anyhow::Result<()> {
-        let before = self.shared.acknowledged.load(Relaxed);
+    /// How many were acknowledged so far.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.shared.acknowledged.load(Relaxed)
+    }
+
+    /// Waits until enough is acknowledged, so that no kill hits a server that has nothing to lose.
+    pub(super) fn expect_work(&self) -> anyhow::Result<()> {
+        let before = self.acknowledged();
         let start = Instant::now();
-        while self.shared.acknowledged.load(Relaxed) == before {
+        while self.acknowledged() < before + WORK {
             ensure!(
                 start.elapsed() < PATIENCE,
-                "the server acknowledges nothing"
+                "the server acknowledges too little"
             );
             thread::sleep(Duration::from_millis(5));
         }

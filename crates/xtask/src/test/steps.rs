@@ -196,7 +196,7 @@ fn demo(workspace: &Workspace) -> anyhow::Result<Verdict> {
 
 /// As many kills of events as are promised, fewer of the rest; `cargo xtask soak NAME` does as many as it is told.
 fn soaks(workspace: &Workspace) -> anyhow::Result<Verdict> {
-    let soaks = [(Name::Events, 50), (Name::Invokes, 5)];
+    let soaks = [(Name::Events, 50), (Name::Invokes, 6)];
     let binary = server::build(workspace, false)?;
     let seed = u64::from(std::process::id());
     for (name, kills) in soaks {

@@ -1,0 +1,87 @@
+//! When the server is killed: in turns at a random moment, and at one of the named ones that random ones hardly hit.
+
+use std::time::Duration;
+
+/// How one kill comes about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kill {
+    /// From outside, so long after it is known to have work.
+    After(Duration),
+    /// The server ends itself: inside a group commit, or after one and before anybody was answered.
+    Commit(String),
+    /// From outside, and once more by itself while it recovers from that.
+    Recovery(Duration, String),
+}
+
+/// The kills that follow from a seed: the same on every machine.
+pub(super) struct Kills {
+    random: u64,
+    count: u32,
+    named: u32,
+}
+
+impl Kills {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            random: seed.max(1),
+            count: 0,
+            named: 0,
+        }
+    }
+
+    /// The next one.
+    pub(super) fn next(&mut self) -> Kill {
+        self.count += 1;
+        if self.count % 2 == 1 {
+            return Kill::After(self.pause());
+        }
+        self.named += 1;
+        match self.named % 3 {
+            1 => Kill::Commit(self.passes("commit")),
+            2 => Kill::Commit(self.passes("committed")),
+            _ => {
+                // The store passes one such moment, each subscription another.
+                let pass = 1 + self.below(2);
+                Kill::Recovery(self.pause(), format!("recovery:{pass}"))
+            }
+        }
+    }
+
+    /// Commits enough for work to be acknowledged before.
+    fn passes(&mut self, moment: &str) -> String {
+        format!("{moment}:{}", 150 + self.below(150))
+    }
+
+    fn pause(&mut self) -> Duration {
+        Duration::from_micros(1_000 + self.below(400_000))
+    }
+
+    /// Xorshift.
+    fn below(&mut self, end: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_are_random_and_the_named_ones_come_in_turn() {
+        let mut kills = Kills::new(7);
+        let six: Vec<Kill> = (0..6).map(|_| kills.next()).collect();
+        assert!(
+            six.iter()
+                .step_by(2)
+                .all(|kill| matches!(kill, Kill::After(_)))
+        );
+        assert!(matches!(&six[1], Kill::Commit(at) if at.starts_with("commit:")));
+        assert!(matches!(&six[3], Kill::Commit(at) if at.starts_with("committed:")));
+        assert!(matches!(&six[5], Kill::Recovery(_, at) if at.starts_with("recovery:")));
+        let mut again = Kills::new(7);
+        assert_eq!(six, (0..6).map(|_| again.next()).collect::<Vec<_>>());
+    }
+}
