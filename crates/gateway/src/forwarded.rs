@@ -82,6 +82,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// Whether it is a proxy that is believed.
     pub trusted: bool,
+    /// Whether it speaks TLS.
+    pub tls: bool,
     text: HeaderValue,
 }
 
@@ -93,8 +95,22 @@ impl Peer {
         Self {
             address,
             trusted: trusted.iter().any(|network| network.contains(address)),
+            tls: false,
             text: HeaderValue::from_str(&address.to_string()).expect("an address is ASCII"),
         }
+    }
+}
+
+impl Peer {
+    /// The same, over TLS.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
     }
 }
 
@@ -104,7 +120,7 @@ pub fn write(headers: &mut HeaderMap, peer: &Peer, host: Option<&HeaderValue>) {
         headers.remove(FORWARDED);
         headers.remove(REAL_IP);
         headers.insert(FOR, peer.text.clone());
-        headers.insert(PROTO, HeaderValue::from_static("http"));
+        headers.insert(PROTO, HeaderValue::from_static(peer.scheme()));
         match host {
             Some(host) => drop(headers.insert(HOST, host.clone())),
             None => drop(headers.remove(HOST)),
@@ -115,12 +131,12 @@ pub fn write(headers: &mut HeaderMap, peer: &Peer, host: Option<&HeaderValue>) {
     headers.insert(FOR, chain);
     headers
         .entry(PROTO)
-        .or_insert(HeaderValue::from_static("http"));
+        .or_insert(HeaderValue::from_static(peer.scheme()));
     if let Some(host) = host {
         headers.entry(HOST).or_insert_with(|| host.clone());
     }
     if headers.contains_key(FORWARDED) {
-        let chain = joined(headers, &FORWARDED, element(peer.address).as_bytes());
+        let chain = joined(headers, &FORWARDED, element(peer).as_bytes());
         headers.insert(FORWARDED, chain);
     }
 }
@@ -137,10 +153,11 @@ fn joined(headers: &HeaderMap, name: &HeaderName, last: &[u8]) -> HeaderValue {
 }
 
 /// One element of `Forwarded` (RFC 7239 §6: IPv6 in brackets and quotes).
-fn element(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => format!("for={v4};proto=http"),
-        IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto=http"),
+fn element(peer: &Peer) -> String {
+    let scheme = peer.scheme();
+    match peer.address {
+        IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
     }
 }
 

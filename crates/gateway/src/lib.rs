@@ -16,6 +16,7 @@ mod outgoing;
 mod refusal;
 pub mod routes;
 mod server;
+pub mod tls;
 mod trail;
 mod upgrade;
 

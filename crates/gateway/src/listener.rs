@@ -10,6 +10,9 @@ use std::{
 };
 
 use model::{Error, code};
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::Certificates;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
 };
@@ -31,7 +34,11 @@ const PEER_ASKED: u32 = 4;
 pub struct Listener {
     address: SocketAddr,
     sockets: Vec<TcpListener>,
+    certificates: Option<Certificates>,
 }
+
+/// One worker's socket of an address, and what TLS is spoken with there, if it is.
+pub(crate) type Socket = (TcpListener, Option<TlsAcceptor>);
 
 impl Listener {
     /// Listens on `address` (port 0: any free one) with `workers` sockets among which the kernel spreads connections.
@@ -53,13 +60,25 @@ impl Listener {
             return Ok(Self {
                 address,
                 sockets: vec![first],
+                certificates: None,
             });
         }
         drop(first);
         let sockets = (0..workers)
             .map(|_| open_socket(address, true))
             .collect::<io::Result<_>>()?;
-        Ok(Self { address, sockets })
+        Ok(Self {
+            address,
+            sockets,
+            certificates: None,
+        })
+    }
+
+    /// The same, speaking TLS with `certificates`.
+    #[must_use]
+    pub fn with_tls(mut self, certificates: Certificates) -> Self {
+        self.certificates = Some(certificates);
+        self
     }
 
     /// Where it listens.
@@ -74,8 +93,12 @@ impl Listener {
         self.sockets.len()
     }
 
-    pub(crate) fn into_sockets(self) -> Vec<TcpListener> {
-        self.sockets
+    pub(crate) fn into_sockets(self) -> Vec<Socket> {
+        let acceptor = self
+            .certificates
+            .map(|certificates| certificates.acceptor());
+        let sockets = self.sockets.into_iter();
+        sockets.map(|socket| (socket, acceptor.clone())).collect()
     }
 }
 

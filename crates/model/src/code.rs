@@ -168,6 +168,8 @@ codes! {
     NO_SERVER = 901, Unavailable;
     /// An option or a configuration file is wrong.
     BAD_CONFIG = 902, Invalid;
+    /// A TLS certificate cannot be used: it is none, or its key does not fit.
+    BAD_CERTIFICATE = 903, Invalid;
 }
 
 impl fmt::Display for Code {

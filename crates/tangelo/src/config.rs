@@ -10,11 +10,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use model::{ByteSize, Limits, Profile, parse_duration};
+use model::{ByteSize, Limits, parse_duration};
 use platform::crash::Crash;
 use serde::Deserialize;
 
-use crate::secrets::SecretsFile;
+use crate::{
+    certificates::{CertificateFiles, TlsFlags, TlsTable},
+    secrets::SecretsFile,
+};
 
 /// Flags of `serve` and `up`; each has an environment variable and a key in the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,6 +25,8 @@ pub(crate) struct Flags {
     /// Address of the gateway [default: 127.0.0.1:8080]
     #[arg(long, env = "TANGELO_GATEWAY", value_name = "ADDR")]
     gateway: Option<SocketAddr>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Address of the control API over TCP [default: 127.0.0.1:8081]
     #[arg(long, env = "TANGELO_CONTROL", value_name = "ADDR")]
     control: Option<SocketAddr>,
@@ -60,13 +65,13 @@ pub(crate) struct Flags {
     grace: Option<String>,
     /// Which table of limits holds: tangelo or aws [default: tangelo]
     #[arg(long, env = "TANGELO_PROFILE", value_name = "NAME")]
-    profile: Option<String>,
+    pub(crate) profile: Option<String>,
     /// Memory for request bodies that must be whole, all workloads together [default: 512MiB]
     #[arg(long, env = "TANGELO_BODY_BUFFERS", value_name = "SIZE")]
-    body_buffers: Option<ByteSize>,
+    pub(crate) body_buffers: Option<ByteSize>,
     /// Connections to the gateway that one client may have [default: 1000]
     #[arg(long, env = "TANGELO_CLIENT_CONNECTIONS", value_name = "N")]
-    client_connections: Option<usize>,
+    pub(crate) client_connections: Option<usize>,
     /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
     #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -81,9 +86,10 @@ pub(crate) const DATA: &str = ".tangelo";
 /// The file's keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(crate) struct File {
     data: Option<PathBuf>,
     gateway: Option<SocketAddr>,
+    tls: Option<TlsTable>,
     control: Option<SocketAddr>,
     aws: Option<SocketAddr>,
     mesh: Option<SocketAddr>,
@@ -95,9 +101,9 @@ struct File {
     keep_revisions: Option<u32>,
     otlp: Option<String>,
     grace: Option<String>,
-    profile: Option<String>,
-    body_buffers: Option<String>,
-    client_connections: Option<usize>,
+    pub(crate) profile: Option<String>,
+    pub(crate) body_buffers: Option<String>,
+    pub(crate) client_connections: Option<usize>,
     secrets: Option<PathBuf>,
 }
 
@@ -106,6 +112,7 @@ struct File {
 pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) gateway: SocketAddr,
+    pub(crate) tls: Option<CertificateFiles>,
     pub(crate) control: SocketAddr,
     pub(crate) aws: SocketAddr,
     pub(crate) mesh: SocketAddr,
@@ -164,6 +171,7 @@ impl Config {
         let config = Self {
             data: data.to_owned(),
             gateway: pick.of("gateway", flags.gateway, file.gateway, "127.0.0.1:8080")?,
+            tls: pick.tls(&flags.tls, file.tls.as_ref())?,
             control: pick.of("control", flags.control, file.control, "127.0.0.1:8081")?,
             aws: pick.of("aws", flags.aws, file.aws, "127.0.0.1:4566")?,
             mesh: pick.of("mesh", flags.mesh, file.mesh, "127.0.0.1:0")?,
@@ -214,13 +222,13 @@ impl Config {
     }
 }
 
-struct Picker<'a> {
+pub(crate) struct Picker<'a> {
     file: &'a Path,
     origins: Vec<Origin>,
 }
 
 impl Picker<'_> {
-    fn of<T>(
+    pub(crate) fn of<T>(
         &mut self,
         setting: &'static str,
         flag: Option<T>,
@@ -249,33 +257,6 @@ impl Picker<'_> {
         Ok(value)
     }
 
-    /// The table of the profile, with what is set by itself in its place.
-    fn limits(&mut self, flags: &Flags, file: &File) -> Result<Limits> {
-        let named = (flags.profile.clone(), file.profile.clone());
-        let limits = Limits::of(profile(&self.of("profile", named.0, named.1, "tangelo")?)?);
-        let said = file.body_buffers.as_deref().map(str::parse).transpose();
-        let said = said.context("setting `body_buffers` [TG0902]")?;
-        let default = limits.body_buffers.to_string();
-        let body_buffers = self.of("body_buffers", flags.body_buffers, said, &default)?;
-        let client_connections = self.of(
-            "client_connections",
-            flags.client_connections,
-            file.client_connections,
-            &limits.client_connections.to_string(),
-        )?;
-        let least = ByteSize(3 * limits.sync_payload.0);
-        if body_buffers < least {
-            bail!(
-                "setting `body_buffers` is {body_buffers}: one function may need {least} [TG0902]"
-            );
-        }
-        Ok(Limits {
-            body_buffers,
-            client_connections,
-            ..limits
-        })
-    }
-
     /// The file of secrets by its name: what is in it is nobody's to print.
     fn secrets(
         &mut self,
@@ -291,6 +272,22 @@ impl Picker<'_> {
             from,
         });
         found
+    }
+
+    /// Where TLS is spoken, and with what.
+    fn tls(
+        &mut self,
+        flags: &TlsFlags,
+        file: Option<&TlsTable>,
+    ) -> Result<Option<CertificateFiles>> {
+        let files = CertificateFiles::new(flags, file)?;
+        let shown = files.as_ref().map(CertificateFiles::shown);
+        self.origins.push(Origin {
+            setting: "tls",
+            value: shown.unwrap_or_else(|| "off".to_owned()),
+            from: self.origin(files.is_some() && file.is_none(), file.is_some()),
+        });
+        Ok(files)
     }
 
     /// The configuration file itself.
@@ -347,14 +344,6 @@ fn read_file(path: &Path, asked_for: bool) -> Result<File> {
 
 fn duration(setting: &str, text: &str) -> Result<Duration> {
     parse_duration(text).with_context(|| format!("setting `{setting}` [TG0902]"))
-}
-
-fn profile(text: &str) -> Result<Profile> {
-    match text {
-        "tangelo" => Ok(Profile::Tangelo),
-        "aws" => Ok(Profile::Aws),
-        other => bail!("setting `profile` is `{other}`: expected tangelo or aws [TG0902]"),
-    }
 }
 
 fn cores() -> usize {

@@ -1,11 +1,13 @@
 //! The `tangelo` binary: the command line, and the wiring of a server. What the platform does lives in the crates below.
 
 mod build;
+mod certificates;
 mod client;
 mod commands;
 mod config;
 mod health;
 mod init;
+mod limits;
 mod secrets;
 mod serve;
 mod show;

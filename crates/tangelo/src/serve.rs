@@ -11,7 +11,7 @@ use access::Secrets;
 use anyhow::{Context, Result};
 use api::OperatorToken;
 use clap::Args;
-use gateway::{Edge, Listener, MeshDoor, edge, mesh};
+use gateway::{Edge, Listener, MeshDoor, edge, mesh, tls::Certificates};
 use model::{Clock, Ids};
 use platform::{FolderLock, Kept, Options, Platform, Running};
 use runtime::launcher::{self, Launcher};
@@ -36,6 +36,9 @@ pub(crate) struct Serve {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Addresses {
     pub(crate) gateway: String,
+    /// The gateway's address for TLS, where it is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<String>,
     pub(crate) control: String,
     pub(crate) aws: String,
     pub(crate) mesh: String,
@@ -109,13 +112,17 @@ fn allow_open_files() {
 impl Server {
     /// Opens everything; when this returns, requests are served.
     pub(crate) async fn start(config: Config, footing: Footing) -> Result<Self> {
-        let gateway = Listener::bind(config.gateway, config.workers)?;
+        let mut gateway = vec![Listener::bind(config.gateway, config.workers)?];
+        let tls = tls_listener(&config)?;
         let mesh_listener = Listener::bind(config.mesh, 1)?;
         let control = bind("control", config.control)?;
         let aws = bind("aws", config.aws)?;
         let otlp = bind("otlp-in", config.otlp_in)?;
         let addresses = Addresses {
-            gateway: format!("http://{}", gateway.address()),
+            gateway: format!("http://{}", gateway[0].address()),
+            tls: tls
+                .as_ref()
+                .map(|tls| format!("https://{}", tls.0.address())),
             control: format!("http://{}", control.local_addr()?),
             aws: format!("http://{}", aws.local_addr()?),
             mesh: format!("http://{}", mesh_listener.address()),
@@ -146,6 +153,10 @@ impl Server {
         doors.spawn(serving);
         let following = config.secrets.clone();
         doors.spawn(following.follow(secrets, platform.clock().clone()));
+        if let (Some((listener, certificates)), Some(files)) = (tls, config.tls.clone()) {
+            gateway.push(listener.with_tls(certificates.clone()));
+            doors.spawn(files.follow(certificates, platform.clock().clone()));
+        }
         let token = operator_token(&config.data)?;
         doors.spawn(api::serve_tcp(
             listener(control)?,
@@ -173,7 +184,7 @@ impl Server {
             platform.clone(),
         )?;
         let edge = edge::Options {
-            listeners: vec![gateway],
+            listeners: gateway,
             limits,
             trusted: Vec::new(),
             doors: vec![(health::PATH.to_owned(), HealthDoor::new(platform.clone()))],
@@ -202,10 +213,13 @@ impl Server {
             aws,
             otlp,
             data,
+            tls,
             ..
         } = &self.addresses;
+        let tls = tls.as_ref().map(|tls| format!(" and {tls}"));
+        let tls = tls.unwrap_or_default();
         anstream::println!(
-            "tangelo is ready\n  gateway  {gateway}\n  control  {control}\n  aws      {aws}\n  otlp     {otlp}\n  data     {data}"
+            "tangelo is ready\n  gateway  {gateway}{tls}\n  control  {control}\n  aws      {aws}\n  otlp     {otlp}\n  data     {data}"
         );
         Ok(())
     }
@@ -220,6 +234,16 @@ impl Server {
         self.mesh.drain(std::time::Duration::ZERO).await;
         self.doors.shutdown().await;
     }
+}
+
+/// Where TLS is spoken, with the certificates that are there now.
+fn tls_listener(config: &Config) -> Result<Option<(Listener, Certificates)>> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let certificates = Certificates::new(&files.read()?)?;
+    let listener = Listener::bind(files.address, config.workers)?;
+    Ok(Some((listener, certificates)))
 }
 
 fn options(

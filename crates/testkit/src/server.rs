@@ -19,6 +19,9 @@ use crate::client::Client;
 pub struct Addresses {
     /// The gateway's URL.
     pub gateway: String,
+    /// The gateway's URL with TLS, where it speaks that.
+    #[serde(default)]
+    pub tls: Option<String>,
     /// The control API's URL.
     pub control: String,
     /// The AWS door's URL.
@@ -134,6 +137,14 @@ impl Server {
     /// When it is gone.
     pub fn tell_to_stop(&self) -> Result<()> {
         signal(&self.child, Signal::TERM)
+    }
+
+    /// Tells it to read its files again, and does not wait.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn hang_up(&self) -> Result<()> {
+        signal(&self.child, Signal::HUP)
     }
 
     /// Ctrl-C, and does not wait.

@@ -218,7 +218,7 @@ pub(crate) fn wasm_target(workspace: &Workspace) -> anyhow::Result<()> {
 /// # Errors
 /// Names the ones that are missing.
 pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
-    let needed = ["python3", "node", "npm", "cc"];
+    let needed = ["python3", "node", "npm", "cc", "curl"];
     let missing: Vec<&str> = needed
         .into_iter()
         .filter(|name| !shell::works(&mut shell::command(name, &["--version"], &workspace.root)))

@@ -22,10 +22,12 @@ use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep_until, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     ConnectionLimits, Front, Link, Order,
     framing::Framing,
+    stream::Stream,
     wire::{Watched, Wire},
 };
 use crate::{answer::Answer, authority::Ambiguous, refusal::LastWord};
@@ -35,7 +37,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(super) async fn serve<F: Front>(
-    stream: TcpStream,
+    (stream, tls): (TcpStream, Option<TlsAcceptor>),
     link: Link,
     limits: &ConnectionLimits,
     front: Arc<F>,
@@ -43,14 +45,13 @@ pub(super) async fn serve<F: Front>(
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let wire = Wire::new(limits);
-    let first = timeout(limits.head, sniff(&stream));
-    let sniffed = tokio::select! {
+    let first = timeout(limits.head, begin(stream, tls));
+    let (stream, sniffed, is_http2) = tokio::select! {
         biased;
-        sniffed = first => sniffed.map_err(|_| ConnectionError::Silent)??,
+        begun = first => begun.map_err(|_| ConnectionError::Silent)??,
         // Browsers connect before they have anything to ask: a server that drains does not wait for that.
         _ = order.wait_for(|order| *order != Order::Serve) => return Ok(()),
     };
-    let is_http2 = sniffed == PREFACE;
     let framing = (!is_http2).then(|| Framing::new(limits.head_bytes));
     let watched = Watched::new(stream, sniffed, framing, Arc::clone(&wire));
     let service = {
@@ -94,6 +95,19 @@ pub(super) enum ConnectionError {
     /// Nothing happened for longer than allowed.
     #[error("nothing happened for longer than allowed")]
     Silent,
+}
+
+/// The connection's bytes, those of them that were read to tell which HTTP is spoken, and whether it is HTTP/2: over
+/// TLS the handshake has agreed on that (RFC 7301), in clear text it shows.
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Stream, Vec<u8>, bool)> {
+    let Some(tls) = tls else {
+        let sniffed = sniff(&stream).await?;
+        let is_http2 = sniffed == PREFACE;
+        return Ok((Stream::Plain(stream), sniffed, is_http2));
+    };
+    let stream = tls.accept(stream).await?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Stream::Tls(Box::new(stream)), Vec::new(), is_http2))
 }
 
 /// Reads until it is certain whether the client begins with HTTP/2's preface; gives back what was read.

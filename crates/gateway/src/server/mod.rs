@@ -1,11 +1,12 @@
 //! The server under edge and mesh: one thread per worker, each with a current-thread runtime, its own accept and its
 //! own connections, so that a request is served where its connection lives.
 //!
-//! Knows HTTP/1.1, HTTP/2 in clear text and their limits; what a request means is its [`Front`]'s business.
+//! Knows HTTP/1.1 and HTTP/2, in clear text and over TLS, and their limits; what a request means is its [`Front`]'s business.
 
 mod clients;
 mod connection;
 pub mod framing;
+mod stream;
 mod wire;
 mod worker;
 
@@ -20,7 +21,7 @@ pub(crate) use wire::Busy;
 use crate::{
     answer::Answer,
     forwarded::{Network, Peer},
-    listener::Listener,
+    listener::{Listener, Socket},
 };
 
 /// What answers requests.
@@ -168,7 +169,7 @@ impl Server {
 }
 
 /// The sockets of each worker: one of every address.
-fn by_worker(listeners: Vec<Listener>) -> Vec<Vec<std::net::TcpListener>> {
+fn by_worker(listeners: Vec<Listener>) -> Vec<Vec<Socket>> {
     let most = listeners.iter().map(Listener::workers).max().unwrap_or(0);
     let mut workers: Vec<Vec<_>> = (0..most).map(|_| Vec::new()).collect();
     for listener in listeners {

@@ -18,13 +18,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
 use super::{
     ConnectionLimits,
     framing::{Framing, Misframed},
+    stream::Stream,
 };
 
 /// How long a connection that was answered before all was read waits for its client to stop sending: closing at once
@@ -152,7 +152,7 @@ impl Drop for Busy {
 
 /// The stream of a connection, watched.
 pub(super) struct Watched {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     /// What was read to tell the protocol, until it is read again.
     sniffed: Vec<u8>,
     /// HTTP/1.1's framing; HTTP/2 has frames of its own.
@@ -166,7 +166,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         sniffed: Vec<u8>,
         framing: Option<Framing>,
         wire: Arc<Wire>,

@@ -9,9 +9,13 @@ use tokio::{
     runtime::Runtime,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{Alive, ConnectionLimits, Front, Link, Order, Settings, clients::Clients, connection};
-use crate::forwarded::{Network, Peer};
+use crate::{
+    forwarded::{Network, Peer},
+    listener::Socket,
+};
 
 /// What the workers of a server share.
 pub(super) struct Shared {
@@ -36,7 +40,7 @@ impl Shared {
 /// One worker, before it runs.
 pub(super) struct Worker<F> {
     runtime: Runtime,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Socket>,
     context: Context<F>,
 }
 
@@ -59,7 +63,7 @@ impl<F> Clone for Context<F> {
 
 impl<F: Front> Worker<F> {
     pub(super) fn new(
-        sockets: Vec<std::net::TcpListener>,
+        sockets: Vec<Socket>,
         shared: Arc<Shared>,
         front: Arc<F>,
         order: watch::Receiver<Order>,
@@ -115,7 +119,7 @@ impl<F: Front> Worker<F> {
     }
 }
 
-async fn accept_all<F: Front>(socket: std::net::TcpListener, context: Context<F>, alive: Alive) {
+async fn accept_all<F: Front>((socket, tls): Socket, context: Context<F>, alive: Alive) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -133,14 +137,14 @@ async fn accept_all<F: Front>(socket: std::net::TcpListener, context: Context<F>
             accepted = accept(&listener, &context.shared.connections) => accepted,
         };
         if let Some((stream, address, permit)) = accepted {
-            serve(stream, address, permit, &context, &alive);
+            serve(stream, tls.clone(), address, permit, &context, &alive);
         }
     }
     // What the kernel has accepted already would be reset when the socket closes.
     while let Some(Some((stream, address, permit))) =
         accept(&listener, &context.shared.connections).now_or_never()
     {
-        serve(stream, address, permit, &context, &alive);
+        serve(stream, tls.clone(), address, permit, &context, &alive);
     }
 }
 
@@ -176,17 +180,22 @@ async fn pause_after(error: &std::io::Error) {
 
 fn serve<F: Front>(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     address: SocketAddr,
     permit: OwnedSemaphorePermit,
     context: &Context<F>,
     alive: &Alive,
 ) {
-    let peer = Arc::new(Peer::new(address.ip(), &context.shared.trusted));
+    let peer = Peer::new(address.ip(), &context.shared.trusted);
+    let peer = Arc::new(if tls.is_some() { peer.over_tls() } else { peer });
     let counted = match context.shared.clients.enter(&peer) {
         Ok(counted) => counted,
         Err(refusal) => {
             tokio::spawn(async move {
-                refusal.say(stream).await;
+                // A handshake would cost more than the connection may.
+                if tls.is_none() {
+                    refusal.say(stream).await;
+                }
                 drop(permit);
             });
             return;
@@ -199,7 +208,7 @@ fn serve<F: Front>(
     let context = context.clone();
     tokio::spawn(async move {
         let ended = connection::serve(
-            stream,
+            (stream, tls),
             link,
             &context.shared.limits,
             context.front,

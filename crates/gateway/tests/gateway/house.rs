@@ -26,6 +26,8 @@ pub(crate) struct Wishes {
     pub(crate) limits: Limits,
     pub(crate) connections: fn(&mut gateway::ConnectionLimits),
     pub(crate) trusted: Vec<gateway::forwarded::Network>,
+    /// For a second listener that speaks TLS.
+    pub(crate) certificates: Option<gateway::tls::Certificates>,
 }
 
 impl Default for Wishes {
@@ -35,6 +37,7 @@ impl Default for Wishes {
             limits: Limits::default(),
             connections: |_| {},
             trusted: Vec::new(),
+            certificates: None,
         }
     }
 }
@@ -54,8 +57,11 @@ impl House {
         let running = Platform::open(options).await.expect("the platform opens");
         let mut limits = edge::connection_limits(&wishes.limits);
         (wishes.connections)(&mut limits);
+        let tls = wishes.certificates;
         let edge_options = edge::Options {
-            listeners: vec![front],
+            listeners: std::iter::once(front)
+                .chain(tls.map(|certificates| listen(any, 2).with_tls(certificates)))
+                .collect(),
             limits,
             trusted: wishes.trusted,
             doors: Vec::new(),
@@ -98,6 +104,11 @@ impl House {
     pub(crate) fn address(&self) -> SocketAddr {
         self.edge.addresses()[0]
     }
+
+    /// Where clients find it with TLS.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.edge.addresses()[1]
+    }
 }
 
 fn listen(address: SocketAddr, workers: usize) -> Listener {
@@ -125,6 +136,7 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
         usage_retention: Duration::from_secs(3600),
         mesh,
         aws: mesh,
+        crash: platform::crash::Crash::default(),
     }
 }
 

@@ -13,6 +13,7 @@ mod routes;
 mod smuggling;
 mod splitting;
 mod streams;
+mod tls;
 mod traces;
 mod upstream;
 mod work;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, header::HOST};
+use http::{HeaderMap, HeaderValue, header::HOST};
 use http_body::{Frame, SizeHint};
 use model::{ColdStart, Error, code};
 use wasmtime_wasi_http::{Error as WasiError, WasiHttpView, p2::bindings::http::types::Scheme};
@@ -39,13 +39,11 @@ pub(super) fn start(
         body,
         run: Arc::clone(run),
     });
+    let scheme = scheme(request.headers());
     let mut http = instance.store.data_mut().http();
-    let request = http
-        .new_incoming_request(Scheme::Http, request)
-        .map_err(|e| {
-            Error::new(code::BAD_REQUEST, "the request's host is not text")
-                .context(format!("{e:?}"))
-        })?;
+    let request = http.new_incoming_request(scheme, request).map_err(|e| {
+        Error::new(code::BAD_REQUEST, "the request's host is not text").context(format!("{e:?}"))
+    })?;
     let answered = Arc::clone(run);
     let response = http
         .new_response_outparam_from_callback(move |head| answered.answer(head))
@@ -56,6 +54,14 @@ pub(super) fn start(
         response,
         cold,
     })
+}
+
+/// What the client spoke, as the gateway has written it down.
+fn scheme(headers: &HeaderMap) -> Scheme {
+    match headers.get("x-forwarded-proto") {
+        Some(proto) if proto == "https" => Scheme::Https,
+        _ => Scheme::Http,
+    }
 }
 
 fn own_name(run: &Run) -> HeaderValue {

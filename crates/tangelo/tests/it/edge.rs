@@ -1,4 +1,6 @@
-//! The edge under pressure, with the shipped binary: memory for bodies that functions need whole.
+//! The edge of the shipped binary: memory for bodies that functions need whole, and TLS with certificates from files.
+
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use http::{Method, StatusCode};
@@ -88,5 +90,98 @@ async fn bodies_for_functions_share_a_budget_that_config_prints() -> Result<()> 
         )
         .await?;
     assert_eq!(again.status, StatusCode::OK, "all of it is free again");
+    Ok(())
+}
+
+/// Writes a certificate for `name` that signs itself, as `NAME.pem` and `NAME.key`.
+fn certify(folder: &Path, name: &str) -> Result<()> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.self_signed(&key)?;
+    std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem())?;
+    std::fs::write(folder.join(format!("{name}.pem")), certificate.pem())?;
+    Ok(())
+}
+
+/// What curl gets from `name`, trusting what is in `trusted` only: the body, the protocol, or why there was none.
+fn curl(server: &Server, name: &str, trusted: &Path) -> Result<String> {
+    let address = server.addresses().tls.clone().context("it speaks TLS")?;
+    let port = address
+        .rsplit(':')
+        .next()
+        .context("it has a port")?
+        .to_owned();
+    let output = Command::new("curl")
+        .args([
+            "-sS",
+            "--max-time",
+            "20",
+            "--write-out",
+            " HTTP/%{http_version}",
+        ])
+        .args(["--cacert".as_ref(), trusted.as_os_str()])
+        .args(["--resolve", &format!("{name}:{port}:127.0.0.1")])
+        .arg(format!("https://{name}:{port}/size"))
+        .output()
+        .context("curl runs")?;
+    Ok(String::from_utf8_lossy(if output.status.success() {
+        &output.stdout
+    } else {
+        &output.stderr
+    })
+    .into_owned())
+}
+
+#[tokio::test]
+async fn tls_is_served_from_a_folder_that_is_followed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let certs = folder.path().join("certs");
+    std::fs::create_dir(&certs)?;
+    for name in ["shop.test", "bank.test"] {
+        certify(&certs, name)?;
+    }
+    let shown = certs.to_str().context("a path in UTF-8")?;
+    let flags = ["--tls", "127.0.0.1:0", "--tls-folder", shown];
+    let server = Server::start_with(env!("CARGO_BIN_EXE_tangelo"), &flags)?;
+    server.deploy(&[("tangelo.yaml", MANIFEST), ("functions/size.py", SIZE)])?;
+    for name in ["shop.test", "bank.test"] {
+        let answer = curl(&server, name, &certs.join(format!("{name}.pem")))?;
+        assert_eq!(answer, "{\"size\": 0} HTTP/2", "{name}");
+    }
+    let crossed = curl(&server, "shop.test", &certs.join("bank.test.pem"))?;
+    assert!(crossed.contains("certificate"), "{crossed}");
+
+    // A key of another certificate changes nothing; when its certificate follows, both are used.
+    let kept = folder.path().join("old.pem");
+    std::fs::copy(certs.join("shop.test.pem"), &kept)?;
+    let fresh = folder.path().join("fresh");
+    std::fs::create_dir(&fresh)?;
+    certify(&fresh, "shop.test")?;
+    std::fs::copy(fresh.join("shop.test.key"), certs.join("shop.test.key"))?;
+    server.hang_up()?;
+    assert_eq!(curl(&server, "shop.test", &kept)?, "{\"size\": 0} HTTP/2");
+    std::fs::copy(fresh.join("shop.test.pem"), certs.join("shop.test.pem"))?;
+    eventually("the new certificate", || async {
+        let answer = curl(&server, "shop.test", &fresh.join("shop.test.pem")).ok()?;
+        answer.ends_with("HTTP/2").then_some(())
+    })
+    .await;
+    let old = curl(&server, "shop.test", &kept)?;
+    assert!(old.contains("certificate"), "{old}");
+    Ok(())
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_told_at_the_start() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    certify(folder.path(), "shop.test")?;
+    let key = rcgen::KeyPair::generate()?.serialize_pem();
+    std::fs::write(folder.path().join("shop.test.key"), key)?;
+    let shown = folder.path().to_str().context("a path in UTF-8")?;
+    let refused = Server::start_with(env!("CARGO_BIN_EXE_tangelo"), &["--tls-folder", shown]);
+    let error = format!("{:#}", refused.err().context("it does not start")?);
+    assert!(
+        error.contains("TG0903") && error.contains("does not fit"),
+        "{error}"
+    );
     Ok(())
 }
