@@ -60,6 +60,7 @@ pub(crate) fn handlers(draft: &Draft) -> Vec<Handler> {
             runtime,
             handler,
             code,
+            ..
         } = &workload.run
         else {
             return None;

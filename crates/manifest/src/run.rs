@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use model::{Build, Reuse, Run, app::LambdaRuntime};
+use model::{
+    Build, Reuse, Run,
+    app::{LambdaPayload, LambdaRuntime},
+};
 
 use crate::{
     app::later,
@@ -18,7 +21,7 @@ pub(crate) const WASM_KEYS: &[&str] = &["component", "reuse"];
 /// Keys of `run.wasm.reuse`.
 pub(crate) const REUSE_KEYS: &[&str] = &["requests", "idle", "concurrent"];
 /// Keys of `run.lambda`.
-pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code"];
+pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code", "payload"];
 /// Keys of `run.process`.
 pub(crate) const PROCESS_KEYS: &[&str] = &["command", "files"];
 /// Keys of `run.external`.
@@ -137,11 +140,23 @@ fn read_lambda(
     if let (Some(code), Some(node)) = (&code, code_node) {
         places.files.push((code.clone(), node.at));
     }
+    let payload = fields.get("payload");
+    let payload = payload.and_then(|node| read_payload(reader, node));
     Some(Run::Lambda {
         runtime: runtime?,
         handler: handler?,
         code: code?,
+        payload: payload.unwrap_or_default(),
     })
+}
+
+fn read_payload(reader: &mut Reader<'_>, node: &Node) -> Option<LambdaPayload> {
+    match reader.word(node, &["http", "rest", "alb", "alb-multi-value"])? {
+        "http" => Some(LambdaPayload::Http),
+        "rest" => Some(LambdaPayload::Rest),
+        "alb" => Some(LambdaPayload::Alb),
+        _ => Some(LambdaPayload::AlbMultiValue),
+    }
 }
 
 fn read_runtime(reader: &mut Reader<'_>, node: &Node) -> Option<LambdaRuntime> {

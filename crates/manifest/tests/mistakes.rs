@@ -178,6 +178,10 @@ fn workloads() {
         "a `lambda` workload is a function",
     );
     check(
+        "{as: function, run: {lambda: {runtime: nodejs, handler: a.b, code: c, payload: restt}}}",
+        "`restt` is not known here",
+    );
+    check(
         "{as: function, run: {external: {url: 'http://x'}}}",
         "an `external` workload is a service",
     );

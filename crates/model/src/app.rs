@@ -143,6 +143,9 @@ pub enum Run {
         handler: String,
         /// Folder (or file) of the code, relative to the manifest.
         code: String,
+        /// How HTTP requests and replies are written for it.
+        #[serde(default, skip_serializing_if = "LambdaPayload::is_default")]
+        payload: LambdaPayload,
     },
     /// A program that listens on `$PORT`.
     Process {
@@ -191,6 +194,27 @@ pub enum LambdaRuntime {
     Nodejs,
     /// An executable `bootstrap` in the code folder that speaks the Runtime API itself.
     Provided,
+}
+
+/// Which of AWS's front doors a handler is written for: the format of its HTTP events and replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LambdaPayload {
+    /// An HTTP API of API Gateway, or a function URL: payload format 2.0.
+    #[default]
+    Http,
+    /// A REST API of API Gateway: payload format 1.0.
+    Rest,
+    /// An Application Load Balancer.
+    Alb,
+    /// An Application Load Balancer with multi-value headers on.
+    AlbMultiValue,
+}
+
+impl LambdaPayload {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How many instances, and how many requests each.

@@ -53,6 +53,23 @@ pub(super) struct Lambda {
     handler: String,
     /// Folder (or file) of the code, relative to the manifest.
     code: String,
+    /// Which of AWS's front doors the handler is written for: the format of its HTTP events and replies. `http` unless
+    /// given.
+    payload: Option<Payload>,
+}
+
+/// The formats of HTTP events and replies.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum Payload {
+    /// An HTTP API of API Gateway, or a function URL: payload format 2.0.
+    Http,
+    /// A REST API of API Gateway: payload format 1.0.
+    Rest,
+    /// An Application Load Balancer.
+    Alb,
+    /// An Application Load Balancer with multi-value headers on.
+    AlbMultiValue,
 }
 
 /// The bootstraps that Lambda handlers run under.

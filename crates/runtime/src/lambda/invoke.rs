@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use model::{ByteSize, Error, Invocation, Trigger, code};
+use model::{ByteSize, Error, Invocation, Trigger, app::LambdaPayload, code};
 
 use super::{
     instance::{Instance, Progress},
-    payload::{self, eventbridge, http_event},
+    payload::{self, alb_event, eventbridge, http_event, rest_event},
     pool::Pool,
     protocol::{self, Metadata},
     reply::{self, Ended, Facts, Kind},
@@ -146,13 +146,23 @@ impl Pool {
                     .min(self.context.limits.sync_payload);
                 let body = body.collect(limit).await.map_err(unreadable)?;
                 let request_id = invocation.id.to_string();
-                let facts = http_event::Facts {
+                let trace = invocation.trace;
+                let trace = trace.parent.map(|span| trace.xray(span));
+                let function = payload::function_name(&self.spec.app, &self.spec.workload.name);
+                let facts = payload::request::Facts {
                     request_id: &request_id,
                     api: invocation.target.app.as_str(),
+                    function: &function,
+                    trace: trace.as_deref(),
                     route: route(&invocation.trigger),
                     now,
                 };
-                Ok(Bytes::from(http_event::event(&parts, &body, &facts)))
+                Ok(Bytes::from(match reply::format(&self.spec) {
+                    LambdaPayload::Http => http_event::event(&parts, &body, &facts),
+                    LambdaPayload::Rest => rest_event::event(&parts, &body, &facts),
+                    LambdaPayload::Alb => alb_event::event(&parts, &body, &facts, false),
+                    LambdaPayload::AlbMultiValue => alb_event::event(&parts, &body, &facts, true),
+                }))
             }
         }
     }

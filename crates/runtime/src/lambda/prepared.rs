@@ -30,6 +30,7 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
         runtime,
         handler,
         code,
+        ..
     } = &spec.workload.run
     else {
         return Err(Error::internal(format!(

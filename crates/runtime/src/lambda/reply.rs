@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
-use model::{ByteSize, Error, InvocationId, code};
+use model::{ByteSize, Error, InvocationId, Run, app::LambdaPayload, code};
 
 use super::{
     environment::VERSION,
@@ -167,8 +167,18 @@ fn failed(object: Bytes, error: Error, facts: &Facts<'_>) -> Result<Response<Bod
 
 fn replied(body: Bytes, facts: &Facts<'_>) -> Result<Response<Body>, Error> {
     match facts.kind {
-        Kind::Http => http_reply::response(&body).map_err(|bad| bad_reply(&bad, facts)),
+        Kind::Http => {
+            http_reply::response(&body, format(facts.spec)).map_err(|bad| bad_reply(&bad, facts))
+        }
         Kind::Event | Kind::Payload => Ok(json(body)),
+    }
+}
+
+/// Which of AWS's front doors the handler is written for.
+pub(crate) fn format(spec: &Spec) -> LambdaPayload {
+    match &spec.workload.run {
+        Run::Lambda { payload, .. } => *payload,
+        _ => LambdaPayload::default(),
     }
 }
 

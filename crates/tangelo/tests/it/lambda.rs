@@ -116,6 +116,97 @@ async fn an_asynchronous_route_answers_at_once_and_keeps_the_result() -> Result<
     Ok(())
 }
 
+/// One handler behind each of AWS's front doors: what it gets, and what is made of what it returns.
+#[tokio::test]
+async fn handlers_are_spoken_to_as_their_front_door_speaks() -> Result<()> {
+    let server = server();
+    let lambda =
+        "{lambda: {runtime: python3, handler: echo.handler, code: code, payload: PAYLOAD}}";
+    let workload = |name: &str| {
+        let run = lambda.replace("PAYLOAD", name);
+        format!("  {name}: {{as: function, run: {run}}}\n")
+    };
+    let manifest = format!(
+        "app: doors\nworkloads:\n{}{}{}gateway:\n  routes:\n{}",
+        workload("rest"),
+        workload("alb"),
+        workload("alb-multi-value"),
+        "    - {path: '/rest/{id}', to: rest}\n    - {path: /alb/*, to: alb}\n    - {path: /multi/*, to: alb-multi-value}\n",
+    );
+    let handler = r#"
+import json
+def handler(event, context):
+    single, lists = {"X-A": "1"}, {"X-A": ["2", "3"], "Set-Cookie": ["a=1", "b=2"]}
+    return {"statusCode": 404, "statusDescription": "404 Gone Fishing", "isBase64Encoded": False,
+            "headers": single, "multiValueHeaders": lists, "body": json.dumps(event)}
+"#;
+    server.deploy(&[("tangelo.yaml", &manifest), ("code/echo.py", handler)])?;
+    let gateway = server.gateway();
+    let get = async |path: &str| {
+        let head = [("x-b", "1"), ("x-b", "2"), ("content-type", "text/plain")];
+        let answer = gateway
+            .send(Method::POST, path, &head, Bytes::from("text"))
+            .await?;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+        let all = |name: &str| -> Vec<String> {
+            let values = answer.headers.get_all(name).iter();
+            values
+                .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+                .collect()
+        };
+        anyhow::Ok((
+            answer.json(),
+            all("x-a").join(","),
+            all("set-cookie").join(","),
+        ))
+    };
+    let (event, a, cookies) = get("/rest/7?q=1&q=%32").await?;
+    assert_eq!((a.as_str(), cookies.as_str()), ("1,2,3", "a=1,b=2"));
+    assert_eq!(event["resource"], "/rest/{id}");
+    assert_eq!(event["pathParameters"]["id"], "7");
+    assert_eq!(
+        event["multiValueHeaders"]["x-b"],
+        serde_json::json!(["1", "2"])
+    );
+    assert_eq!(event["queryStringParameters"]["q"], "2");
+    let trace = event["headers"]["X-Amzn-Trace-Id"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(trace.starts_with("Root=1-"), "{event}");
+    let (event, a, cookies) = get("/alb/x?q=1&q=%32").await?;
+    assert_eq!((a.as_str(), cookies.as_str()), ("1", ""));
+    assert_eq!(
+        (
+            &event["headers"]["x-b"],
+            &event["queryStringParameters"]["q"]
+        ),
+        (&"2".into(), &"%32".into())
+    );
+    assert_eq!(
+        (&event["path"], &event["body"]),
+        (&"/alb/x".into(), &"text".into())
+    );
+    let (event, a, cookies) = get("/multi/x?q=1&q=%32").await?;
+    assert_eq!((a.as_str(), cookies.as_str()), ("2,3", "a=1,b=2"));
+    assert_eq!(
+        event["multiValueQueryStringParameters"]["q"],
+        serde_json::json!(["1", "%32"])
+    );
+
+    let address = server
+        .addresses()
+        .gateway
+        .trim_start_matches("http://")
+        .to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await?;
+    let request = format!("GET /alb/ HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut seen = String::new();
+    stream.read_to_string(&mut seen).await?;
+    assert!(seen.starts_with("HTTP/1.1 404 Gone Fishing\r\n"), "{seen}");
+    Ok(())
+}
+
 /// The client has the first piece while the handler still makes the second; a failure after it cuts the answer off.
 #[tokio::test]
 async fn a_streamed_reply_goes_through_the_gateway_as_it_is_made() -> Result<()> {

@@ -6,11 +6,13 @@ use model::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{super::request::PathParameters, *};
 
 const FACTS: Facts<'static> = Facts {
     request_id: "r-1",
     api: "shop",
+    function: "shop_confirm",
+    trace: None,
     route: None,
     now: Time::from_millis(1_583_348_638_390),
 };

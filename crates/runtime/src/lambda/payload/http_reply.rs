@@ -1,7 +1,9 @@
-//! What a handler returned, as an HTTP response: the reply formats of API Gateway's payload 2.0.
+//! What a handler returned, as an HTTP response: the reply formats of API Gateway's payloads 2.0 and 1.0, and of load
+//! balancers.
 //!
 //! Pure. A reply that says `statusCode` is the full format; any other JSON is the inferred one (200, its JSON as the
-//! body, a text as it is). A reply cannot smuggle: names and values that are no header are refused, not repaired.
+//! body, a text as it is), which only payload 2.0 has. A reply cannot smuggle: names and values that are no header are
+//! refused, not repaired.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -11,6 +13,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{self, CONTENT_TYPE, SET_COOKIE},
 };
+use hyper::ext::ReasonPhrase;
+use model::app::LambdaPayload;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
@@ -56,6 +60,8 @@ struct Full<'a> {
     #[serde(borrow)]
     status_code: Option<&'a RawValue>,
     #[serde(borrow)]
+    status_description: Option<&'a RawValue>,
+    #[serde(borrow)]
     headers: Option<&'a RawValue>,
     #[serde(borrow)]
     multi_value_headers: Option<&'a RawValue>,
@@ -81,17 +87,23 @@ enum Scalar<'a> {
 ///
 /// # Errors
 /// [`BadReply`] says what is wrong with it.
-pub fn response(reply: &Bytes) -> Result<Response<Body>, BadReply> {
+pub fn response(reply: &Bytes, format: LambdaPayload) -> Result<Response<Body>, BadReply> {
     serde_json::from_slice::<IgnoredAny>(reply).map_err(|e| BadReply::NotJson(e.to_string()))?;
     let is_object = reply.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
     if is_object {
         let full: Full<'_> =
             serde_json::from_slice(reply).map_err(|e| BadReply::NotJson(e.to_string()))?;
         if let Some(status) = full.status_code {
-            return full_response(status, &full);
+            return full_response(status, &full, format);
         }
     }
-    Ok(inferred(reply))
+    if format == LambdaPayload::Http {
+        return Ok(inferred(reply));
+    }
+    Err(BadReply::Field {
+        field: "statusCode",
+        problem: "is missing: only `payload: http` makes a reply of anything else",
+    })
 }
 
 /// Reads the metadata that comes before a streamed body: its status, headers and cookies.
@@ -126,17 +138,118 @@ fn inferred(reply: &Bytes) -> Response<Body> {
     response
 }
 
-fn full_response(status: &RawValue, full: &Full<'_>) -> Result<Response<Body>, BadReply> {
+fn full_response(
+    status: &RawValue,
+    full: &Full<'_>,
+    format: LambdaPayload,
+) -> Result<Response<Body>, BadReply> {
     let body = body(full)?;
-    let mut headers = all_headers(full)?;
+    let mut headers = match format {
+        LambdaPayload::Http => all_headers(full)?,
+        LambdaPayload::Rest => merged_headers(full)?,
+        LambdaPayload::Alb => single_headers(full)?,
+        LambdaPayload::AlbMultiValue => listed_headers(full)?,
+    };
+    let assumed = match format {
+        LambdaPayload::Http => HeaderValue::from_static("text/plain; charset=utf-8"),
+        LambdaPayload::Rest => HeaderValue::from_static("application/json"),
+        LambdaPayload::Alb | LambdaPayload::AlbMultiValue => OCTETS,
+    };
     if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(CONTENT_TYPE, text);
+        headers.insert(CONTENT_TYPE, assumed);
     }
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status_code(status)?;
     *response.headers_mut() = headers;
+    if matches!(format, LambdaPayload::Alb | LambdaPayload::AlbMultiValue)
+        && let Some(reason) = reason(full)?
+    {
+        response.extensions_mut().insert(reason);
+    }
     Ok(response)
+}
+
+/// The reason phrase of `statusDescription`, such as `200 OK`.
+fn reason(full: &Full<'_>) -> Result<Option<ReasonPhrase>, BadReply> {
+    let wrong = BadReply::Field {
+        field: "statusDescription",
+        problem: "must be a status and a reason phrase, such as `200 OK`",
+    };
+    let Some(raw) = full.status_description.filter(|raw| raw.get() != "null") else {
+        return Ok(None);
+    };
+    let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|_| wrong.clone())?;
+    let (status, reason) = text.split_once(' ').unwrap_or((&text, ""));
+    if status.len() != 3 || !status.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong);
+    }
+    let reason = ReasonPhrase::try_from(reason.as_bytes());
+    reason.map(Some).map_err(|_| wrong)
+}
+
+/// As REST APIs have it: one list of both, and what stands in both is meant once.
+fn merged_headers(full: &Full<'_>) -> Result<HeaderMap, BadReply> {
+    no_cookies(full)?;
+    let lists = map::<Vec<Scalar<'_>>>(full.multi_value_headers, "multiValueHeaders")?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in map::<Scalar<'_>>(full.headers, "headers")? {
+        let value = scalar(&value);
+        let listed = |(other, values): (&String, &Vec<Scalar<'_>>)| {
+            other.eq_ignore_ascii_case(&name) && values.iter().any(|v| scalar(v) == value)
+        };
+        if !lists.iter().any(listed) {
+            add(&mut headers, &name, &value)?;
+        }
+    }
+    add_lists(&mut headers, &lists)?;
+    Ok(headers)
+}
+
+/// As load balancers have it without multi-value headers.
+fn single_headers(full: &Full<'_>) -> Result<HeaderMap, BadReply> {
+    no_cookies(full)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in map::<Scalar<'_>>(full.headers, "headers")? {
+        add(&mut headers, &name, &scalar(&value))?;
+    }
+    if headers.is_empty() && full.multi_value_headers.is_some_and(says_something) {
+        return Err(BadReply::Field {
+            field: "multiValueHeaders",
+            problem: "is not read by this load balancer: use `headers`, or `payload: alb-multi-value`",
+        });
+    }
+    Ok(headers)
+}
+
+/// As load balancers have it with multi-value headers.
+fn listed_headers(full: &Full<'_>) -> Result<HeaderMap, BadReply> {
+    no_cookies(full)?;
+    let mut headers = HeaderMap::new();
+    let lists = map::<Vec<Scalar<'_>>>(full.multi_value_headers, "multiValueHeaders")?;
+    add_lists(&mut headers, &lists)?;
+    if headers.is_empty() && full.headers.is_some_and(says_something) {
+        return Err(BadReply::Field {
+            field: "headers",
+            problem: "is not read by a load balancer with multi-value headers: use `multiValueHeaders`",
+        });
+    }
+    Ok(headers)
+}
+
+fn says_something(raw: &RawValue) -> bool {
+    let kept: String = raw.get().split_ascii_whitespace().collect();
+    kept != "null" && kept != "{}"
+}
+
+/// Cookies are a field of payload 2.0 alone.
+fn no_cookies(full: &Full<'_>) -> Result<(), BadReply> {
+    match list(full.cookies)?.is_empty() {
+        true => Ok(()),
+        false => Err(BadReply::Field {
+            field: "cookies",
+            problem: "is read with `payload: http` only: give `Set-Cookie` among the headers",
+        }),
+    }
 }
 
 fn all_headers(full: &Full<'_>) -> Result<HeaderMap, BadReply> {
@@ -187,12 +300,21 @@ fn body(full: &Full<'_>) -> Result<Bytes, BadReply> {
 }
 
 fn multi_value(headers: &mut HeaderMap, full: &Full<'_>) -> Result<(), BadReply> {
-    let field = "multiValueHeaders";
-    for (name, values) in map::<Vec<Scalar<'_>>>(full.multi_value_headers, field)? {
+    let lists = map::<Vec<Scalar<'_>>>(full.multi_value_headers, "multiValueHeaders")?;
+    for name in lists.keys() {
         // What stands in both is meant once (payload 1.0 says: the lists win).
         headers.remove(name.as_str());
+    }
+    add_lists(headers, &lists)
+}
+
+fn add_lists(
+    headers: &mut HeaderMap,
+    lists: &BTreeMap<String, Vec<Scalar<'_>>>,
+) -> Result<(), BadReply> {
+    for (name, values) in lists {
         for value in values {
-            add(headers, &name, &scalar(&value))?;
+            add(headers, name, &scalar(value))?;
         }
     }
     Ok(())

@@ -6,6 +6,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
+const FORMATS: [LambdaPayload; 4] = [
+    LambdaPayload::Http,
+    LambdaPayload::Rest,
+    LambdaPayload::Alb,
+    LambdaPayload::AlbMultiValue,
+];
+
 /// Status, headers and body.
 type Read = (u16, Vec<(String, String)>, Vec<u8>);
 
@@ -14,7 +21,11 @@ fn read(reply: &Value) -> Result<Read, BadReply> {
 }
 
 fn read_bytes(reply: String) -> Result<Read, BadReply> {
-    let (parts, body) = response(&Bytes::from(reply))?.into_parts();
+    read_as(reply, LambdaPayload::Http)
+}
+
+fn read_as(reply: String, format: LambdaPayload) -> Result<Read, BadReply> {
+    let (parts, body) = response(&Bytes::from(reply), format)?.into_parts();
     let pairs = parts.headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         (name.to_string(), value)
@@ -92,6 +103,108 @@ fn the_inferred_format() {
     check(&json!(12.5), 200, &json, "12.5");
     check(&json!(null), 200, &json, "null");
     check(&json!(""), 200, &json, "");
+}
+
+/// What AWS documents of REST APIs and of load balancers, with multi-value headers and without.
+#[test]
+fn the_formats_of_other_front_doors() {
+    let [_, rest, alb, multi] = FORMATS;
+    let both = json!({
+        "statusCode": 201,
+        "headers": {"Via": "a", "X-One": "1"},
+        "multiValueHeaders": {"via": ["a", "b"], "X-Two": ["2", 3]},
+        "body": "{}",
+    });
+    for (format, headers) in [
+        (
+            rest,
+            "content-type: application/json, via: a, via: b, x-one: 1, x-two: 2, x-two: 3",
+        ),
+        (
+            alb,
+            "content-type: application/octet-stream, via: a, x-one: 1",
+        ),
+        (
+            multi,
+            "content-type: application/octet-stream, via: a, via: b, x-two: 2, x-two: 3",
+        ),
+    ] {
+        let (status, got, body) = read_as(both.to_string(), format).expect("is good");
+        let mut got: Vec<_> = got.into_iter().map(|(n, v)| format!("{n}: {v}")).collect();
+        got.sort();
+        assert_eq!(
+            (status, got.join(", ")),
+            (201, headers.to_owned()),
+            "{format:?}"
+        );
+        assert_eq!(body, b"{}");
+    }
+    let encoded = json!({"statusCode": "200", "body": "AP8=", "isBase64Encoded": true});
+    for format in FORMATS {
+        let (_, _, body) = read_as(encoded.to_string(), format).expect("is good");
+        assert_eq!(body, [0, 255]);
+    }
+}
+
+#[test]
+fn other_front_doors_say_what_they_do_not_read() {
+    let [_, rest, alb, multi] = FORMATS;
+    let infers = "`statusCode` is missing: only `payload: http` makes a reply of anything else";
+    let cookies =
+        "`cookies` is read with `payload: http` only: give `Set-Cookie` among the headers";
+    let description = "`statusDescription` must be a status and a reason phrase, such as `200 OK`";
+    for (format, reply, message) in [
+        (rest, json!({"hello": "world"}), infers),
+        (alb, json!("text"), infers),
+        (
+            rest,
+            json!({"statusCode": 200, "cookies": ["a=1"]}),
+            cookies,
+        ),
+        (
+            multi,
+            json!({"statusCode": 200, "cookies": ["a=1"]}),
+            cookies,
+        ),
+        (
+            rest,
+            json!({"statusCode": 200, "cookies": [], "multiValueHeaders": {}}),
+            "",
+        ),
+        (
+            alb,
+            json!({"statusCode": 200, "statusDescription": "OK"}),
+            description,
+        ),
+        (
+            alb,
+            json!({"statusCode": 200, "statusDescription": 200}),
+            description,
+        ),
+        (
+            alb,
+            json!({"statusCode": 200, "statusDescription": "200 a\r\nb: c"}),
+            description,
+        ),
+        (
+            alb,
+            json!({"statusCode": 200, "multiValueHeaders": {"a": ["b"]}}),
+            "`multiValueHeaders` is not read by this load balancer: use `headers`, or `payload: alb-multi-value`",
+        ),
+        (
+            multi,
+            json!({"statusCode": 200, "headers": {"a": "b"}}),
+            "`headers` is not read by a load balancer with multi-value headers: use `multiValueHeaders`",
+        ),
+    ] {
+        let got = read_as(reply.to_string(), format).err();
+        let got = got.map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(got, message, "{reply}");
+    }
+    let described = json!({"statusCode": 404, "statusDescription": "404 Gone Fishing"});
+    let made = response(&Bytes::from(described.to_string()), alb).expect("is good");
+    let reason = made.extensions().get::<ReasonPhrase>().expect("is kept");
+    assert_eq!(reason.as_bytes(), b"Gone Fishing");
 }
 
 #[test]
@@ -216,7 +329,7 @@ proptest! {
     #[test]
     fn no_header_holds_a_line_end(name in "\\PC{0,12}|[a-z]{1,4}[\r\n:]?", value in "(?s).{0,20}") {
         let reply = json!({"statusCode": 200, "headers": {name: value}});
-        if let Ok((_, headers, _)) = read(&reply) {
+        for (_, headers, _) in FORMATS.iter().filter_map(|f| read_as(reply.to_string(), *f).ok()) {
             for (name, value) in headers {
                 prop_assert!(!name.contains(['\r', '\n', ':']) && !value.contains(['\r', '\n', '\0']));
             }
@@ -226,6 +339,8 @@ proptest! {
     #[test]
     fn any_bytes_are_a_reply_or_an_error(bytes: Vec<u8>) {
         let _ = prelude(&bytes);
-        let _ = response(&Bytes::from(bytes));
+        for format in FORMATS {
+            let _ = response(&Bytes::from(bytes.clone()), format);
+        }
     }
 }

@@ -1,10 +1,13 @@
-//! What handlers get and give, shaped exactly as AWS shapes it: API Gateway payload 2.0, EventBridge's envelope,
-//! plain JSON, and Lambda's error objects. Pure: no I/O, no clock.
+//! What handlers get and give, shaped exactly as AWS shapes it: API Gateway's payloads 2.0 and 1.0, a load balancer's,
+//! EventBridge's envelope, plain JSON, and Lambda's error objects. Pure: no I/O, no clock.
 
+pub mod alb_event;
 pub mod eventbridge;
 pub mod failure;
 pub mod http_event;
 pub mod http_reply;
+pub mod request;
+pub mod rest_event;
 
 use model::{AppName, WorkloadName};
 

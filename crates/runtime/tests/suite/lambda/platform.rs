@@ -324,6 +324,7 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
             runtime,
             handler: handler.to_owned(),
             code: "code".to_owned(),
+            payload: model::app::LambdaPayload::default(),
         },
         scale: Scale {
             min: 0,
