@@ -24,7 +24,8 @@ mod take;
 pub use attempts::FORGIVEN;
 pub use bus::Bus;
 pub use calls::{
-    CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, CallStatus, Calls, NewCall,
+    CALL_DESTINED, CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, CallStatus, Calls,
+    Condition, Ended, NewCall,
 };
 pub use dead_letters::{DeadLetter, DeadLetterFilter};
 pub use delivery::{Delivery, Settled};

@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// Types that the platform itself publishes.
-const OF_THE_PLATFORM: &[&str] = &["invocation.completed"];
+const OF_THE_PLATFORM: &[&str] = &[
+    "invocation.completed",
+    "Lambda Function Invocation Result - Success",
+    "Lambda Function Invocation Result - Failure",
+];
 
 pub(crate) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     check_routes(reader, draft);
@@ -24,6 +28,7 @@ pub(crate) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     }
     for name in draft.app.workloads.keys() {
         check_calls(reader, draft, name);
+        check_destinations(reader, draft, name);
         check_published(reader, draft, name);
     }
 }
@@ -101,6 +106,19 @@ fn overlap(left: &Route, right: &Route) -> bool {
     match (left.methods.as_slice(), right.methods.as_slice()) {
         ([], []) => true,
         (left, right) => left.iter().any(|method| right.contains(method)),
+    }
+}
+
+fn check_destinations(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) {
+    for (destination, at) in &draft.workloads[name].destinations {
+        let Some(local) = local(draft, destination) else {
+            continue;
+        };
+        if check_exists(reader, draft, *at, local) && local == name.as_str() {
+            reader
+                .error(*at, format!("`{name}` cannot be its own destination"))
+                .help("what it is told of its own end would end, too, and be told it again");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod app;
 mod artifacts;
 mod chains;
 mod checks;
+mod deferred;
 mod diagnostic;
 mod nearest;
 mod paths;

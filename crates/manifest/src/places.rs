@@ -28,6 +28,8 @@ pub(crate) struct WorkloadPlaces {
     pub(crate) calls: Vec<Bytes>,
     /// As many as its subscriptions: the place of each one's event pattern.
     pub(crate) on: Vec<Bytes>,
+    /// The workloads that its asynchronous invocations end at.
+    pub(crate) destinations: Vec<(String, Bytes)>,
     /// Its handler.
     pub(crate) handler: Bytes,
     /// The files that it runs.

@@ -110,6 +110,23 @@ struct Workload {
     state: Option<Vec<State>>,
     /// The events that it reacts to.
     on: Option<Vec<Subscription>>,
+    /// What its asynchronous invocations get: those of routes with `async: true`, and AWS's `Event`.
+    r#async: Option<Async>,
+}
+
+/// How often asynchronous invocations are tried, and who learns how they ended.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Async {
+    /// Attempts after the first. 2 unless given.
+    #[schemars(range(max = 2))]
+    retries: Option<u32>,
+    /// The oldest one may get before it is given up, up to 6h. 6h unless given.
+    max_age: Option<Duration>,
+    /// Who gets the record of one that was done: a workload, or `events`.
+    on_success: Option<String>,
+    /// Who gets the record of one that was given up: a workload, or `events`.
+    on_failure: Option<String>,
 }
 
 /// Which side of the boundary a workload is on.
@@ -372,7 +389,7 @@ enum Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{app, routes, run, scale, subscriptions, workload};
+    use crate::{app, deferred, routes, run, scale, subscriptions, workload};
 
     #[test]
     fn every_key_has_a_description() {
@@ -426,6 +443,7 @@ mod tests {
         check("BuildCommand", &run::BUILDS[3..]);
         check("Subscription", subscriptions::KEYS);
         check("Retry", subscriptions::RETRY_KEYS);
+        check("Async", deferred::KEYS);
         check("Route", routes::KEYS);
         check("BeforeSettings", routes::BEFORE_KEYS);
     }

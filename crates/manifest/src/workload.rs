@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use model::{
-    Build, ByteSize, Egress, InstanceLimits, Name, Run, Scale, Tier, Workload, WorkloadName,
+    Build, ByteSize, Deferred, Egress, InstanceLimits, Name, Run, Scale, Tier, Workload,
+    WorkloadName,
 };
 
 use crate::{
     app::later,
+    deferred,
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
@@ -34,6 +36,7 @@ pub(crate) const KEYS: &[&str] = &[
     "egress",
     "state",
     "on",
+    "async",
 ];
 /// Keys of an entry of `egress`.
 pub(crate) const EGRESS_KEYS: &[&str] = &["host", "port"];
@@ -76,6 +79,9 @@ pub(crate) fn read(
         if known {
             check_build(reader, key.at, &workload);
         }
+    }
+    if let Some((key, node)) = fields.entry("async") {
+        workload.deferred = deferred::read(reader, key.at, node, &mut places);
     }
     if let Some(node) = fields.get("on") {
         workload.on = subscriptions::read(reader, node, &mut places);
@@ -122,6 +128,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         state_folder: false,
         on: Vec::new(),
         build: None,
+        deferred: Deferred::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    deferred::Deferred,
     name::{AppName, WorkloadName},
     subscription::Subscription,
     units::ByteSize,
@@ -101,6 +102,9 @@ pub struct Workload {
     /// How its artifact is made; the server never runs this.
     #[serde(default)]
     pub build: Option<Build>,
+    /// What its asynchronous invocations get.
+    #[serde(default, skip_serializing_if = "Deferred::is_default")]
+    pub deferred: Deferred,
 }
 
 /// What one instance of a process or a handler may take, beside its memory; `None`: as much as there is.

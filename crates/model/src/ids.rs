@@ -41,6 +41,13 @@ uuid_id! {
     /// One call of a workload, whatever triggered it. Also what users see as the request id.
     InvocationId
 }
+impl InvocationId {
+    /// The id of these bytes, whose version and variant are the caller's to set.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
 uuid_id! {
     /// One running copy of a workload.
     InstanceId

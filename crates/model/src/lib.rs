@@ -6,6 +6,7 @@
 pub mod app;
 pub mod clock;
 pub mod code;
+pub mod deferred;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -22,6 +23,7 @@ pub use app::{
 };
 pub use clock::{Clock, Time};
 pub use code::Code;
+pub use deferred::{Deferred, Destination, Destinations};
 pub use error::{Category, Error};
 pub use event::Event;
 pub use ids::{BlobHash, Ids, InstanceId, InvocationId, Position, RevisionId, VersionId};

@@ -1,15 +1,15 @@
 //! Work that is committed now and done later: asynchronous routes and `Event` invokes. Accepted means fsynced; the
 //! result is kept for the status URL.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bus::{Bus, CallResult, CallState, CallStatus, NewCall};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use model::{
-    Cause, Class, Clock, Error, Ids, Invocation, InvocationId, Limits, RetryPolicy, Route, Select,
-    Target, Trigger, code,
+    Cause, Class, Clock, Error, Ids, Invocation, InvocationId, Limits, Route, Select, Target,
+    Trigger, code,
 };
 use runtime::{Body, BodyError, Input};
 use serde::{Deserialize, Serialize};
@@ -19,14 +19,6 @@ use crate::dispatch::Callee;
 
 /// Where the state of asynchronous work is asked for, at every gateway address.
 pub const STATUS_PATH: &str = "/_tangelo/invocations/";
-
-/// As Lambda has it: two retries, within six hours.
-const RETRY: RetryPolicy = RetryPolicy {
-    attempts: 3,
-    max_age: Duration::from_secs(6 * 3600),
-    backoff: Duration::from_secs(1),
-    max_backoff: Duration::from_secs(120),
-};
 
 /// Asynchronous invocations. Cheap to clone.
 #[derive(Clone)]
@@ -93,7 +85,7 @@ impl Calls {
         let trigger = Trigger::Accepted(Box::new(invocation.trigger));
         self.commit(
             invocation.id,
-            &callee.target,
+            callee,
             trigger,
             cause,
             &input,
@@ -114,26 +106,35 @@ impl Calls {
         cause: Cause,
         callback: Option<String>,
     ) -> Result<InvocationId, Error> {
-        let text = String::from_utf8(payload.to_vec())
-            .map_err(|_| Error::new(code::BAD_REQUEST, "the payload is not UTF-8"))?;
         let id = self.ids.invocation(&self.clock);
+        let input = payload_text(&payload)?;
         let trigger = Trigger::Accepted(Box::new(Trigger::Direct));
-        self.commit(
-            id,
-            &callee.target,
-            trigger,
-            cause,
-            &StoredInput::Payload(text),
-            callback,
-        )
-        .await?;
+        self.commit(id, callee, trigger, cause, &input, callback)
+            .await?;
         Ok(id)
+    }
+
+    /// Commits a JSON payload under an id of the caller's: the same id again changes nothing.
+    ///
+    /// # Errors
+    /// When the store refuses: nothing was accepted.
+    pub(crate) async fn accept_as(
+        &self,
+        id: InvocationId,
+        callee: &Callee,
+        trigger: Trigger,
+        payload: Bytes,
+        cause: Cause,
+    ) -> Result<(), Error> {
+        let input = payload_text(&payload)?;
+        let trigger = Trigger::Accepted(Box::new(trigger));
+        self.commit(id, callee, trigger, cause, &input, None).await
     }
 
     async fn commit(
         &self,
         id: InvocationId,
-        target: &Target,
+        callee: &Callee,
         trigger: Trigger,
         mut cause: Cause,
         input: &StoredInput,
@@ -146,13 +147,14 @@ impl Calls {
             id,
             target: Target {
                 select: Select::Live,
-                ..target.clone()
+                ..callee.target.as_ref().clone()
             },
             trigger,
             cause,
             input: serde_json::to_vec(input).map_err(Error::internal)?.into(),
             callback,
-            retry: RETRY,
+            retry: callee.workload.deferred.retry(),
+            destinations: callee.workload.deferred.destinations.clone(),
         };
         Ok(self.bus.calls().accept(call).await?)
     }
@@ -214,6 +216,48 @@ pub(crate) fn describe(status: &CallStatus) -> Value {
     }
     debug_assert!(status.state != CallState::Done || status.result.is_some());
     document
+}
+
+fn payload_text(payload: &Bytes) -> Result<StoredInput, Error> {
+    String::from_utf8(payload.to_vec())
+        .map(StoredInput::Payload)
+        .map_err(|_| Error::new(code::BAD_REQUEST, "the payload is not UTF-8"))
+}
+
+/// An input as JSON: a payload as it is, a request as its parts.
+pub(crate) fn described_input(stored: &[u8]) -> Value {
+    match serde_json::from_slice(stored) {
+        Ok(StoredInput::Payload(text)) => {
+            serde_json::from_str(&text).unwrap_or_else(|_| text.into())
+        }
+        Ok(StoredInput::Http {
+            method,
+            uri,
+            headers,
+            body,
+        }) => {
+            let decoded = |text: &String| STANDARD.decode(text).unwrap_or_default();
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            let headers = headers
+                .iter()
+                .map(|(name, value)| json!([name, text(decoded(value))]));
+            json!({
+                "method": method,
+                "uri": uri,
+                "headers": headers.collect::<Vec<_>>(),
+                "body": text_or_base64(&decoded(&body)),
+            })
+        }
+        Err(_) => Value::Null,
+    }
+}
+
+/// A text, or `{"base64": …}` of what is none.
+pub(crate) fn text_or_base64(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({"base64": STANDARD.encode(bytes)}),
+    }
 }
 
 pub(crate) fn describe_result(result: &CallResult) -> Value {

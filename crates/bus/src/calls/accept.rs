@@ -23,6 +23,7 @@ impl Calls {
                 cause: call.cause,
                 retry: call.retry,
                 callback: call.callback,
+                destinations: call.destinations,
             },
             body: call.input.to_vec(),
         };

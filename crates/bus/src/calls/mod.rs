@@ -2,6 +2,7 @@
 //! they are named when ready, taken with a permit in hand, and settled; their results are kept for a day.
 
 mod accept;
+mod ended;
 mod groups;
 mod settle;
 mod take;
@@ -9,7 +10,11 @@ mod take;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::{Cause, Clock, Error as Fault, Ids, InvocationId, RetryPolicy, Target, Time, Trigger};
+pub use ended::{Condition, Ended};
+use model::{
+    Cause, Clock, Destinations, Error as Fault, Ids, InvocationId, RetryPolicy, Target, Time,
+    Trigger,
+};
 use parking_lot::Mutex;
 use serde::Serialize;
 use store::{Store, log::Attempt};
@@ -19,6 +24,9 @@ use crate::{Error, calls::groups::Groups, open::careful_until};
 
 /// The outbox's kind under which the end of a call is noted, in the commit that ends it; its key is the call's id.
 pub const CALL_ENDED: &str = "call.ended";
+/// The outbox's kind of the record that a destination is to get, in the commit that ends the call; its key is the call's
+/// id.
+pub const CALL_DESTINED: &str = "call.destined";
 /// How long results are kept.
 pub const KEPT: Duration = Duration::from_secs(86_400);
 
@@ -34,6 +42,7 @@ struct Shared {
     groups: Mutex<Groups>,
     work: Notify,
     ended: Notify,
+    destined: Notify,
     careful_until: Time,
 }
 
@@ -54,6 +63,8 @@ pub struct NewCall {
     pub callback: Option<String>,
     /// When to try again, and when to stop.
     pub retry: RetryPolicy,
+    /// Who learns how it ended.
+    pub destinations: Destinations,
 }
 
 /// One attempt to make. It must be settled; one that is dropped instead is tried again.
@@ -75,6 +86,7 @@ pub struct CallAttempt {
     /// When it was accepted.
     pub accepted_at: Time,
     retry: RetryPolicy,
+    destinations: Destinations,
     history: Vec<Attempt>,
     in_flight: take::InFlight,
 }
@@ -84,8 +96,9 @@ pub struct CallAttempt {
 pub enum CallSettled {
     /// It answered.
     Done(CallResult),
-    /// It failed: to be tried again as its policy says, or failed for good when that says no more.
-    Retry(Fault),
+    /// It failed: to be tried again as its policy says, or failed for good when that says no more. With what it answered
+    /// nevertheless, which is kept when there is no other answer.
+    Retry(Fault, Bytes),
     /// It failed for good.
     Failed(Fault),
 }
@@ -154,6 +167,7 @@ impl Calls {
             groups: Mutex::default(),
             work: Notify::new(),
             ended: Notify::new(),
+            destined: Notify::new(),
         });
         for target in shared.calls.targets().await? {
             shared.load(&target).await?;
@@ -170,6 +184,11 @@ impl Calls {
     /// Waits until a call has ended since the last time: there is something in the outbox.
     pub async fn ended(&self) {
         self.0.ended.notified().await;
+    }
+
+    /// Waits until a call has ended whose destination is to get a record.
+    pub async fn destined(&self) {
+        self.0.destined.notified().await;
     }
 
     /// Where an invocation stands; `None` when it is not known, or not any more.

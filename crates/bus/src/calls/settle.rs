@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::{Error as Fault, Time};
 use serde_json::Value;
 use store::{
@@ -13,7 +14,7 @@ use store::{
 use crate::{
     Error,
     attempts::{Made, longer},
-    calls::{CALL_ENDED, CallAttempt, CallResult, CallSettled, Calls, Shared},
+    calls::{CALL_DESTINED, CALL_ENDED, CallAttempt, CallResult, CallSettled, Calls, Shared},
 };
 
 /// How long to wait when the store takes no more for now.
@@ -45,9 +46,11 @@ impl Calls {
             CallSettled::Done(result) => shared.end(&attempt, done(&attempt, result)).await,
             CallSettled::Failed(error) => {
                 let history = attempt.history.clone();
-                shared.end(&attempt, failed(error, history)).await
+                shared
+                    .end(&attempt, failed(error, Bytes::new(), history))
+                    .await
             }
-            CallSettled::Retry(error) => shared.failed(&attempt, error, now).await,
+            CallSettled::Retry(error, body) => shared.failed(&attempt, error, body, now).await,
         };
         attempt.in_flight.settled = result.is_ok();
         result
@@ -67,7 +70,7 @@ fn done(attempt: &CallAttempt, result: CallResult) -> End {
     }
 }
 
-fn failed(error: Fault, history: Vec<Attempt>) -> End {
+fn failed(error: Fault, body: Bytes, history: Vec<Attempt>) -> End {
     End {
         state: State::Failed,
         result: Stored {
@@ -75,13 +78,19 @@ fn failed(error: Fault, history: Vec<Attempt>) -> End {
             head: Value::Null,
             error: Some(error),
         },
-        body: Vec::new(),
+        body: body.to_vec(),
         history,
     }
 }
 
 impl Shared {
-    async fn failed(&self, attempt: &CallAttempt, error: Fault, now: Time) -> Result<(), Error> {
+    async fn failed(
+        &self,
+        attempt: &CallAttempt,
+        error: Fault,
+        body: Bytes,
+        now: Time,
+    ) -> Result<(), Error> {
         let history = longer(&attempt.history, now, &error);
         let random = u16::try_from(self.ids.random() & 0xffff).expect("16 bits");
         let made = Made {
@@ -90,7 +99,7 @@ impl Shared {
             born: attempt.accepted_at,
         };
         match made.next_due(attempt.retry, now, random, &error) {
-            None => self.end(attempt, failed(error, history)).await,
+            None => self.end(attempt, failed(error, body, history)).await,
             Some(due) => self.retry(attempt, due, history).await,
         }
     }
@@ -126,11 +135,15 @@ impl Shared {
 
     async fn end(&self, attempt: &CallAttempt, end: End) -> Result<(), Error> {
         let owned = self.calls.owner(attempt.id)?;
-        let announced = Consequence {
-            kind: CALL_ENDED,
+        let consequence = |kind| Consequence {
+            kind,
             key: attempt.id.to_string(),
             payload: format::encode(&Value::Null),
         };
+        let success = end.state == State::Done;
+        let destined = attempt.destinations.of(success).is_some();
+        let mut consequences = vec![consequence(CALL_ENDED)];
+        consequences.extend(destined.then(|| consequence(CALL_DESTINED)));
         loop {
             let written = self.calls.finish(
                 owned,
@@ -140,7 +153,7 @@ impl Shared {
                 end.body.clone(),
                 attempt.attempt,
                 &end.history,
-                vec![announced.clone()],
+                consequences.clone(),
             );
             match written.await {
                 // Not found: an earlier try of this loop was committed, and its answer lost.
@@ -150,6 +163,9 @@ impl Shared {
         }
         self.groups.lock().ended(&attempt.target, attempt.id);
         self.ended.notify_one();
+        if destined {
+            self.destined.notify_one();
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Error as Fault, InvocationId, Target, code};
+use model::{Error as Fault, InvocationId, Target, code, units::display_duration};
 use store::calls::Waiting;
 
 use crate::{
@@ -136,23 +136,32 @@ impl Shared {
             attempt: call.attempts + 1,
             accepted_at: call.accepted_at,
             retry: call.spec.retry,
+            destinations: call.spec.destinations,
             history: call.history,
             in_flight,
         };
         self.unless_used_up(attempt).await
     }
 
-    /// The attempt that the server did not survive may have been the last.
+    /// The attempt that the server did not survive may have been the last, and what waits too long is given up.
     async fn unless_used_up(self: &Arc<Self>, mut attempt: CallAttempt) -> Option<CallAttempt> {
         let made = Made {
             attempts: attempt.attempt - 1,
             history: &attempt.history,
             born: attempt.accepted_at,
         };
-        if made.used_up(attempt.retry) {
-            attempt.attempt -= 1;
+        let age = self.clock.now().since(attempt.accepted_at);
+        let over = if made.used_up(attempt.retry) {
             let reason = "the server stopped during the last attempt";
-            let failed = CallSettled::Failed(Fault::new(code::SHUTTING_DOWN, reason));
+            Some(Fault::new(code::SHUTTING_DOWN, reason))
+        } else if age > attempt.retry.max_age {
+            Some(too_old(&attempt, age))
+        } else {
+            None
+        };
+        if let Some(error) = over {
+            attempt.attempt -= 1;
+            let failed = CallSettled::Failed(error);
             let calls = Calls(Arc::clone(self));
             calls.settle(attempt, failed).await.ok();
             return None;
@@ -172,4 +181,14 @@ impl Shared {
         let wake = self.groups.lock().waits(target, Waiting { due, id }, now);
         self.wake(wake);
     }
+}
+
+/// What is said of a call that waited too long: why its last attempt failed, if it had any.
+fn too_old(attempt: &CallAttempt, age: Duration) -> Fault {
+    let last = attempt.history.last().map(|last| last.error.clone());
+    last.unwrap_or_else(|| {
+        let age = display_duration(age);
+        let message = format!("it had waited {age} before anybody had time for it");
+        Fault::new(code::DEADLINE_PASSED, message)
+    })
 }

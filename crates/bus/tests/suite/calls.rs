@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use bus::{CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, NewCall};
-use model::{InvocationId, Name, RetryPolicy, Select, Target, Trigger, code};
+use bus::{
+    CALL_DESTINED, CALL_ENDED, CallAttempt, CallResult, CallSettled, CallState, Condition, NewCall,
+};
+use bytes::Bytes;
+use model::{
+    Destination, Destinations, InvocationId, Name, RetryPolicy, Select, Target, Trigger, code,
+};
 use serde_json::json;
 
 use crate::fixture::{Fixture, cause, fault};
@@ -29,6 +34,7 @@ fn call(number: u128, workload: &str) -> NewCall {
             attempts: 2,
             ..RetryPolicy::default()
         },
+        destinations: Destinations::default(),
     }
 }
 
@@ -78,7 +84,7 @@ async fn accepted_tried_again_and_done() {
     assert_eq!((first.attempt, &first.input[..]), (1, &b"input 1"[..]));
     assert_eq!(state().await, CallState::Running);
     calls
-        .settle(first, CallSettled::Retry(fault()))
+        .settle(first, CallSettled::Retry(fault(), Bytes::new()))
         .await
         .expect("settles");
     assert!(none(&fixture).await, "it waits");
@@ -112,7 +118,7 @@ async fn the_last_failure_is_kept_with_its_error() {
     for _ in 0..2 {
         let attempt = next(&fixture).await;
         calls
-            .settle(attempt, CallSettled::Retry(fault()))
+            .settle(attempt, CallSettled::Retry(fault(), Bytes::new()))
             .await
             .expect("settles");
         fixture.clock.advance(Duration::from_secs(2));
@@ -221,4 +227,101 @@ async fn more_than_the_window_of_one_target_is_all_done() {
         settled.await.expect("runs").expect("settles");
     }
     assert!(none(&fixture).await);
+}
+
+fn destined(number: u128) -> NewCall {
+    NewCall {
+        destinations: Destinations {
+            on_success: None,
+            on_failure: Some(Destination::Events),
+        },
+        ..call(number, "w")
+    }
+}
+
+async fn outbox(fixture: &Fixture, kind: &'static str) -> Vec<String> {
+    let work = fixture.store.outbox().next(kind, 9).await.expect("reads");
+    work.into_iter().map(|work| work.key).collect()
+}
+
+/// Nothing runs between the end and what follows from it but the commit: it is there after a crash, with all that the
+/// record is made of.
+#[tokio::test]
+async fn the_destination_of_an_end_is_committed_with_it() {
+    let fixture = Fixture::new().await;
+    let calls = fixture.bus.calls();
+    for number in [1, 2] {
+        calls.accept(destined(number)).await.expect("accepts");
+    }
+    let first = next(&fixture).await;
+    let (done, failing) = (first.id, next(&fixture).await);
+    calls
+        .settle(first, CallSettled::Done(answer()))
+        .await
+        .expect("settles");
+    let failed = failing.id;
+    calls
+        .settle(failing, CallSettled::Retry(fault(), "{}".into()))
+        .await
+        .expect("settles");
+    assert_eq!(
+        outbox(&fixture, CALL_DESTINED).await,
+        [""; 0],
+        "it is tried again"
+    );
+    fixture.clock.advance(Duration::from_secs(2));
+    let last = next(&fixture).await;
+    let answered = Bytes::from_static(b"{\"errorType\":\"E\"}");
+    calls
+        .settle(last, CallSettled::Retry(fault(), answered.clone()))
+        .await
+        .expect("settles");
+    let fixture = fixture.crash().await;
+    let calls = fixture.bus.calls();
+    assert_eq!(outbox(&fixture, CALL_DESTINED).await, [failed.to_string()]);
+    let mut ended = outbox(&fixture, CALL_ENDED).await;
+    ended.sort();
+    assert_eq!(ended, [id(1).to_string(), id(2).to_string()]);
+    let ended = calls
+        .ended_call(failed)
+        .await
+        .expect("reads")
+        .expect("has ended");
+    assert_eq!(ended.condition, Condition::RetriesExhausted);
+    assert_eq!(ended.destination, Some(Destination::Events));
+    assert_eq!((ended.failure, ended.status.attempts), (answered, 2));
+    assert_eq!(ended.input, format!("input {}", failed.0.as_u128()));
+    let ended = calls
+        .ended_call(done)
+        .await
+        .expect("reads")
+        .expect("has ended");
+    assert_eq!(
+        (ended.condition, ended.destination),
+        (Condition::Success, None)
+    );
+}
+
+#[tokio::test]
+async fn what_waits_longer_than_it_may_is_given_up_untried() {
+    let fixture = Fixture::new().await;
+    let calls = fixture.bus.calls();
+    let mut call = destined(1);
+    call.retry.max_age = Duration::from_secs(60);
+    calls.accept(call).await.expect("accepts");
+    let target = calls.ready().await;
+    calls.park(&target, Duration::from_secs(61));
+    fixture.clock.advance(Duration::from_secs(62));
+    assert!(none(&fixture).await, "it is too old");
+    let ended = calls
+        .ended_call(id(1))
+        .await
+        .expect("reads")
+        .expect("has ended");
+    assert_eq!(ended.condition, Condition::EventAgeExceeded);
+    assert_eq!(
+        (ended.status.state, ended.status.attempts),
+        (CallState::Failed, 0)
+    );
+    assert_eq!(outbox(&fixture, CALL_DESTINED).await, [id(1).to_string()]);
 }

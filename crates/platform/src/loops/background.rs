@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bus::{CallAttempt, CallResult, CallSettled};
+use bytes::Bytes;
 use model::{Class, Error, Invocation, Target, code};
 use runtime::FunctionError;
 use tokio::{sync::watch, task::JoinSet};
@@ -51,36 +52,42 @@ async fn run_one(platform: Platform, callee: Arc<Callee>, permit: Permit, attemp
     let id = attempt.id;
     let settled = match attempt_result(&platform, &callee, permit, &attempt).await {
         Ok(result) => CallSettled::Done(result),
-        Err(error) => CallSettled::Retry(error),
+        Err((error, body)) => CallSettled::Retry(error, body),
     };
     if let Err(error) = platform.bus().calls().settle(attempt, settled).await {
         tracing::error!(%error, %id, "an asynchronous invocation could not be settled; it will be made again");
     }
 }
 
+/// The answer, or how the attempt failed and what it answered nevertheless.
 async fn attempt_result(
     platform: &Platform,
     callee: &Arc<Callee>,
     permit: Permit,
     attempt: &CallAttempt,
-) -> Result<CallResult, Error> {
-    let stored: StoredInput = serde_json::from_slice(&attempt.input).map_err(Error::internal)?;
-    let input = stored.restore()?;
+) -> Result<CallResult, (Error, Bytes)> {
+    let silent = |error| (error, Bytes::new());
+    let stored = serde_json::from_slice(&attempt.input).map_err(Error::internal);
+    let input = stored.and_then(StoredInput::restore).map_err(silent)?;
     let started = platform
         .dispatch()
         .invoke(permit, invocation(platform, callee, attempt), input)
         .await;
-    let (head, body) = started.response?.into_parts();
-    let body = read_answer(body, platform.limits().sync_payload).await?;
+    let (head, body) = started.response.map_err(silent)?.into_parts();
+    let body = read_answer(body, platform.limits().sync_payload)
+        .await
+        .map_err(silent)?;
     if let Some(FunctionError(kind)) = head.extensions.get::<FunctionError>() {
         let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).into_owned();
-        return Err(Error::new(code::FUNCTION_ERROR, format!("{kind}: {text}")));
+        let error = Error::new(code::FUNCTION_ERROR, format!("{kind}: {text}"));
+        return Err((error, body));
     }
     if head.status.is_server_error() {
-        return Err(Error::new(
+        let error = Error::new(
             code::FUNCTION_ERROR,
             format!("the workload answered {}", head.status.as_u16()),
-        ));
+        );
+        return Err((error, body));
     }
     Ok(CallResult {
         status: head.status.as_u16(),

@@ -4,6 +4,7 @@
 mod background;
 mod callback;
 mod deliver;
+mod destination;
 mod housekeeping;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(deliver::run(platform.clone(), stop.clone()));
     loops.spawn(background::run(platform.clone(), stop.clone()));
     loops.spawn(callback::run(platform.clone(), stop.clone()));
+    loops.spawn(destination::run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops
 }

@@ -243,5 +243,6 @@ fn workload(run: Run) -> Workload {
         state_folder: false,
         on: Vec::new(),
         build: None,
+        deferred: model::Deferred::default(),
     }
 }

@@ -7,8 +7,8 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use model::{
-    AppName, Cause, Error as Fault, InvocationId, Namespace, RetryPolicy, Target, Time, Trigger,
-    WorkloadName,
+    AppName, Cause, Destinations, Error as Fault, InvocationId, Namespace, RetryPolicy, Target,
+    Time, Trigger, WorkloadName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Spec {
     /// Where the result is to be POSTed.
     #[serde(default)]
     pub callback: Option<String>,
+    /// Who learns how it ended.
+    #[serde(default)]
+    pub destinations: Destinations,
 }
 
 /// An invocation to accept.

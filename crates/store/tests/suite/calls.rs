@@ -27,6 +27,7 @@ fn call(number: u128, bytes: usize) -> NewCall {
             cause: cause(),
             retry: RetryPolicy::default(),
             callback: Some("http://127.0.0.1:1/done".to_owned()),
+            destinations: model::Destinations::default(),
         },
         body: vec![b'x'; bytes],
     }

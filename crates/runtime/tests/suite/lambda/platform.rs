@@ -346,5 +346,6 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
         state_folder: false,
         on: Vec::new(),
         build: None,
+        deferred: model::Deferred::default(),
     }
 }

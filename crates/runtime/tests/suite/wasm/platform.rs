@@ -233,6 +233,7 @@ fn workload(component: &str) -> Workload {
         state_folder: false,
         on: Vec::new(),
         build: None,
+        deferred: model::Deferred::default(),
     }
 }
 

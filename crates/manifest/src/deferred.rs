@@ -1,0 +1,63 @@
+//! `async`: what a workload's asynchronous invocations get.
+
+use std::time::Duration;
+
+use model::{Deferred, Destination};
+
+use crate::{
+    places::WorkloadPlaces,
+    reader::{Fields, Reader},
+    tree::{Bytes, Node},
+};
+
+/// Keys of `async`.
+pub(crate) const KEYS: &[&str] = &["retries", "max_age", "on_success", "on_failure"];
+
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    at: Bytes,
+    node: &Node,
+    places: &mut WorkloadPlaces,
+) -> Deferred {
+    let mut deferred = Deferred::default();
+    let Some(fields) = reader.fields(node, at, KEYS) else {
+        return deferred;
+    };
+    let retries = fields.get("retries");
+    let retries = retries.and_then(|node| reader.number(node, 0..=Deferred::MAX_RETRIES));
+    deferred.retries = retries.unwrap_or(deferred.retries);
+    let max_age = fields.get("max_age");
+    let least = Duration::from_secs(1);
+    let max_age = max_age.and_then(|node| reader.duration(node, least, Deferred::MAX_AGE));
+    deferred.max_age = max_age.unwrap_or(deferred.max_age);
+    let destinations = &mut deferred.destinations;
+    destinations.on_success = read_destination(reader, fields, "on_success", places);
+    destinations.on_failure = read_destination(reader, fields, "on_failure", places);
+    deferred
+}
+
+fn read_destination(
+    reader: &mut Reader<'_>,
+    fields: Fields<'_>,
+    key: &str,
+    places: &mut WorkloadPlaces,
+) -> Option<Destination> {
+    let node = fields.get(key)?;
+    let text = reader.string(node, "the name of a workload, or `events`")?;
+    if text == "events" {
+        return Some(Destination::Events);
+    }
+    let names: Vec<_> = text.split('/').collect();
+    if names.len() > 2 {
+        let message = format!("`{text}` is not a workload");
+        reader
+            .error(node.at, message)
+            .help("`name` of this app, `app/name`, or `events`");
+        return None;
+    }
+    for name in names {
+        reader.name(node.at, name)?;
+    }
+    places.destinations.push((text.clone(), node.at));
+    Some(Destination::Workload(text))
+}
