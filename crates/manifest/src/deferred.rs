@@ -61,3 +61,32 @@ fn read_destination(
     places.destinations.push((text.clone(), node.at));
     Some(Destination::Workload(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    fn messages(policy: &str) -> Vec<String> {
+        let run = "as: function, run: {wasm: {component: a.wasm}}";
+        let text =
+            format!("app: one\nworkloads:\n  other: {{{run}}}\n  it: {{{run}, async: {policy}}}\n");
+        let parsed = crate::parse(&text, "tangelo.yaml", &Limits::default());
+        parsed.diagnostics.into_iter().map(|d| d.message).collect()
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (policy, told) in [
+            ("{retries: 3}", "3 is out of range"),
+            ("{retrys: 1}", "unknown key `retrys`"),
+            ("{max_age: 7h}", "`7h` is out of range"),
+            ("{on_failure: othr}", "there is no workload `othr`"),
+            ("{on_failure: a/b/c}", "`a/b/c` is not a workload"),
+            ("{on_success: it}", "`it` cannot be its own destination"),
+        ] {
+            assert_eq!(messages(policy), [told], "{policy}");
+        }
+        let fine = "{retries: 0, max_age: 1m, on_success: events, on_failure: other}";
+        assert_eq!(messages(fine), [""; 0]);
+    }
+}

@@ -181,20 +181,6 @@ fn workloads() {
         "{as: function, run: {lambda: {runtime: nodejs, handler: a.b, code: c, payload: restt}}}",
         "`restt` is not known here",
     );
-    for (policy, told) in [
-        ("{retries: 3}", "3 is out of range"),
-        ("{retrys: 1}", "unknown key `retrys`"),
-        ("{max_age: 7h}", "`7h` is out of range"),
-        ("{on_failure: othr}", "there is no workload `othr`"),
-        ("{on_failure: a/b/c}", "`a/b/c` is not a workload"),
-        ("{on_success: it}", "`it` cannot be its own destination"),
-    ] {
-        check(&format!("{{{WASM}, async: {policy}}}"), told);
-    }
-    let fine = format!(
-        "{{{WASM}, async: {{retries: 0, max_age: 1m, on_success: events, on_failure: other}}}}"
-    );
-    assert_eq!(messages(&fine), [""; 0]);
     check(
         "{as: function, run: {external: {url: 'http://x'}}}",
         "an `external` workload is a service",
