@@ -55,6 +55,8 @@ pub(crate) struct Options<'a> {
     pub(crate) clean: bool,
     /// When it is to end without notice, as `TANGELO_CRASH_AT` has it.
     pub(crate) crash: Option<&'a str>,
+    /// Where it looks for programs, instead of where we do.
+    pub(crate) path: Option<&'a str>,
 }
 
 /// Where it is to listen.
@@ -225,6 +227,7 @@ fn spawn(options: &Options<'_>) -> anyhow::Result<Child> {
     }
     // No flag: a binary of an earlier day, measured beside this one, would refuse it.
     command.env("TANGELO_OTLP_IN", port(3, 4318));
+    command.envs(options.path.map(|path| ("PATH", path)));
     command.envs(options.crash.map(|moment| ("TANGELO_CRASH_AT", moment)));
     command.spawn().context("tangelo does not start")
 }

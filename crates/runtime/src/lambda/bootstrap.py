@@ -348,7 +348,3 @@ def main():
         # The answer and the next question in one piece: the platform answers both, in order.
         api.send(said + ask)
         api.receive()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,9 +9,26 @@ use model::app::LambdaRuntime;
 use sha2::{Digest, Sha256};
 
 /// Python's: needs nothing but the standard library.
-const PYTHON: (&str, &str) = ("bootstrap.py", include_str!("bootstrap.py"));
+const PYTHON: (&str, &str) = ("tangelo_bootstrap.py", include_str!("bootstrap.py"));
 /// Node's: CommonJS, because that starts faster; handlers may be either.
 const NODE: (&str, &str) = ("bootstrap.cjs", include_str!("bootstrap.cjs"));
+
+/// Starts Python's as a module, which is compiled once and not at every start; its folder is the first argument. What
+/// the handler finds in `sys.path` and `sys.argv` is as if a script had been started.
+const AS_MODULE: &str = "import sys; sys.path[0] = sys.argv.pop(); import tangelo_bootstrap; del sys.path[0]; \
+                         sys.argv[0] = tangelo_bootstrap.__file__; tangelo_bootstrap.main()";
+
+/// What an interpreter is started with, for the bootstrap at `path`.
+pub(crate) fn arguments(runtime: LambdaRuntime, path: &Path) -> Vec<String> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    match runtime {
+        LambdaRuntime::Python3 => {
+            let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+            vec!["-c".to_owned(), AS_MODULE.to_owned(), text(folder)]
+        }
+        LambdaRuntime::Nodejs | LambdaRuntime::Provided => vec![text(path)],
+    }
+}
 
 /// Where the bootstrap of `runtime` is, written there if it is not; `None` for `provided`, which brings its own.
 ///

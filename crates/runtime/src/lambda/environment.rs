@@ -25,8 +25,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) api: SocketAddr,
     /// A folder of the instance's own.
     pub(crate) scratch: &'a Path,
-    /// Where Python may keep what it compiled.
-    pub(crate) compiled: &'a Path,
     /// The server's own `PATH`.
     pub(crate) path: &'a str,
     /// The name of the instance's log stream.
@@ -67,7 +65,6 @@ fn defaults(facts: &Facts<'_>) -> BTreeMap<String, String> {
         ),
         ("PATH", facts.path.to_owned()),
         ("PYTHONPATH", runtime),
-        ("PYTHONPYCACHEPREFIX", text(facts.compiled)),
         ("TMPDIR", scratch),
         ("TZ", ":UTC".to_owned()),
     ]

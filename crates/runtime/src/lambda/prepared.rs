@@ -51,7 +51,7 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
     let interpreter = interpreter::find(*runtime, &path, &context.launcher).await?;
     Ok(Prepared {
         program: interpreter.program,
-        args: vec![bootstrap.to_string_lossy().into_owned()],
+        args: bootstraps::arguments(*runtime, &bootstrap),
         handler: handler.clone(),
         task_root,
         runtime_dir: bootstrap

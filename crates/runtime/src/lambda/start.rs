@@ -117,7 +117,6 @@ async fn spawn(
         execution_env: prepared.execution_env.as_deref(),
         api: listener.local_addr().map_err(failed)?,
         scratch: &scratch,
-        compiled: &context.cache.join("compiled").join(spec.version.short()),
         path: &prepared.path,
         log_stream: &log_stream(&context.clock.now().rfc3339(), &id.to_string()),
         ahead,

@@ -4,11 +4,13 @@
 //! machine's speed drifts while it is measured.
 
 mod cpu;
+mod lambda;
 mod load;
 mod process;
 mod proxy;
 mod publish;
 mod reload;
+mod runtime_api;
 mod wasm;
 
 use std::path::PathBuf;
@@ -68,6 +70,8 @@ const ALL: &[(&str, Run)] = &[
     ("proxy", proxy::run),
     ("publish", publish::run),
     ("reload", reload::run),
+    ("lambda", lambda::run),
+    ("coldstart", lambda::cold),
 ];
 
 /// Runs one or all.
@@ -134,6 +138,21 @@ impl Bench<'_> {
             tangelo,
             theirs: Some(theirs),
             ratio: Some(tangelo / theirs),
+        }
+    }
+
+    /// A figure against a peer, where less is better.
+    fn less(
+        &self,
+        bench: &'static str,
+        metric: &str,
+        peer: &str,
+        tangelo: f64,
+        theirs: f64,
+    ) -> Figure {
+        Figure {
+            ratio: Some(theirs / tangelo),
+            ..self.more(bench, metric, peer, tangelo, theirs)
         }
     }
 

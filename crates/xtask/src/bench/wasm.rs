@@ -135,6 +135,17 @@ pub(super) fn deployed(
     manifest: &str,
     flags: &[&str],
 ) -> anyhow::Result<Server> {
+    deployed_with_path(bench, component, manifest, flags, None)
+}
+
+/// The same, where programs are looked for in `path`.
+pub(super) fn deployed_with_path(
+    bench: &Bench<'_>,
+    component: &Path,
+    manifest: &str,
+    flags: &[&str],
+    path: Option<&str>,
+) -> anyhow::Result<Server> {
     let app = bench.folder.join("app");
     fs::create_dir_all(&app)?;
     fs::write(app.join("tangelo.yaml"), manifest)?;
@@ -150,6 +161,7 @@ pub(super) fn deployed(
         flags,
         clean: true,
         crash: None,
+        path,
     })?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
     Ok(server)

@@ -126,6 +126,7 @@ fn play(workspace: &Workspace, options: &Options, stays: bool) -> anyhow::Result
         flags: &[],
         clean: false,
         crash: None,
+        path: None,
     })?;
     say("building and deploying the shop");
     let ((), deploy) = timed(|| deploy(&server, &shop))?;

@@ -252,6 +252,7 @@ impl Place<'_> {
             flags: &[],
             clean: false,
             crash,
+            path: None,
         }
     }
 
