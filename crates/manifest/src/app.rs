@@ -17,7 +17,7 @@ pub(crate) const KEYS: &[&str] = &["app", "workloads", "gateway", "hosts", "work
 /// Keys of `gateway`.
 pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
-pub(crate) const LATER: &[&str] = &["workflows", "container"];
+pub(crate) const LATER: &[&str] = &["workflows"];
 /// Names that mean something else where workloads are named.
 const RESERVED: &[&str] = &["events"];
 

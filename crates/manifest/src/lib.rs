@@ -7,6 +7,7 @@ mod app;
 mod artifacts;
 mod chains;
 mod checks;
+mod container;
 mod deferred;
 mod diagnostic;
 mod nearest;

@@ -8,7 +8,7 @@ use model::{
 };
 
 use crate::{
-    app::later,
+    container,
     places::WorkloadPlaces,
     reader::{Fields, Reader, listed, shown},
     tree::{Bytes, Key, Node, Value},
@@ -49,10 +49,7 @@ pub(crate) fn read_run(
         "lambda" => read_lambda(reader, key, node, places),
         "process" => read_process(reader, key, node, places),
         "external" => read_external(reader, key, node),
-        "container" => {
-            later(reader, key.at, "container");
-            None
-        }
+        "container" => container::read(reader, key, node),
         _ => None,
     }
 }
@@ -221,7 +218,7 @@ fn check_program(reader: &mut Reader<'_>, command: &[(String, Bytes)]) {
 }
 
 /// A program and its arguments; numbers among them are taken as they are written.
-fn read_command(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Bytes)> {
+pub(crate) fn read_command(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Bytes)> {
     const OF: &str = "a program and its arguments";
     let mut command = Vec::new();
     if let Value::Text(text) = &node.value {

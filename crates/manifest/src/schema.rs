@@ -78,13 +78,13 @@ struct Manifest {
 struct Workload {
     /// `function`: billed per call, to zero when idle. `service`: always on.
     r#as: Tier,
-    /// How its code runs: exactly one of `wasm`, `lambda`, `process` or `external`.
+    /// How its code runs: exactly one of `wasm`, `lambda`, `process`, `container` or `external`.
     run: Run,
     /// How its artifact is made; runs when its inputs changed, and never on a server.
     build: Option<Build>,
     /// How many instances, and how many requests each.
     scale: Option<Scale>,
-    /// A path that answers 2xx when an instance is ready. Without it: ready when the port accepts. Only `process` and `external`.
+    /// A path that answers 2xx when an instance is ready. Without it: ready when the port accepts. Only `process`, `container` and `external`.
     health: Option<String>,
     /// The team that answers for it.
     owner: Option<String>,
@@ -92,7 +92,7 @@ struct Workload {
     timeout: Option<Duration>,
     /// Memory of one instance: `128MiB`. Functions 128MiB, services 512MiB unless given.
     memory: Option<Size>,
-    /// What else one instance may take. Only `process` and `lambda`.
+    /// What else one instance may take. Only `process`, `lambda` and `container`.
     limits: Option<Limits>,
     /// Largest request body. `lambda` 6MiB, others 100MiB unless given.
     max_body: Option<Size>,
@@ -240,7 +240,7 @@ struct Scale {
     /// Instances at most. Functions 100, services 1 (or `min`) unless given.
     #[schemars(range(min = 1, max = 1000))]
     max: Option<u32>,
-    /// Requests that one instance takes at the same time. `lambda` 1, `wasm` 64, `process` 250, `external` 1000 unless given.
+    /// Requests that one instance takes at the same time. `lambda` 1, `wasm` 64, `process` and `container` 250, `external` 1000 unless given.
     #[schemars(range(min = 1, max = 10_000))]
     concurrency: Option<u32>,
     /// How long an instance beyond `min` may idle. Functions 5m, services 10m unless given.
@@ -389,7 +389,7 @@ enum Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{app, deferred, routes, run, scale, subscriptions, workload};
+    use crate::{app, container, deferred, routes, run, scale, subscriptions, workload};
 
     #[test]
     fn every_key_has_a_description() {
@@ -437,6 +437,7 @@ mod tests {
         check("Lambda", run::LAMBDA_KEYS);
         check("Process", run::PROCESS_KEYS);
         check("External", run::EXTERNAL_KEYS);
+        check("Container", container::KEYS);
         check("BuildRust", run::RUST_KEYS);
         check("BuildJs", run::JS_KEYS);
         check("BuildPython", run::PYTHON_KEYS);

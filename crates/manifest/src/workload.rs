@@ -136,7 +136,7 @@ fn assumed_scale(tier: Tier, run: &Run) -> Scale {
     let concurrency = match run {
         Run::Lambda { .. } => 1,
         Run::Wasm { .. } => 64,
-        Run::Process { .. } => 250,
+        Run::Process { .. } | Run::Container { .. } => 250,
         Run::External { .. } => 1_000,
     };
     match tier {

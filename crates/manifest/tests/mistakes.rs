@@ -170,10 +170,6 @@ fn workloads() {
         "`job` is not run by this version",
     );
     check(
-        "{as: service, run: {container: {image: x}}}",
-        "`container` is not run by this version",
-    );
-    check(
         "{as: service, run: {lambda: {runtime: nodejs, handler: a.b, code: c}}}",
         "a `lambda` workload is a function",
     );
@@ -309,7 +305,7 @@ fn what_is_not_run_yet_is_not_offered() {
     let tier = told("app: a\nworkloads: {it: {as: server, run: {wasm: {component: a.wasm}}}}\n");
     assert!(tier.contains("expected `function` or `service`"), "{tier}");
     let run = told("app: a\nworkloads: {it: {as: service, run: {prcess: {command: [a]}}}}\n");
-    assert!(run.contains("or `external`"), "{run}");
+    assert!(run.contains("or `container`"), "{run}");
     let top = told("app: a\nworkloads: {}\nfoo: 1\n");
     assert!(
         top.contains("the keys here are `app`, `workloads`, `gateway` or `hosts`"),

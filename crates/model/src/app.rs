@@ -159,6 +159,26 @@ pub enum Run {
         #[serde(default)]
         files: Vec<String>,
     },
+    /// An image that a container engine of this machine runs, and that listens on `$PORT`.
+    Container {
+        /// `name:tag` or `name@sha256:…`.
+        image: String,
+        /// Program and arguments; empty: the image's own.
+        #[serde(default)]
+        command: Vec<String>,
+        /// The user that it runs as, when not the image's.
+        #[serde(default)]
+        user: Option<String>,
+        /// Volumes of the app by name, and where each is mounted.
+        #[serde(default)]
+        volumes: BTreeMap<String, String>,
+        /// When the image is pulled.
+        #[serde(default)]
+        pull: Pull,
+        /// Whether it can write to its own file system, beyond volumes and `/tmp`.
+        #[serde(default)]
+        writable: bool,
+    },
     /// Someone else runs it.
     External {
         /// `http://` or `https://`, with an optional base path.
@@ -167,13 +187,14 @@ pub enum Run {
 }
 
 impl Run {
-    /// `wasm`, `lambda`, `process` or `external`.
+    /// `wasm`, `lambda`, `process`, `container` or `external`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Wasm { .. } => "wasm",
             Self::Lambda { .. } => "lambda",
             Self::Process { .. } => "process",
+            Self::Container { .. } => "container",
             Self::External { .. } => "external",
         }
     }
@@ -186,6 +207,19 @@ pub struct Reuse {
     pub requests: u32,
     /// How long it waits for the next one.
     pub idle: Duration,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// When it is not on the machine.
+    #[default]
+    Missing,
+    /// Before the first instance of a version, each time the server has started.
+    Always,
+    /// Never: it is put there by somebody else.
+    Never,
 }
 
 /// The bootstraps that Lambda handlers run under.

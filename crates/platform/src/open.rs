@@ -11,7 +11,7 @@ use access::{InstanceKeys, MeshTokens, Secrets};
 use bus::Bus;
 use model::{ByteSize, Clock, Error, Ids, Limits};
 use parking_lot::Mutex;
-use runtime::{Context, Runtime, launcher::Launcher};
+use runtime::{Context, Runtime, container::Engine, launcher::Launcher};
 use store::{FolderLock, Store, crash::Crash};
 use telemetry::Telemetry;
 use tokio::{sync::watch, task::JoinSet};
@@ -47,6 +47,8 @@ pub struct Options {
     pub secrets: Secrets,
     /// What starts processes.
     pub launcher: Launcher,
+    /// What starts containers.
+    pub engine: Engine,
     /// How traces and logs are kept.
     pub telemetry: Kept,
     /// How many revisions of an app stay to go back to.
@@ -147,6 +149,7 @@ fn rooms(
         limits,
         secrets,
         launcher,
+        engine,
         mesh,
         aws,
         keep_revisions,
@@ -179,6 +182,7 @@ fn rooms(
         ids: ids.clone(),
         limits,
         launcher: launcher.clone(),
+        engine,
         cache,
     };
     let runtime = Runtime::new(context)?;

@@ -17,7 +17,7 @@ pub struct Row {
     pub workload: WorkloadName,
     /// Function, service or job.
     pub tier: Tier,
-    /// `wasm`, `lambda`, `process` or `external`.
+    /// `wasm`, `lambda`, `process`, `container` or `external`.
     pub runtime: &'static str,
     /// The first digits of its version.
     pub version: String,
@@ -109,7 +109,7 @@ fn workload_health(callee: &Callee) -> WorkloadHealth {
         .count();
     let needed = callee.tier() == Tier::Service
         && callee.workload.scale.min > 0
-        && callee.workload.run.kind() == "process";
+        && matches!(callee.workload.run.kind(), "process" | "container");
     let (healthy, reason) = match (ready, callee.workload.run.kind()) {
         (0, "external") => (true, "someone else's: not watched".to_owned()),
         (0, _) if needed => (false, "no instance takes requests".to_owned()),

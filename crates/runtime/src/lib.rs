@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod call;
+pub mod container;
 pub mod external;
 pub mod host;
 pub mod http_input;

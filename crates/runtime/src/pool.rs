@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     call::{Input, Ran},
-    external,
+    container, external,
     host::Host,
     lambda,
     launcher::{self, Enforced, Launcher},
@@ -48,16 +48,21 @@ pub struct Context {
     pub limits: Limits,
     /// What starts processes.
     pub launcher: Launcher,
+    /// What starts containers.
+    pub engine: container::Engine,
     /// A folder for what can be made again: compiled code, bootstraps.
     pub cache: PathBuf,
 }
 
 impl Context {
-    /// What holds of a workload's limits on this machine, for what the launcher starts.
+    /// What holds of a workload's limits on this machine. Of a container engine that was not asked yet, nothing does.
     pub(crate) fn limits_of(&self, workload: &Workload) -> Vec<Enforced> {
-        self.launcher
-            .enforcement()
-            .of(&launcher::Limits::of(workload))
+        let by = match workload.run {
+            Run::Container { .. } => self.engine.facts().map(|facts| facts.enforcement),
+            _ => Some(self.launcher.enforcement()),
+        };
+        let by = by.unwrap_or_default();
+        by.of(&launcher::Limits::of(workload))
     }
 }
 
@@ -143,7 +148,9 @@ impl Runtime {
         match &spec.workload.run {
             Run::Wasm { .. } => Pool::Wasm(Arc::new(wasm::Pool::new(context, &self.wasm, spec))),
             Run::Lambda { .. } => Pool::Lambda(Arc::new(lambda::Pool::new(context, spec))),
-            Run::Process { .. } => Pool::Process(process::Pool::new(context, spec)),
+            Run::Process { .. } | Run::Container { .. } => {
+                Pool::Process(process::Pool::new(context, spec))
+            }
             Run::External { .. } => Pool::External(external::Pool::new(context, spec)),
         }
     }
@@ -155,7 +162,7 @@ pub enum Pool {
     Wasm(Arc<wasm::Pool>),
     /// Handlers that poll.
     Lambda(Arc<lambda::Pool>),
-    /// Programs that listen.
+    /// Programs that listen, as processes or in containers.
     Process(Arc<process::Pool>),
     /// What someone else runs.
     External(Arc<external::Pool>),

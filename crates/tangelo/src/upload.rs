@@ -79,7 +79,7 @@ fn roots(folder: &Path, run: &Run) -> Vec<String> {
                 .chain(files.iter().cloned())
                 .collect()
         }
-        Run::External { .. } => Vec::new(),
+        Run::External { .. } | Run::Container { .. } => Vec::new(),
     }
 }
 

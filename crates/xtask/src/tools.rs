@@ -232,20 +232,36 @@ pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs `strace`, which shows what the server does before it acknowledges, where that can be done.
-pub(crate) fn strace(workspace: &Workspace) {
+/// Installs what some tests need of the machine, where that can be done: `strace`, which shows what the server does before
+/// it acknowledges, and Podman with busybox, which run containers.
+pub(crate) fn of_the_machine(workspace: &Workspace) {
     let root = &workspace.root;
-    if !cfg!(target_os = "linux") || shell::works(&mut shell::command("strace", &["-V"], root)) {
+    if !cfg!(target_os = "linux") {
         return;
     }
-    eprintln!("installing strace");
+    let strace = !shell::works(&mut shell::command("strace", &["-V"], root));
+    let podman = !["/usr/bin/podman", "/usr/sbin/runc", "/bin/busybox"]
+        .iter()
+        .all(|file| Path::new(file).exists());
+    let mut packages = Vec::new();
+    packages.extend(strace.then_some("strace"));
+    packages.extend(
+        ["podman", "runc", "busybox-static"]
+            .iter()
+            .filter(|_| podman),
+    );
+    if packages.is_empty() {
+        return;
+    }
+    eprintln!("installing {}", packages.join(", "));
     let installed =
         shell::run(&mut shell::command("apt-get", &["update", "-qq"], root)).and_then(|()| {
-            let install = ["install", "-y", "-qq", "--no-install-recommends", "strace"];
+            let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+            install.extend(&packages);
             shell::run(&mut shell::command("apt-get", &install, root))
         });
     if let Err(error) = installed {
-        eprintln!("strace is not here, so the tests that need it are skipped: {error:#}");
+        eprintln!("what could not be installed is missed by tests, which are skipped: {error:#}");
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 use gateway::{Edge, Listener, MeshDoor, edge, mesh};
 use model::{ByteSize, Clock, Ids, Limits};
 use platform::{FolderLock, Kept, Options, Platform, Running, deploy::Request};
-use runtime::launcher::Launcher;
+use runtime::{
+    container::{self, Engine},
+    launcher::Launcher,
+};
 
 /// A running platform with its doors.
 pub(crate) struct House {
@@ -126,6 +129,10 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
         limits: wishes.limits,
         secrets: access::Secrets::default(),
         launcher: Launcher::start(&launcher(), &record).expect("the launcher starts"),
+        engine: Engine::new(container::Options {
+            sockets: Vec::new(),
+            data: folder.to_owned(),
+        }),
         telemetry: Kept {
             sampling: telemetry::Sampling::default(),
             retention: Duration::from_secs(3600),

@@ -1,5 +1,7 @@
 //! The words of `run`: what the JSON Schema says of each way to run code.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 
 use super::{Duration, EnvValue};
@@ -14,6 +16,8 @@ pub(super) enum Run {
     Lambda(Lambda),
     /// A program that listens on `$PORT`.
     Process(Process),
+    /// An image that this machine's container engine runs, and that listens on `$PORT`.
+    Container(Container),
     /// Someone else runs it (services only).
     External(External),
 }
@@ -93,6 +97,37 @@ pub(super) struct Process {
     command: Vec<EnvValue>,
     /// More files and folders that it needs, relative to the manifest.
     files: Option<Vec<String>>,
+}
+
+/// An image that this machine's container engine runs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Container {
+    /// `name:tag` or `name@sha256:…`. All instances of a version run what the tag names when the first of them starts.
+    image: String,
+    /// Program and arguments; the image's own unless given.
+    #[schemars(length(min = 1))]
+    command: Option<Vec<EnvValue>>,
+    /// The user that it runs as: `name`, `1000` or `1000:1000`. The image's unless given.
+    user: Option<EnvValue>,
+    /// Volumes that outlive instances, by name, and where each is mounted: `data: /var/lib/data`.
+    volumes: Option<BTreeMap<String, String>>,
+    /// When the image is pulled. `missing` unless given.
+    pull: Option<Pull>,
+    /// `true`: it can write to its own file system, and not only to volumes and `/tmp`. `false` unless given.
+    writable: Option<bool>,
+}
+
+/// When an image is pulled.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Pull {
+    /// When it is not on the machine.
+    Missing,
+    /// Before the first instance of a version, each time the server has started.
+    Always,
+    /// Never: somebody else puts it there.
+    Never,
 }
 
 /// A service that someone else runs.

@@ -73,7 +73,7 @@ pub struct Exit {
 
 impl Exit {
     /// What is assumed of instances whose launcher is gone: it took them along.
-    pub(super) const KILLED: Self = Self {
+    pub(crate) const KILLED: Self = Self {
         code: None,
         signal: Some(9),
         out_of_memory: false,

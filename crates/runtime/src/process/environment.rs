@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Error, Run, code};
+use model::{Error, InstanceId, Run, code};
 
 use crate::{
+    container::Plan,
     launcher::{Command, Limits},
     pool::Spec,
 };
@@ -28,7 +29,8 @@ pub(super) fn command(
             format!("`{}` has no command", spec.workload.name),
         )
     })?;
-    let env = environment(spec, given, port);
+    let mut env = machine();
+    env.extend(environment(spec, given, port));
     let path = env
         .iter()
         .rfind(|(name, _)| name == "PATH")
@@ -42,10 +44,60 @@ pub(super) fn command(
     Ok(command)
 }
 
-/// Later entries win over earlier ones of the same name: the platform's over the manifest's over the machine's.
+/// The container of `spec` for an instance that listens on `port`, from the image of this id.
+pub(super) fn plan(
+    spec: &Spec,
+    given: &[(String, String)],
+    port: u16,
+    facts: &Facts<'_>,
+) -> Result<Plan, Error> {
+    let workload = &spec.workload;
+    let Run::Container {
+        command,
+        user,
+        volumes,
+        writable,
+        ..
+    } = &workload.run
+    else {
+        return Err(Error::internal("a container for another runtime"));
+    };
+    let (app, name) = (spec.app.as_str(), workload.name.as_str());
+    let mut binds: Vec<String> = volumes
+        .iter()
+        .map(|(volume, at)| format!("tangelo-{}-{app}-{volume}:{at}", facts.mark))
+        .collect();
+    if let Some(folder) = &spec.state_folder {
+        binds.push(format!("{0}:{0}", folder.display()));
+    }
+    Ok(Plan {
+        name: format!("tangelo-{app}-{name}-{}", facts.instance),
+        image: facts.image.to_owned(),
+        command: command.clone(),
+        user: user.clone(),
+        env: environment(spec, given, port),
+        binds,
+        writable: *writable,
+        limits: Limits::of(workload),
+        labels: Plan::labels(facts.mark, app, name),
+    })
+}
+
+/// What a container is told apart by, and made from.
+pub(super) struct Facts<'a> {
+    /// The server's mark.
+    pub(super) mark: &'a str,
+    /// The instance.
+    pub(super) instance: InstanceId,
+    /// The image's id.
+    pub(super) image: &'a str,
+}
+
+/// Later entries win over earlier ones of the same name: the platform's over the manifest's. `HOST` keeps servers that
+/// honour it off the network.
 fn environment(spec: &Spec, given: &[(String, String)], port: u16) -> Vec<(String, String)> {
     let workload = &spec.workload;
-    let mut env = machine();
+    let mut env = vec![("HOST".to_owned(), "127.0.0.1".to_owned())];
     let own = workload.env.iter();
     env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     env.extend(given.iter().cloned());
@@ -62,7 +114,7 @@ fn environment(spec: &Spec, given: &[(String, String)], port: u16) -> Vec<(Strin
     env
 }
 
-/// What every program may expect of a machine. `HOST` keeps servers that honour it off the network.
+/// What every program may expect of a machine; an image brings its own.
 fn machine() -> Vec<(String, String)> {
     let read = |name: &str, default: &str| {
         let value = std::env::var_os(name).unwrap_or_else(|| OsString::from(default));
@@ -72,7 +124,6 @@ fn machine() -> Vec<(String, String)> {
         read("PATH", "/usr/local/bin:/usr/bin:/bin"),
         read("HOME", "/"),
         read("LANG", "C.UTF-8"),
-        ("HOST".to_owned(), "127.0.0.1".to_owned()),
     ]
 }
 

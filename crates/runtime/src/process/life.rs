@@ -10,19 +10,22 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use model::{Error, code};
-use tokio::task::JoinHandle;
+use model::{Error, Run, code};
+use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
-    Pace, Pool, environment,
+    Pace, Pool,
+    child::Child,
+    environment,
     instance::{self, Instance, Order, Started},
     logs,
     ports::Port,
     probe::Probe,
 };
 use crate::{
+    container,
     host::LogStream,
-    launcher::{self, Child, Exit, Signal},
+    launcher::{self, Exit, Signal},
     pool::{Context, Spec, out_of_memory},
     upstream::Upstream,
 };
@@ -40,9 +43,11 @@ pub(super) struct Life {
     pub(super) pace: Pace,
     pub(super) pool: Weak<Pool>,
     pub(super) instance: Arc<Instance>,
+    /// The id of the image that all instances of the pool run, where they are containers.
+    pub(super) image: Arc<OnceCell<String>>,
 }
 
-/// A process that runs.
+/// An instance that runs.
 struct Running {
     child: Child,
     port: Port,
@@ -100,7 +105,11 @@ impl Life {
     async fn start(&self, given: &[(String, String)]) -> Result<Option<Running>, Error> {
         let mut races = 0;
         loop {
-            let mut running = self.spawn(given).await?;
+            let mut running = tokio::select! {
+                biased;
+                () = self.dismissed() => return Ok(None),
+                spawned = Box::pin(self.spawn(given)) => spawned?,
+            };
             match self.until_ready(&running).await {
                 Ok(()) => return Ok(Some(running)),
                 Err(NotReady::Dismissed) => {
@@ -137,28 +146,47 @@ impl Life {
             let made = tokio::fs::create_dir_all(folder).await;
             made.map_err(|e| self.failed("has no state folder", &e))?;
         }
-        let command = environment::command(&self.spec, given, port.0)?;
-        let spawned = self.ctx.launcher.spawn(command).await;
-        let mut child = spawned.map_err(|e| self.refused(&e))?;
-        self.instance.pid.store(child.pid, Relaxed);
-        let pipes = [
-            (child.stdout.take(), LogStream::Stdout),
-            (child.stderr.take(), LogStream::Stderr),
-        ];
-        let readers = pipes
-            .into_iter()
-            .filter_map(|(pipe, stream)| Some((pipe?, stream)))
-            .map(|(pipe, stream)| {
-                let (ctx, instance) = (Arc::clone(&self.ctx), Arc::clone(&self.instance));
-                tokio::spawn(logs::read(ctx, instance, pipe, stream))
-            })
-            .collect();
+        let mut child = match self.spec.workload.run {
+            Run::Container { .. } => self.container(given, port.0).await?,
+            _ => {
+                let command = environment::command(&self.spec, given, port.0)?;
+                let spawned = self.ctx.launcher.spawn(command).await;
+                Child::Process(spawned.map_err(|e| self.refused(&e))?)
+            }
+        };
+        self.instance.pid.store(child.pid(), Relaxed);
         Ok(Running {
             upstream: instance::upstream(port.address(), &self.ctx.clock),
             spawned: self.ctx.clock.monotonic(),
+            readers: child.read(&self.ctx, &self.instance),
             child,
             port,
-            readers,
+        })
+    }
+
+    /// A container of the image that its pool uses: what its tag named when the first was started.
+    async fn container(&self, given: &[(String, String)], port: u16) -> Result<Child, Error> {
+        let Run::Container { image, pull, .. } = &self.spec.workload.run else {
+            return Err(Error::internal("a container for another runtime"));
+        };
+        let engine = &self.ctx.engine;
+        let id = self.image.get_or_try_init(|| async {
+            let found = engine.connect().await?;
+            container::image(&found, image, *pull).await
+        });
+        let facts = environment::Facts {
+            mark: engine.mark(),
+            instance: self.instance.presence.instance,
+            image: id.await?,
+        };
+        let plan = environment::plan(&self.spec, given, port, &facts)?;
+        let started = container::Running::start(engine, plan, &self.ctx.clock).await;
+        started.map(Child::Container).map_err(|error| Error {
+            message: format!(
+                "`{}` cannot start: {}",
+                self.spec.workload.name, error.message
+            ),
+            ..error
         })
     }
 
@@ -297,7 +325,7 @@ impl Life {
     async fn end(&self, running: &mut Running, patience: Duration) {
         let mut exited = pin!(running.child.exited());
         if patience > Duration::ZERO {
-            running.child.signal_group(Signal::Term);
+            running.child.signal(Signal::Term);
             tokio::select! {
                 biased;
                 exit = &mut exited => return self.left(exit),
@@ -308,7 +336,7 @@ impl Life {
                 model::units::display_duration(patience)
             ));
         }
-        running.child.signal_group(Signal::Kill);
+        running.child.signal(Signal::Kill);
         self.instance.exit.send_replace(Some(exited.await));
     }
 

@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
+use bollard::container::LogOutput;
+use futures_util::StreamExt;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use super::instance::Instance;
 use crate::{
+    container::Output,
     host::{LogLine, LogStream},
     lines::Lines,
     pool::Context,
@@ -31,6 +34,30 @@ pub(super) async fn read(
     }
     if let Some(text) = lines.finish() {
         log(&ctx, &instance, stream, text);
+    }
+}
+
+/// Reads what a container writes to its end.
+pub(super) async fn read_container(ctx: Arc<Context>, instance: Arc<Instance>, mut output: Output) {
+    let limit = ctx.limits.log_line.as_usize();
+    let (mut out, mut err, mut whole) = (Lines::default(), Lines::default(), Vec::new());
+    while let Some(Ok(piece)) = output.next().await {
+        let (lines, stream, bytes) = match piece {
+            LogOutput::StdErr { message } => (&mut err, LogStream::Stderr, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                (&mut out, LogStream::Stdout, message)
+            }
+            LogOutput::StdIn { .. } => continue,
+        };
+        lines.push(&bytes, limit, &mut whole);
+        for text in whole.drain(..) {
+            log(&ctx, &instance, stream, text);
+        }
+    }
+    for (mut lines, stream) in [(out, LogStream::Stdout), (err, LogStream::Stderr)] {
+        if let Some(text) = lines.finish() {
+            log(&ctx, &instance, stream, text);
+        }
     }
 }
 

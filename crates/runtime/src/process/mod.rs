@@ -1,10 +1,11 @@
-//! Processes that listen on `$PORT`: started, watched, scaled and replaced, and requests spread over them.
+//! Processes and containers that listen on `$PORT`: started, watched, scaled and replaced, and requests spread over them.
 //!
 //! The books (`book`) say who is there and decide; the pool acts on what they decide, on a signal and on a timer; one
 //! task per instance (`life`) owns its process. No request is lost between them: it has a place, or waits for one
 //! until its deadline, or is refused with the reason.
 
 mod book;
+mod child;
 mod environment;
 mod instance;
 mod life;
@@ -25,7 +26,7 @@ use model::{Error, Invocation};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
 };
 
 use crate::{
@@ -65,7 +66,7 @@ impl Default for Pace {
     }
 }
 
-/// The instances of one version of a `process` workload.
+/// The instances of one version of a `process` or `container` workload.
 pub struct Pool {
     ctx: Arc<Context>,
     spec: Arc<Spec>,
@@ -73,6 +74,8 @@ pub struct Pool {
     runtime: Handle,
     book: Mutex<Book<Arc<Instance>, Waiter>>,
     numbers: AtomicU64,
+    /// The id of the image, once it is known, where instances are containers.
+    image: Arc<OnceCell<String>>,
     /// Told when the books have changed so that something may be to do.
     wake: Arc<Notify>,
     /// Counts changes of who is there, for those who wait for one.
@@ -96,6 +99,7 @@ impl Pool {
             pace,
             runtime: Handle::current(),
             numbers: AtomicU64::new(0),
+            image: Arc::default(),
             wake: Arc::new(Notify::new()),
             news: watch::Sender::new(0),
         });

@@ -142,6 +142,7 @@ impl Pool {
             pace: self.pace,
             pool: Arc::downgrade(self),
             instance,
+            image: Arc::clone(&self.image),
         }
     }
 

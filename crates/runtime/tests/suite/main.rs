@@ -1,5 +1,6 @@
 //! The runtime against real processes: what its users see, from outside.
 
+mod container;
 mod external;
 mod lambda;
 mod launcher;

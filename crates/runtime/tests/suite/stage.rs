@@ -11,6 +11,7 @@ use model::{
 use parking_lot::Mutex;
 use runtime::{
     Body, Caller, Context, Host, Input, LogLine, Presence, Ran, Spec,
+    container::Engine,
     host::BoxFuture,
     process::{Pace, Pool},
 };
@@ -69,6 +70,11 @@ impl Stage {
     }
 
     pub(crate) fn on(fixture: Fixture) -> Self {
+        let engine = fixture.no_engine();
+        Self::with(fixture, engine)
+    }
+
+    pub(crate) fn with(fixture: Fixture, engine: Engine) -> Self {
         let listener = Arc::new(Listener::default());
         let (clock, ids) = (Clock::system(), Ids::system());
         let context = Context {
@@ -77,6 +83,7 @@ impl Stage {
             ids: ids.clone(),
             limits: Limits::default(),
             launcher: fixture.launcher.clone(),
+            engine,
             cache: fixture.folder.path().join("cache"),
         };
         Self {

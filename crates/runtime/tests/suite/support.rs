@@ -6,7 +6,10 @@ use std::{
 };
 
 use model::Clock;
-use runtime::launcher::{CGROUPS, Launcher};
+use runtime::{
+    container::{self, Engine},
+    launcher::{CGROUPS, Launcher},
+};
 use tempfile::TempDir;
 
 /// The launcher's executable.
@@ -24,6 +27,14 @@ impl Fixture {
         let launcher = Launcher::start(Path::new(LAUNCHER), &folder.path().join("instances"))
             .expect("the launcher starts");
         Self { launcher, folder }
+    }
+
+    /// A machine without a container engine.
+    pub(crate) fn no_engine(&self) -> Engine {
+        Engine::new(container::Options {
+            sockets: Vec::new(),
+            data: self.folder.path().to_owned(),
+        })
     }
 
     /// On a machine where no control groups are mounted.

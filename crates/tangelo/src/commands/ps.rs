@@ -135,6 +135,16 @@ fn facts(row: &Value) -> (Vec<String>, Vec<String>) {
                 "network: `calls` binds the mesh, not a raw connection to another port",
             ]),
         ),
+        Some("container") => (
+            owned(&[
+                "own file system, read-only unless `writable`",
+                "own processes and users, ended with the server",
+                "no new privileges",
+            ]),
+            owned(&[
+                "network: it is the machine's; `calls` binds the mesh, not a raw connection to another port",
+            ]),
+        ),
         _ => (Vec::new(), owned(&["anything: someone else runs it"])),
     };
     for limit in row["limits"].as_array().into_iter().flatten() {

@@ -76,7 +76,7 @@ fn format(workspace: &Workspace) -> anyhow::Result<Verdict> {
 fn tools(workspace: &Workspace) -> anyhow::Result<Verdict> {
     tools::machine(workspace)?;
     tools::wasm_target(workspace)?;
-    tools::strace(workspace);
+    tools::of_the_machine(workspace);
     let mut offline = Vec::new();
     for tool in [&tools::MACHETE, &tools::NEXTEST, &tools::DENY] {
         if matches!(tool.ensure(workspace)?, Found::Offline) {

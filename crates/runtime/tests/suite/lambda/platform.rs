@@ -154,6 +154,7 @@ impl Lambda {
             ids: Ids::system(),
             limits: options.limits,
             launcher: fixture.launcher.clone(),
+            engine: fixture.no_engine(),
             cache: cache.clone(),
         });
         let mut workload = workload(options.runtime, options.handler);

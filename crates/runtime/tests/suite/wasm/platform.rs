@@ -98,6 +98,7 @@ impl Platform {
             ids: ids.clone(),
             limits: Limits::default(),
             launcher: fixture.launcher.clone(),
+            engine: fixture.no_engine(),
             cache: cache.to_owned(),
         });
         let mut workload = workload(component);

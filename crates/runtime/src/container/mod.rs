@@ -1,0 +1,313 @@
+//! Containers: found, started, ended and swept through the socket of Docker or Podman.
+//!
+//! What makes a container an instance (its port, its health, its place in the pool) is in `process`; here is only what an
+//! engine does. Every container carries the mark of its server's data folder as a label, so that the next server on that
+//! folder removes what a killed one left. A file beside the data says that there may be some: who runs no containers
+//! never asks for an engine.
+
+mod create;
+mod running;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    query_parameters::{
+        CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    },
+    service::{SystemInfo, SystemInfoCgroupVersionEnum},
+};
+use futures_util::StreamExt;
+use model::{Error, app::Pull, code};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use crate::launcher::{Enforcement, Means};
+pub(crate) use create::Plan;
+pub(crate) use running::{Output, Running};
+
+/// The label whose value says which server's a container is.
+pub const LABEL: &str = "dev.tangelo.server";
+
+/// How long an engine may take for one answer; stopping and pulling are waited for otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an image may take to be pulled.
+const PULL: Duration = Duration::from_secs(600);
+
+/// Where an engine is looked for, and whose containers these are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Sockets to try, in this order.
+    pub sockets: Vec<PathBuf>,
+    /// The data folder: its whole path is what containers are marked with.
+    pub data: PathBuf,
+}
+
+/// A handle on the machine's container engine. Cheap to clone; nothing is asked of an engine before a container is.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    sockets: Vec<PathBuf>,
+    mark: String,
+    /// The sockets at which there may be containers of this server, one a line.
+    record: PathBuf,
+    found: Mutex<Option<Arc<Found>>>,
+}
+
+/// An engine that answered.
+pub(crate) struct Found {
+    pub(crate) docker: Docker,
+    pub(crate) facts: Facts,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `Podman Engine 4.3.1`.
+    pub name: String,
+    /// Where it answered.
+    pub socket: PathBuf,
+    /// What it can hold containers to.
+    pub enforcement: Enforcement,
+}
+
+/// Sockets where engines are on most machines; `user` is the folder of the user's own (`XDG_RUNTIME_DIR`).
+#[must_use]
+pub fn usual_sockets(user: Option<&Path>) -> Vec<PathBuf> {
+    let mut sockets = vec![
+        PathBuf::from("/var/run/docker.sock"),
+        PathBuf::from("/run/podman/podman.sock"),
+    ];
+    sockets.extend(user.map(|user| user.join("podman/podman.sock")));
+    sockets
+}
+
+impl Engine {
+    /// An engine that is not asked for anything yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let mark = Sha256::digest(options.data.as_os_str().as_encoded_bytes());
+        Self(Arc::new(Inner {
+            sockets: options.sockets,
+            mark: hex::encode(&mark[..8]),
+            record: options.data.join("containers"),
+            found: Mutex::new(None),
+        }))
+    }
+
+    /// What the engine that was last used says of itself; `None` before one was.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        self.0.found.lock().as_ref().map(|f| f.facts.clone())
+    }
+
+    /// Asks the sockets in turn, and says who answers.
+    ///
+    /// # Errors
+    /// `RUNTIME_MISSING` when nobody does, with what was tried.
+    pub async fn look(&self) -> Result<Facts, Error> {
+        self.connect().await.map(|found| found.facts.clone())
+    }
+
+    pub(crate) fn mark(&self) -> &str {
+        &self.0.mark
+    }
+
+    /// The engine: the one that answered before, or the first that answers now.
+    pub(crate) async fn connect(&self) -> Result<Arc<Found>, Error> {
+        if let Some(found) = self.0.found.lock().clone() {
+            return Ok(found);
+        }
+        let mut tried = Vec::new();
+        for socket in &self.0.sockets {
+            match connect(socket).await {
+                Ok(found) => {
+                    let found = Arc::new(found);
+                    *self.0.found.lock() = Some(Arc::clone(&found));
+                    return Ok(found);
+                }
+                Err(error) => tried.push(format!("{}: {error}", socket.display())),
+            }
+        }
+        let message = "a container engine is needed and none answers: start Docker or Podman \
+             (`podman system service`), or name its socket with --containers";
+        Err(Error::new(code::RUNTIME_MISSING, message).context(tried.join("; ")))
+    }
+
+    /// Notes that there will be containers at this engine, before there is one.
+    pub(crate) fn note(&self, found: &Found) -> io::Result<()> {
+        let line = found.facts.socket.display().to_string();
+        let noted = std::fs::read_to_string(&self.0.record).unwrap_or_default();
+        if noted.lines().any(|known| known == line) {
+            return Ok(());
+        }
+        std::fs::write(&self.0.record, format!("{noted}{line}\n"))
+    }
+
+    /// Removes every container that an earlier server on the same data folder left, and says how many those were. Call
+    /// it before anything listens, and only while holding the folder's lock. Nothing is asked when there can be none.
+    ///
+    /// # Errors
+    /// When an engine that has some does not answer or does not remove them; the next sweep tries again.
+    pub async fn sweep(&self) -> Result<usize, Error> {
+        let noted = std::fs::read_to_string(&self.0.record).unwrap_or_default();
+        let mut removed = 0;
+        for socket in noted.lines() {
+            let left = |error: bollard::errors::Error| {
+                let message = "containers of an earlier server cannot be removed";
+                Error::new(code::START_FAILED, message).context(format!("{socket}: {error}"))
+            };
+            let found = connect(Path::new(socket)).await.map_err(left)?;
+            removed += self.remove_all(&found).await.map_err(left)?;
+        }
+        if !noted.is_empty() {
+            let _ = std::fs::remove_file(&self.0.record);
+        }
+        Ok(removed)
+    }
+
+    async fn remove_all(&self, found: &Found) -> Result<usize, bollard::errors::Error> {
+        let label = format!("{LABEL}={}", self.0.mark);
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters);
+        let ours = found.docker.list_containers(Some(options.build())).await?;
+        let ids: Vec<String> = ours.into_iter().filter_map(|c| c.id).collect();
+        for id in &ids {
+            remove(&found.docker, id).await?;
+        }
+        Ok(ids.len())
+    }
+}
+
+/// Ends a container, if it runs, and removes it with the volumes that have no name. One that is gone is fine.
+async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::errors::Error> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true);
+    match docker.remove_container(id, Some(options.build())).await {
+        Err(error) if is_missing(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn is_missing(error: &bollard::errors::Error) -> bool {
+    matches!(
+        error,
+        bollard::errors::Error::DockerResponseServerError {
+            status_code: 404,
+            ..
+        }
+    )
+}
+
+async fn connect(socket: &Path) -> Result<Found, bollard::errors::Error> {
+    let path = socket.to_string_lossy();
+    let docker = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION)?;
+    let docker = docker.negotiate_version().await?;
+    let version = docker.version().await?;
+    let info = docker.info().await?;
+    let component = version.components.unwrap_or_default().into_iter().next();
+    let name = component.map_or_else(|| "engine".to_owned(), |component| component.name);
+    Ok(Found {
+        facts: Facts {
+            name: format!("{name} {}", version.version.unwrap_or_default()),
+            socket: socket.to_owned(),
+            enforcement: enforcement(&info),
+        },
+        docker,
+    })
+}
+
+/// What an engine can hold containers to, as it says itself.
+fn enforcement(info: &SystemInfo) -> Enforcement {
+    let by = match info.cgroup_version {
+        Some(SystemInfoCgroupVersionEnum::_2) => Means::CgroupV2,
+        _ => Means::CgroupV1,
+    };
+    let can = |flag: Option<bool>| flag.unwrap_or(false).then_some(by);
+    Enforcement {
+        memory: can(info.memory_limit),
+        cpu: can(info.cpu_cfs_quota),
+        processes: can(info.pids_limit),
+        files: Some(Means::Rlimit),
+        cpus: 0,
+    }
+}
+
+/// The id of an image, pulled first where `pull` asks for that: what a tag names now.
+pub(crate) async fn image(found: &Found, name: &str, pull: Pull) -> Result<String, Error> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Error::new(code::START_FAILED, format!("the image `{name}` {what}")).context(error)
+    };
+    let known = |error: &bollard::errors::Error| !is_missing(error);
+    if pull != Pull::Always {
+        match found.docker.inspect_image(name).await {
+            Ok(image) => {
+                return image
+                    .id
+                    .ok_or_else(|| Error::internal("an image without id"));
+            }
+            Err(error) if known(&error) => return Err(failed("cannot be looked up", &error)),
+            Err(error) if pull == Pull::Never => {
+                return Err(failed(
+                    "is not on this machine, and `pull` is `never`",
+                    &error,
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    let options = CreateImageOptionsBuilder::new().from_image(name).build();
+    let mut steps = found.docker.create_image(Some(options), None, None);
+    let pulled = async {
+        while let Some(step) = steps.next().await {
+            step?;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(PULL, pulled).await {
+        Ok(Ok(())) => {}
+        Ok(Err::<(), bollard::errors::Error>(error)) => {
+            return Err(failed("cannot be pulled", &error));
+        }
+        Err(late) => return Err(failed("was not pulled in ten minutes", &late)),
+    }
+    let image = found.docker.inspect_image(name).await;
+    let image = image.map_err(|error| failed("was pulled and is not there", &error))?;
+    image
+        .id
+        .ok_or_else(|| Error::internal("an image without id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_an_engine_it_is_said_what_was_tried_and_nothing_is_swept() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let engine = Engine::new(Options {
+            sockets: vec![folder.path().join("no.sock")],
+            data: folder.path().to_owned(),
+        });
+        let error = engine.look().await.expect_err("nobody is there");
+        assert_eq!(error.code, code::RUNTIME_MISSING);
+        assert!(error.context.is_some_and(|tried| tried.contains("no.sock")));
+        assert_eq!(engine.sweep().await.expect("nothing to do"), 0);
+        assert_eq!(engine.facts(), None);
+        std::fs::write(folder.path().join("containers"), "/nowhere.sock\n").expect("written");
+        assert!(engine.sweep().await.is_err(), "there may be some");
+        assert!(
+            folder.path().join("containers").exists(),
+            "for the next time"
+        );
+    }
+}
