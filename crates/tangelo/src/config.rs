@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     certificates::{CertificateFiles, TlsFlags, TlsTable},
+    machine::{Machine, MachineFlags},
     secrets::SecretsFile,
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Flags {
     /// Connections to the gateway that one client may have [default: 1000]
     #[arg(long, env = "TANGELO_CLIENT_CONNECTIONS", value_name = "N")]
     pub(crate) client_connections: Option<usize>,
+    #[command(flatten)]
+    machine: MachineFlags,
     /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
     #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -104,6 +107,8 @@ pub(crate) struct File {
     pub(crate) profile: Option<String>,
     pub(crate) body_buffers: Option<String>,
     pub(crate) client_connections: Option<usize>,
+    cgroups: Option<PathBuf>,
+    containers: Option<PathBuf>,
     secrets: Option<PathBuf>,
 }
 
@@ -127,6 +132,7 @@ pub(crate) struct Config {
     pub(crate) otlp: Option<String>,
     pub(crate) grace: Duration,
     pub(crate) limits: Limits,
+    pub(crate) machine: Machine,
     pub(crate) secrets: SecretsFile,
     /// Each setting as text and where it came from, for `tangelo config`.
     pub(crate) origins: Vec<Origin>,
@@ -212,6 +218,7 @@ impl Config {
                 &pick.of::<String>("grace", flags.grace.clone(), file.grace, "10s")?,
             )?,
             limits,
+            machine: pick.machine(&flags.machine, file.cgroups, file.containers),
             secrets: pick.secrets(data, flags.secrets.clone(), file.secrets),
             origins: pick.origins,
         };
@@ -224,7 +231,7 @@ impl Config {
 
 pub(crate) struct Picker<'a> {
     file: &'a Path,
-    origins: Vec<Origin>,
+    pub(crate) origins: Vec<Origin>,
 }
 
 impl Picker<'_> {
@@ -304,7 +311,7 @@ impl Picker<'_> {
         });
     }
 
-    fn origin(&self, flag: bool, file: bool) -> String {
+    pub(crate) fn origin(&self, flag: bool, file: bool) -> String {
         match (flag, file) {
             (true, _) => "flag or environment".to_owned(),
             (false, true) => self.file.display().to_string(),

@@ -8,6 +8,7 @@ mod config;
 mod health;
 mod init;
 mod limits;
+mod machine;
 mod secrets;
 mod serve;
 mod show;

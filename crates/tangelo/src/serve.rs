@@ -14,7 +14,10 @@ use clap::Args;
 use gateway::{Edge, Listener, MeshDoor, edge, mesh, tls::Certificates};
 use model::{Clock, Ids};
 use platform::{FolderLock, Kept, Options, Platform, Running};
-use runtime::launcher::{self, Launcher};
+use runtime::{
+    container::{self, Engine},
+    launcher::{self, Launcher},
+};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -50,6 +53,7 @@ pub(crate) struct Addresses {
 pub(crate) struct Footing {
     lock: FolderLock,
     launcher: Launcher,
+    engine: Engine,
 }
 
 /// A server at work.
@@ -65,7 +69,7 @@ pub(crate) struct Server {
 
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let config = Config::read(cli.data.as_deref(), &serve.flags)?;
-    let footing = Footing::take(&config.data)?;
+    let footing = Footing::take(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
@@ -83,17 +87,40 @@ pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
 impl Footing {
     /// Takes the folder's lock, ends what an earlier server left behind, and starts the launcher, in this order: the
     /// record of instances belongs to whoever holds the lock. To be called while this process has one thread.
-    pub(crate) fn take(data: &Path) -> Result<Self> {
+    pub(crate) fn take(config: &Config) -> Result<Self> {
         allow_open_files();
+        let data = &config.data;
         let lock = FolderLock::take(data).map_err(model::Error::from)?;
         let record = data.join("instances");
         launcher::sweep(&record)
             .context("cannot end instances that an earlier server left behind")?;
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
-        let launcher =
-            Launcher::start(&executable, &record).context("cannot start the launcher")?;
-        Ok(Self { lock, launcher })
+        let launcher = Launcher::start_with(&executable, &record, &config.machine.cgroups);
+        let launcher = launcher.context("cannot start the launcher")?;
+        let engine = Engine::new(container::Options {
+            sockets: config.machine.containers.clone(),
+            data: data.clone(),
+        });
+        sweep_containers(&engine)?;
+        Ok(Self {
+            lock,
+            launcher,
+            engine,
+        })
     }
+}
+
+/// Removes containers of an earlier server. One whose engine does not run serves nobody: its rest is for the next start.
+fn sweep_containers(engine: &Engine) -> Result<()> {
+    let waiting = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match waiting.block_on(engine.sweep()) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "containers of an earlier server are removed"),
+        Err(error) => tracing::warn!(%error, context = error.context, "not swept"),
+    }
+    Ok(())
 }
 
 /// A connection through the gateway takes two descriptors, and what a shell allows by default is for programs that
@@ -262,6 +289,7 @@ fn options(
         limits: config.limits,
         secrets,
         launcher: footing.launcher,
+        engine: footing.engine,
         telemetry: Kept {
             sampling: platform::telemetry::Sampling::default(),
             retention: config.retention,

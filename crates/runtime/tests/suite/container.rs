@@ -173,6 +173,27 @@ impl Podman {
         listed.lines().map(str::to_owned).collect()
     }
 
+    /// Whether it says of a container that was ended over its memory that it was: not every version does everywhere.
+    fn knows_want_of_memory(&self) -> bool {
+        let eat = "exec /bin/busybox dd if=/dev/zero of=/dev/null bs=300M count=1";
+        let limits = [
+            "--network=host",
+            "--memory=64m",
+            "--ulimit=nofile=64:64",
+            "--ulimit=nproc=1000:1000",
+        ];
+        let ask = [
+            &["run", "--name=eats"],
+            &limits[..],
+            &["test:1", "/bin/sh", "-c", eat],
+        ]
+        .concat();
+        let eaten = self.run(&ask);
+        assert_eq!(eaten.status.code(), Some(137), "{eaten:?}");
+        let said = self.run(&["inspect", "eats", "--format", "{{.State.OOMKilled}}"]);
+        said.stdout.starts_with(b"true")
+    }
+
     fn engine(&self, data: &Path) -> Engine {
         Engine::new(container::Options {
             sockets: vec![
@@ -376,11 +397,15 @@ async fn a_container_over_its_memory_is_told_as_a_process_is() {
     pool.warm().await.expect("it starts");
     let error = answer(stage.send(&pool, post("/cgi-bin/eat", Body::Empty)).await).await;
     let error = error.err().expect("it is ended");
-    assert_eq!(error.code, code::INSTANCE_MEMORY, "{error}");
-    eventually("a line says so", || {
-        stage.listener.heard("64MiB of memory and was ended")
-    })
-    .await;
+    if podman.knows_want_of_memory() {
+        assert_eq!(error.code, code::INSTANCE_MEMORY, "{error}");
+        let line = "64MiB of memory and was ended";
+        eventually("a line says so", || stage.listener.heard(line)).await;
+    } else {
+        eprintln!("SKIPPED: this podman does not tell why the kernel ended a container");
+        assert_eq!(error.code, code::INSTANCE_DIED, "{error}");
+        assert!(error.message.contains("signal 9"), "{error}");
+    }
     pool.drain(Duration::ZERO).await;
 }
 

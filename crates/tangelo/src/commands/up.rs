@@ -44,7 +44,7 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     // A broken manifest is told before anything is started.
     let source = Source::read(&ask.path)?;
     let data = config.data.clone();
-    let footing = Footing::take(&data)?;
+    let footing = Footing::take(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")

@@ -61,6 +61,7 @@ fn what_is_missing_is_named_with_what_would_not_work_and_what_to_do() -> Result<
         "open files",
         "clock",
         "limits",
+        "container engine",
         "componentize-js",
         "gateway port",
     ] {
