@@ -92,6 +92,8 @@ pub struct InstanceStat {
     pub in_flight: u32,
     /// Resident bytes, where known; else 0.
     pub memory: u64,
+    /// User and system time since its start in microseconds, where known; else 0.
+    pub cpu_us: u64,
 }
 
 /// What an instance does.

@@ -359,13 +359,15 @@ impl Instance {
             Stage::Busy(_) => InstanceState::Busy,
             Stage::Gone => InstanceState::Draining,
         };
+        let used = self.gauge.read().unwrap_or_default();
         InstanceStat {
             instance: self.presence.instance,
             state,
             pid: Some(self.pid),
             since: self.since,
             in_flight: u32::from(state == InstanceState::Busy),
-            memory: self.gauge.read().map_or(0, |used| used.memory),
+            memory: used.memory,
+            cpu_us: u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }

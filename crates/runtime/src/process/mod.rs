@@ -158,7 +158,9 @@ impl Pool {
             }
         };
         for instance in &mut stats.instances {
-            instance.memory = instance.pid.map_or(0, |pid| measure(pid).memory);
+            let used = instance.pid.map(measure).unwrap_or_default();
+            instance.memory = used.memory;
+            instance.cpu_us = u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX);
         }
         stats
     }
@@ -217,5 +219,6 @@ fn stat(member: &book::Member<Arc<Instance>>) -> InstanceStat {
         since: instance.since,
         in_flight: member.in_flight,
         memory: 0,
+        cpu_us: 0,
     }
 }

@@ -158,6 +158,7 @@ impl Pool {
             since: self.since,
             in_flight,
             memory: self.memory.load(Relaxed),
+            cpu_us: 0,
         });
         PoolStats {
             instances: instance.into_iter().collect(),

@@ -83,6 +83,7 @@ async fn processes_cpu_and_files_are_held_to_what_was_asked() {
             fs::write(&go, "").expect("written");
         });
         assert_eq!(spun.expect("an answer").status, 200);
+        assert!(pool.stats().instances[0].cpu_us > 0, "it has used some");
     } else {
         eprintln!("SKIPPED: no control group with cpu can be made here");
     }

@@ -1,10 +1,10 @@
 //! `tangelo ps`: what runs.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-use model::ByteSize;
+use model::{ByteSize, Time};
 use serde_json::{Value, json};
 
 use super::Cli;
@@ -16,6 +16,9 @@ pub(crate) struct Ps {
     /// Say what isolates the instances from each other and from the machine
     #[arg(long)]
     isolation: bool,
+    /// Show every instance by itself, with the memory and the CPU time that it has used
+    #[arg(long, conflicts_with = "isolation")]
+    instances: bool,
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode> {
@@ -26,6 +29,22 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
     }
     if cli.json {
         show::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if ask.instances {
+        let header = [
+            "app",
+            "workload",
+            "instance",
+            "state",
+            "pid",
+            "since",
+            "in flight",
+            "memory",
+            "cpu",
+        ];
+        let rows = rows.iter().flat_map(instances_of).collect();
+        show::table(&header, rows, "nothing runs");
         return Ok(ExitCode::SUCCESS);
     }
     let header = [
@@ -62,12 +81,46 @@ fn row(row: &Value) -> Vec<String> {
         row["in_flight"].to_string(),
         row["starts"].to_string(),
         row["failures"].to_string(),
-        if memory == 0 {
-            "-".to_owned()
-        } else {
-            format!("{:.1}MiB", ByteSize(memory).0 as f64 / f64::from(1 << 20))
-        },
+        mebibytes(memory),
     ]
+}
+
+/// The instances of one workload, a row each.
+fn instances_of(row: &Value) -> Vec<Vec<String>> {
+    let instances = row["instances"].as_array().map_or(&[][..], Vec::as_slice);
+    let line = |instance: &Value| {
+        let text = |of: &Value| of.as_str().unwrap_or("-").to_owned();
+        let number = |name: &str| instance[name].as_u64().unwrap_or_default();
+        let cpu = number("cpu_us");
+        vec![
+            text(&row["app"]),
+            text(&row["workload"]),
+            text(&instance["instance"]),
+            text(&instance["state"]),
+            instance["pid"]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            instance["since"]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |since| Time(since).rfc3339()),
+            number("in_flight").to_string(),
+            mebibytes(number("memory")),
+            if cpu == 0 {
+                "-".to_owned()
+            } else {
+                model::units::display_duration(Duration::from_micros(cpu))
+            },
+        ]
+    };
+    instances.iter().map(line).collect()
+}
+
+/// Unknown is no zero.
+fn mebibytes(bytes: u64) -> String {
+    if bytes == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1}MiB", ByteSize(bytes).0 as f64 / f64::from(1 << 20))
 }
 
 /// `2 idle, 1 busy`.
@@ -167,6 +220,18 @@ fn facts(row: &Value) -> (Vec<String>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_instance_says_what_it_used_and_what_is_not_known() {
+        let row = json!({"app": "shop", "workload": "orders", "instances": [
+            {"instance": "i-1", "state": "busy", "pid": 7, "in_flight": 2, "memory": 3 << 20, "cpu_us": 1_500_000},
+            {"instance": "i-2", "state": "starting", "pid": null, "in_flight": 0, "memory": 0, "cpu_us": 0},
+        ]});
+        let rows = instances_of(&row);
+        assert_eq!(rows[0][2..5], ["i-1", "busy", "7"]);
+        assert_eq!(rows[0][6..], ["2", "3.0MiB", "1.50s"]);
+        assert_eq!(rows[1][6..], ["0", "-", "-"]);
+    }
 
     #[test]
     fn what_is_asked_for_and_not_enforced_is_said_apart() {

@@ -95,6 +95,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["deploy", folder],
         &["ps"],
         &["ps", "--isolation"],
+        &["ps", "--instances"],
         &["invoke", "tell"],
         &["invoke", "tell", "--async"],
         &["invoke", "tell", "--http", "/x"],
