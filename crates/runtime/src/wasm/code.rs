@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -20,7 +20,7 @@ use super::{Pool, cache, guest::Guest};
 /// The interface without which a component takes no requests.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 
-/// Compiled code with everything that can be decided before a request comes.
+/// Compiled code with everything that can be decided before a request comes. Workloads of the same component share it.
 pub(super) struct Code {
     pub(super) pre: ProxyPre<Guest>,
     /// Places that an instance takes in the engine's pool.
@@ -86,14 +86,13 @@ impl Pool {
         }
         *loading = Some(receiver.clone());
         let pool = Arc::clone(self);
-        self.runtime.spawn_blocking(move || pool.load_once(&sender));
+        self.runtime
+            .spawn(async move { pool.load_once(&sender).await });
         (receiver, true)
     }
 
-    fn load_once(&self, sender: &watch::Sender<Option<Loaded>>) {
-        let load = std::panic::AssertUnwindSafe(|| self.load());
-        let loaded = std::panic::catch_unwind(load)
-            .unwrap_or_else(|_| Err(Error::internal("the compiler panicked")));
+    async fn load_once(self: Arc<Self>, sender: &watch::Sender<Option<Loaded>>) {
+        let loaded = self.load().await;
         let lasts = loaded
             .as_ref()
             .map_or_else(|e| e.code == code::BAD_COMPONENT, |_| true);
@@ -105,13 +104,63 @@ impl Pool {
         sender.send_replace(Some(loaded));
     }
 
-    fn load(&self) -> Loaded {
-        let component = self.component()?;
-        check_world(&self.engine.wasm, &component)?;
+    /// What is compiled is loaded at once; what is not waits until a processor is free to compile it, so that a deploy of
+    /// a thousand functions neither takes all memory nor keeps a function that is compiled from loading.
+    async fn load(self: &Arc<Self>) -> Loaded {
+        if let Some(code) = self.blocking(Self::find).await? {
+            return Ok(code);
+        }
+        let _turn = self.engine.turn_to_compile().await;
+        self.blocking(Self::make).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: fn(&Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let pool = Arc::clone(self);
+        let done = self.runtime.spawn_blocking(move || work(&pool)).await;
+        done.unwrap_or_else(|_| Err(Error::internal("the compiler panicked")))
+    }
+
+    /// The code, if it is compiled.
+    fn find(&self) -> Result<Option<Arc<Code>>, Error> {
+        let bytes = self.bytes()?;
+        let path = self.compiled(&bytes);
+        if let Some(code) = self.engine.code(&path) {
+            return Ok(Some(code));
+        }
+        match cache::load(&self.engine.wasm, &path) {
+            Some(component) => self.prepare(path, &component).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Compiles the code, unless somebody else has meanwhile.
+    fn make(&self) -> Loaded {
+        if let Some(code) = self.find()? {
+            return Ok(code);
+        }
+        let bytes = self.bytes()?;
+        let path = self.compiled(&bytes);
+        let compiled = self.engine.wasm.precompile_component(&bytes).map_err(|e| {
+            bad(format!(
+                "the component does not compile: {}",
+                e.root_cause()
+            ))
+            .context(format!("{e:?}"))
+        })?;
+        let component = cache::store(&self.engine.wasm, &path, &compiled)
+            .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))?;
+        self.prepare(path, &component)
+    }
+
+    fn prepare(&self, path: PathBuf, component: &Component) -> Loaded {
+        check_world(&self.engine.wasm, component)?;
         let pre = self
             .engine
             .linker
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .and_then(ProxyPre::new)
             .map_err(|e| {
                 bad(format!(
@@ -125,10 +174,10 @@ impl Pool {
             needs.as_ref().map_or(1, |n| n.num_memories),
             needs.as_ref().map_or(1, |n| n.num_tables),
         )?;
-        Ok(Arc::new(Code { pre, weight }))
+        Ok(self.engine.share(path, Code { pre, weight }))
     }
 
-    fn component(&self) -> Result<Component, Error> {
+    fn bytes(&self) -> Result<Vec<u8>, Error> {
         let RunSpec::Wasm { component, .. } = &self.spec.workload.run else {
             return Err(Error::internal(
                 "a Wasm pool for a workload that is not Wasm",
@@ -136,19 +185,12 @@ impl Pool {
         };
         let bytes = read(&self.spec.folder.join(component), self.ctx.limits.component)?;
         check_kind(&bytes)?;
-        let path = cache::path(&cache::folder(&self.ctx.cache), &self.engine.wasm, &bytes);
-        if let Some(component) = cache::load(&self.engine.wasm, &path) {
-            return Ok(component);
-        }
-        let compiled = self.engine.wasm.precompile_component(&bytes).map_err(|e| {
-            bad(format!(
-                "the component does not compile: {}",
-                e.root_cause()
-            ))
-            .context(format!("{e:?}"))
-        })?;
-        cache::store(&self.engine.wasm, &path, &compiled)
-            .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))
+        Ok(bytes)
+    }
+
+    /// Where the code compiled from `bytes` is, or will be.
+    fn compiled(&self, bytes: &[u8]) -> PathBuf {
+        cache::path(&cache::folder(&self.ctx.cache), &self.engine.wasm, bytes)
     }
 
     /// What the manifest says, and above it what the platform gives. Asked anew by every guest that wants it: secrets

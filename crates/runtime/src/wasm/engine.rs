@@ -4,21 +4,23 @@
 //! The pool's totals are address space, not memory. A semaphore guards them, so that a burst waits instead of failing.
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use model::{Error, code};
+use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
     component::Linker,
 };
 
-use super::{cache, dial::Dialer, guest::Guest, imports, ticker::Ticker};
+use super::{cache, code::Code, dial::Dialer, guest::Guest, imports, ticker::Ticker};
 
 /// Fewest places that are worth running with.
 const FEWEST: u32 = 16;
@@ -58,6 +60,9 @@ pub struct Engine {
     pub(super) dialer: Dialer,
     places: Arc<Semaphore>,
     total: u32,
+    /// Code in use, by where it is compiled.
+    codes: Mutex<HashMap<PathBuf, Weak<Code>>>,
+    compiling: Semaphore,
 }
 
 /// What an [`Engine`] says about itself.
@@ -99,6 +104,7 @@ impl Engine {
         let (wasm, total) = largest(options)?;
         let linker = imports::linker(&wasm).map_err(|e| Error::internal(format!("{e:?}")))?;
         let ticker = Ticker::start(&wasm).map_err(Error::internal)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Arc::new(Self {
             wasm,
             linker,
@@ -106,6 +112,8 @@ impl Engine {
             dialer: Dialer::default(),
             places: Arc::new(Semaphore::new(total as usize)),
             total,
+            codes: Mutex::default(),
+            compiling: Semaphore::new(processors),
         }))
     }
 
@@ -142,6 +150,29 @@ impl Engine {
             .acquire_many_owned(weight)
             .await
             .expect("the semaphore lives as long as the engine and is never closed")
+    }
+
+    /// The code that is compiled at `path`, if somebody uses it.
+    pub(super) fn code(&self, path: &Path) -> Option<Arc<Code>> {
+        self.codes.lock().get(path)?.upgrade()
+    }
+
+    /// Makes `code`, compiled at `path`, everybody's who has the same component.
+    pub(super) fn share(&self, path: PathBuf, code: Code) -> Arc<Code> {
+        let mut codes = self.codes.lock();
+        if let Some(shared) = codes.get(&path).and_then(Weak::upgrade) {
+            return shared;
+        }
+        codes.retain(|_, code| code.strong_count() > 0);
+        let code = Arc::new(code);
+        codes.insert(path, Arc::downgrade(&code));
+        code
+    }
+
+    /// As many compile at the same time as there are processors.
+    pub(super) async fn turn_to_compile(&self) -> SemaphorePermit<'_> {
+        let turn = self.compiling.acquire().await;
+        turn.expect("the semaphore is never closed")
     }
 
     /// Whether an instance may keep its place while it waits for its next request: half of all are for those at work.

@@ -3,6 +3,7 @@
 //! A ratio above 1 is in Tangelo's favour. Rounds alternate between the sides and the median counts, since a
 //! machine's speed drifts while it is measured.
 
+mod coldload;
 mod cpu;
 mod lambda;
 mod load;
@@ -11,6 +12,7 @@ mod proxy;
 mod publish;
 mod reload;
 mod runtime_api;
+mod scale;
 mod wasm;
 
 use std::path::PathBuf;
@@ -70,6 +72,8 @@ const ALL: &[(&str, Run)] = &[
     ("proxy", proxy::run),
     ("publish", publish::run),
     ("reload", reload::run),
+    ("coldload", coldload::run),
+    ("scale", scale::run),
     ("lambda", lambda::run),
     ("coldstart", lambda::cold),
 ];

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const WASMTIME: &str = "48.0.8";
+/// The peer, for people.
+pub(super) const NAME: &str = "wasmtime serve 48.0.8";
 
 const MANIFEST: &str = "app: hello
 workloads:
@@ -109,7 +111,7 @@ fn against(
         theirs_cpu.push(round.per_cpu_second);
         theirs_wall.push(round.per_second);
     }
-    let name = format!("wasmtime serve {WASMTIME}{}", contest.peer);
+    let name = format!("{NAME}{}", contest.peer);
     Ok([
         bench.more(
             "wasm",
@@ -191,7 +193,7 @@ pub(super) fn component(workspace: &Workspace, text: Option<&str>) -> anyhow::Re
 }
 
 /// wasmtime's own server, built with optimisation as its users run it; kept in the tools folder.
-fn wasmtime(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+pub(super) fn wasmtime(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let root = workspace.tools();
     let binary = root.join("bin/wasmtime");
     let version = format!("wasmtime {WASMTIME}");
