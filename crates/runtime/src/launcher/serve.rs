@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::{PollFd, PollFlags, Timespec},
     process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions},
 };
 
@@ -29,6 +29,15 @@ use super::{
     rules::{self, Rules},
     spawn::{self, Spawned},
 };
+
+/// When a group that could not be removed is tried again.
+const SOON: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
+
+/// How often that is done before the launcher ends; what is left then is for the next sweep.
+const ATTEMPTS: usize = 50;
 
 /// Becomes the launcher: the socket is standard input, the record's path the last argument. Returns when all that it
 /// started is dead. To be called first in `main`, before any thread, when the first argument is [`super::ARGUMENT`].
@@ -109,8 +118,8 @@ impl Server {
             if ended {
                 self.collect()?;
                 self.collect_orphans();
-                self.collect_groups();
             }
+            self.collect_groups();
         }
     }
 
@@ -120,7 +129,9 @@ impl Server {
             PollFd::new(self.receiver.stream(), PollFlags::IN),
             PollFd::new(&self.ends, PollFlags::IN),
         ];
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+        // The kernel may hold on to a group for a moment after the last process of it was waited for.
+        let soon = (!self.remains.is_empty()).then_some(&SOON);
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon))?;
         let [asked, ended] = fds.map(|fd| !fd.revents().is_empty());
         if ended {
             // How many ends there were is not asked: all children are looked at.
@@ -265,7 +276,13 @@ impl Server {
         let groups = std::mem::take(&mut self.instances).into_values();
         self.remains
             .extend(groups.filter_map(|instance| instance.group));
-        self.collect_groups();
+        for _ in 0..ATTEMPTS {
+            self.collect_groups();
+            if self.remains.is_empty() {
+                break;
+            }
+            let _ = rustix::event::poll(&mut [], Some(&SOON));
+        }
     }
 
     fn say(&self, message: &Say, fds: &[&OwnedFd]) -> io::Result<()> {
