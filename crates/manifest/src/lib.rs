@@ -10,6 +10,8 @@ mod checks;
 mod container;
 mod deferred;
 mod diagnostic;
+#[doc(hidden)]
+pub mod law;
 mod nearest;
 mod paths;
 mod places;

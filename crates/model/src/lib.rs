@@ -11,6 +11,8 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod invocation;
+#[doc(hidden)]
+pub mod laws;
 pub mod limits;
 pub mod name;
 pub mod subscription;

@@ -8,6 +8,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod house;
 mod http;
 mod server;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs the shop on real requests and prints what happened.
     Demo(demo::Options),
+    /// Runs the fuzz targets, each for a while.
+    Fuzz(fuzz::Options),
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
     House(house::Options),
     /// Kills the server under load and accounts for everything that it had acknowledged.
@@ -58,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Demo(options) => demo::run(&workspace, &options),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::House(options) => house::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),

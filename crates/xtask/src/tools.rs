@@ -29,6 +29,10 @@ pub(crate) const DENY: CargoTool = CargoTool {
     name: "deny",
     version: "0.20.2",
 };
+pub(crate) const FUZZ: CargoTool = CargoTool {
+    name: "fuzz",
+    version: "0.13.2",
+};
 pub(crate) const MACHETE: CargoTool = CargoTool {
     name: "machete",
     version: "0.9.2",

@@ -6,6 +6,8 @@
 mod clients;
 mod connection;
 pub mod framing;
+#[cfg(test)]
+mod framing_law;
 mod stream;
 mod wire;
 mod worker;

@@ -24,6 +24,8 @@ mod run;
 mod start;
 mod stream;
 mod wire;
+#[cfg(test)]
+mod wire_law;
 
 pub use pool::Pool;
 

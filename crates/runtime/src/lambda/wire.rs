@@ -183,8 +183,12 @@ impl Chunks {
     }
 
     fn size(&mut self, input: &mut BytesMut) -> Result<bool, Malformed> {
+        // httparse takes a line without any digit for the last chunk.
+        if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(Malformed("a chunk's size is not one"));
+        }
         match httparse::parse_chunk_size(input) {
-            Ok(httparse::Status::Complete((length, size))) => {
+            Ok(httparse::Status::Complete((length, size))) if length <= MAX_CHUNK_LINE => {
                 input.advance(length);
                 self.left = size;
                 self.stage = if size == 0 {

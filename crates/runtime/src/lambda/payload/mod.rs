@@ -6,6 +6,8 @@ pub mod eventbridge;
 pub mod failure;
 pub mod http_event;
 pub mod http_reply;
+#[cfg(test)]
+mod law;
 pub mod request;
 pub mod rest_event;
 
