@@ -43,10 +43,8 @@ impl Peer {
     /// When it is an instance, and it is not known which.
     async fn identity(&self, platform: &Platform, headers: &HeaderMap) -> Result<Identity, Fault> {
         let holder = self.holder.get_or_init(|| platform.holder(self.address));
-        let keys = match holder.await {
-            Holder::Outside => return Ok(Identity::Outside),
-            Holder::Instance(keys) => keys.as_slice(),
-            Holder::Gone => &[],
+        let Holder::Instance(keys) = holder.await else {
+            return Ok(Identity::Outside);
         };
         let mut known = keys.iter().filter_map(|key| platform.keys().find(key));
         let (_, presence) = known.next().ok_or_else(|| {

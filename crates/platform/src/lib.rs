@@ -131,7 +131,7 @@ impl Platform {
         let launcher = self.0.launcher.clone();
         let look = move || launcher.holder(peer, host::KEY_VARIABLE);
         let found = tokio::task::spawn_blocking(look).await;
-        found.unwrap_or(Holder::Gone)
+        found.unwrap_or(Holder::Outside)
     }
 
     /// What each version declared.

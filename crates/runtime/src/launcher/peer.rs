@@ -13,10 +13,8 @@ use super::os;
 /// Who holds the client's end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
-    /// No instance of this launcher, as far as the system tells.
+    /// No instance of this launcher, as far as the system tells; or nobody any more, who hears no answer.
     Outside,
-    /// Nobody any more: it was closed, and nobody hears an answer.
-    Gone,
     /// A process of an instance, with the values that the variable asked for has in the environments that it and those
     /// it descends from were started with; its own first. None: a guest within this process.
     Instance(Vec<String>),
@@ -33,7 +31,7 @@ pub(super) fn holder(launcher: i32, peer: SocketAddr, variable: &str) -> Holder 
         return Holder::Outside;
     }
     let Some(inode) = inode(peer) else {
-        return Holder::Gone;
+        return Holder::Outside;
     };
     let own = std::process::id().cast_signed();
     if holds(own, &inode) {
@@ -174,7 +172,7 @@ mod tests {
         assert_eq!(holder(own, outside, "GIVEN"), Holder::Outside);
         child.kill().expect("runs");
         child.wait().expect("ends");
-        assert_eq!(holder(own, peer, "GIVEN"), Holder::Gone);
+        assert_eq!(holder(own, peer, "GIVEN"), Holder::Outside);
     }
 
     #[test]

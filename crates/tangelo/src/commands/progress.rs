@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is asked what a deploy is at.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// Workloads that are named in one line.
+const NAMED: usize = 8;
+
 /// Waits for `deploy` of `app`, saying what it waits for.
 #[allow(
     clippy::disallowed_methods,
@@ -55,6 +58,10 @@ fn words(deploy: &UnderWay) -> String {
 fn are(names: &[&str]) -> String {
     match names {
         [name] => format!("{name} is"),
+        _ if names.len() > NAMED => {
+            let rest = names.len() - NAMED;
+            format!("{} and {rest} more are", names[..NAMED].join(", "))
+        }
         [names @ .., last] => format!("{} and {last} are", names.join(", ")),
         [] => String::new(),
     }
@@ -68,7 +75,7 @@ mod tests {
 
     #[test]
     fn it_is_said_for_whom_it_waits() {
-        let name = |name| WorkloadName::new(name).expect("good");
+        let name = |name: &str| WorkloadName::new(name).expect("good");
         let deploy = |phase, waits_for| UnderWay {
             app: AppName::new("shop").expect("good"),
             phase,
@@ -79,6 +86,12 @@ mod tests {
             vec![name("a"), name("b"), name("c")],
         ));
         assert_eq!(told, "shop: a, b and c are not ready yet");
+        let many = (0..12).map(|n| name(&format!("w{n}"))).collect();
+        let told = words(&deploy(Phase::Starting, many));
+        assert_eq!(
+            told,
+            "shop: w0, w1, w2, w3, w4, w5, w6, w7 and 4 more are not ready yet"
+        );
         let told = words(&deploy(Phase::Starting, vec![name("a")]));
         assert_eq!(told, "shop: a is not ready yet");
         let told = words(&deploy(Phase::Queued, vec![]));
