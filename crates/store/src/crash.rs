@@ -1,7 +1,7 @@
 //! Moments at which a server may be told to end without notice, so that soaks can hit what no random moment finds:
 //! inside a group commit, between a commit and what follows from it, inside the recovery after a crash.
 //!
-//! Told by nothing but [`Crash::parse`]: a server that is not told pays one look at an empty option.
+//! Told by a text that [`Crash`] is read from: a server that is not told pays one look at an empty option.
 
 use std::{
     str::FromStr,

@@ -70,6 +70,8 @@ pub struct Engine {
 pub struct EngineStats {
     /// Guests that may be alive at the same time.
     pub places: u32,
+    /// Components whose code is loaded.
+    pub components: u64,
     /// Places that are taken.
     pub taken: u32,
     /// Linear memories in use.
@@ -123,6 +125,7 @@ impl Engine {
         let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
         let stats = EngineStats {
             places: self.total,
+            components: self.in_use(),
             taken: self.total.saturating_sub(free),
             ..EngineStats::default()
         };
@@ -150,6 +153,14 @@ impl Engine {
             .acquire_many_owned(weight)
             .await
             .expect("the semaphore lives as long as the engine and is never closed")
+    }
+
+    fn in_use(&self) -> u64 {
+        let codes = self.codes.lock();
+        codes
+            .values()
+            .filter(|code| code.strong_count() > 0)
+            .count() as u64
     }
 
     /// The code that is compiled at `path`, if somebody uses it.

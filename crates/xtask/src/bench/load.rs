@@ -14,6 +14,8 @@ pub(super) struct Round {
     pub(super) per_cpu_second: f64,
     /// Requests for each second of the clock.
     pub(super) per_second: f64,
+    /// Milliseconds within which 99 of 100 were answered.
+    pub(super) p99: f64,
 }
 
 /// Puts load on `url` for `seconds` and sees what it costs the family of `pid`.
@@ -24,18 +26,19 @@ pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> 
     let before = cpu::seconds(pid)?;
     let duration = format!("-d{seconds}s");
     let mut wrk = process::clean("wrk");
-    let output = shell::output(wrk.args(["-t1", "-c", CONNECTIONS, &duration, url]))
+    let output = shell::output(wrk.args(["-t1", "--latency", "-c", CONNECTIONS, &duration, url]))
         .context("wrk is needed: apt install wrk")?;
     let used = cpu::seconds(pid)? - before;
-    let (requests, per_second) = parse(&output)?;
+    let (requests, per_second, p99) = parse(&output)?;
     Ok(Round {
         per_cpu_second: requests / used,
         per_second,
+        p99,
     })
 }
 
-/// Requests, and requests per second.
-fn parse(output: &str) -> anyhow::Result<(f64, f64)> {
+/// Requests, requests per second, and the 99th percentile in milliseconds.
+fn parse(output: &str) -> anyhow::Result<(f64, f64, f64)> {
     for bad in ["Non-2xx", "Socket errors"] {
         if let Some(line) = output.lines().find(|line| line.contains(bad)) {
             bail!("some requests failed: {}", line.trim());
@@ -53,9 +56,24 @@ fn parse(output: &str) -> anyhow::Result<(f64, f64)> {
     };
     let requests = number(" requests in ", false);
     let per_second = number("Requests/sec:", true);
+    let p99 = output
+        .lines()
+        .find_map(|line| millis(line.trim().strip_prefix("99%")?));
     requests
         .zip(per_second)
+        .zip(p99)
+        .map(|((requests, per_second), p99)| (requests, per_second, p99))
         .with_context(|| format!("wrk said something else: {output}"))
+}
+
+/// `870.00us`, `1.23ms` or `2.10s`.
+fn millis(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let units = [("us", 0.001), ("ms", 1.0), ("s", 1000.0)];
+    units.iter().find_map(|(unit, factor)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(number * factor)
+    })
 }
 
 #[cfg(test)]
@@ -64,8 +82,10 @@ mod tests {
 
     #[test]
     fn what_wrk_says_is_read() {
-        let good = "  1200 requests in 10.00s, 1MB read\nRequests/sec:    119.9\n";
-        assert_eq!(parse(good).ok(), Some((1200.0, 119.9)));
+        let good =
+            "     99%    1.50ms\n  1200 requests in 10.00s, 1MB read\nRequests/sec:    119.9\n";
+        assert_eq!(parse(good).ok(), Some((1200.0, 119.9, 1.5)));
+        assert_eq!(super::millis(" 870.00us"), Some(0.87));
         assert!(parse(&format!("{good}  Non-2xx or 3xx responses: 3\n")).is_err());
         assert!(parse("nothing").is_err());
     }

@@ -169,3 +169,19 @@ async fn more_guests_than_places_take_turns() {
         "{stats:?}"
     );
 }
+
+#[tokio::test]
+async fn workloads_of_one_component_share_its_code() {
+    let (_folder, platform) = alone();
+    let others: Vec<_> = (0..20).map(|_| platform.another()).collect();
+    let all = others.iter().chain([&platform.pool]);
+    for ready in join_all(all.map(|pool| pool.ready())).await {
+        ready.expect("it serves");
+    }
+    assert_eq!(platform.engine.stats().components, 1);
+    drop(others);
+    assert_eq!(platform.text("/hello").await, "hello\n");
+    let Platform { engine, pool, .. } = platform;
+    drop(pool);
+    assert_eq!(engine.stats().components, 0, "nobody uses it any more");
+}

@@ -64,6 +64,7 @@ pub(crate) struct Platform {
     pub(crate) engine: Arc<Engine>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) spec: Spec,
+    context: Arc<Context>,
     clock: Clock,
     ids: Ids,
     _fixture: Fixture,
@@ -123,10 +124,16 @@ impl Platform {
             engine,
             pool,
             spec,
+            context,
             clock,
             ids,
             _fixture: fixture,
         }
+    }
+
+    /// Another workload of the same component.
+    pub(crate) fn another(&self) -> Arc<Pool> {
+        Arc::new(Pool::new(&self.context, &self.engine, self.spec.clone()))
     }
 
     /// An invocation with so much time.
