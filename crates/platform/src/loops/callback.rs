@@ -16,20 +16,25 @@ use serde_json::Value;
 use store::outbox::Work;
 use tokio::sync::watch;
 
-use super::stopped;
+use super::{
+    errand::{Errand, Went},
+    stopped,
+};
 use crate::{Platform, calls};
 
-/// How often the outbox is looked at when nobody said that there is something.
-const LOOK: Duration = Duration::from_secs(5);
-/// Attempts of a callback: about a day with waits that double up to an hour.
-const ATTEMPTS: u32 = 30;
 /// How long a callback may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const ERRAND: Errand = Errand {
+    kind: CALL_ENDED,
+    what: "a callback",
+    go: |platform, work, now| Box::pin(announce(platform, work, now)),
+};
 
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let calls = platform.bus().calls();
     loop {
-        let next = work_off(&platform).await;
+        let next = ERRAND.work_off(&platform).await;
         tokio::select! {
             () = calls.ended() => {}
             () = platform.clock().sleep(next) => {}
@@ -38,59 +43,21 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Does what is due, and says how long nothing will be.
-async fn work_off(platform: &Platform) -> Duration {
-    loop {
-        let work = match platform.store().outbox().next(CALL_ENDED, 16).await {
-            Ok(work) => work,
-            Err(error) => {
-                tracing::error!(%error, "the outbox cannot be read");
-                return LOOK;
-            }
-        };
-        let now = platform.clock().now();
-        let Some(first) = work.first() else {
-            return LOOK;
-        };
-        if first.due > now {
-            return first.due.since(now).min(LOOK);
-        }
-        for item in work.iter().filter(|item| item.due <= now) {
-            if let Err(error) = announce(platform, item, now).await {
-                tracing::error!(%error, key = item.key, "an end could not be announced; it will be tried again");
-                return LOOK;
-            }
-        }
-    }
-}
-
-async fn announce(platform: &Platform, work: &Work, now: Time) -> Result<(), Error> {
+async fn announce(platform: &Platform, work: &Work, now: Time) -> Result<Went, Error> {
     let id: InvocationId = work.key.parse().map_err(Error::internal)?;
     let Some(status) = platform.bus().calls().status(id).await? else {
-        return Ok(platform.store().outbox().done(work.id).await?);
+        return Ok(Went::Well);
     };
     let document = calls::describe(&status);
     if work.attempts == 0 {
         publish(platform, &status, document.clone(), now).await?;
     }
-    let called = match &status.callback {
-        Some(url) => post(platform, url, document.to_string().into()).await,
-        None => Ok(()),
-    };
-    match called {
-        Ok(()) => platform.store().outbox().done(work.id).await?,
-        Err(error) if work.attempts >= ATTEMPTS => {
-            tracing::warn!(%error, %id, "a callback was given up");
-            platform.store().outbox().done(work.id).await?;
-        }
-        Err(error) => {
-            tracing::info!(%error, %id, "a callback failed and will be tried again");
-            let wait =
-                Duration::from_secs(1 << work.attempts.min(11)).min(Duration::from_secs(3600));
-            platform.store().outbox().later(work.id, wait).await?;
-        }
-    }
-    Ok(())
+    Ok(match &status.callback {
+        Some(url) => post(platform, url, document.to_string().into())
+            .await
+            .into(),
+        None => Went::Well,
+    })
 }
 
 async fn publish(

@@ -4,7 +4,7 @@
 //! The end and the outbox row that leads here were one commit. What this causes is recognised when it is repeated: the
 //! invocation's id is derived from the one that ended, and an event's id is that one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use bus::{CALL_DESTINED, Condition, Ended};
 use bytes::Bytes;
@@ -18,72 +18,30 @@ use sha2::{Digest, Sha256};
 use store::outbox::Work;
 use tokio::sync::watch;
 
-use super::stopped;
+use super::{errand::Errand, stopped};
 use crate::{Platform, calls};
 
-/// How often the outbox is looked at when nobody said that there is something.
-const LOOK: Duration = Duration::from_secs(5);
-/// Attempts: about a day with waits that double up to an hour.
-const ATTEMPTS: u32 = 30;
 /// What the attributes of an event may take of its size.
 const ATTRIBUTES: u64 = 4 << 10;
+
+const ERRAND: Errand = Errand {
+    kind: CALL_DESTINED,
+    what: "the record for a destination",
+    go: |platform, work, now| {
+        Box::pin(async move { Ok(deliver(platform, work, now).await.into()) })
+    },
+};
 
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let calls = platform.bus().calls();
     loop {
-        let next = work_off(&platform).await;
+        let next = ERRAND.work_off(&platform).await;
         tokio::select! {
             () = calls.destined() => {}
             () = platform.clock().sleep(next) => {}
             () = stopped(&mut stop) => return,
         }
     }
-}
-
-/// Does what is due, and says how long nothing will be.
-async fn work_off(platform: &Platform) -> Duration {
-    loop {
-        let work = match platform.store().outbox().next(CALL_DESTINED, 16).await {
-            Ok(work) => work,
-            Err(error) => {
-                tracing::error!(%error, "the outbox cannot be read");
-                return LOOK;
-            }
-        };
-        let now = platform.clock().now();
-        let Some(first) = work.first() else {
-            return LOOK;
-        };
-        if first.due > now {
-            return first.due.since(now).min(LOOK);
-        }
-        for item in work.iter().filter(|item| item.due <= now) {
-            if let Err(error) = send(platform, item, now).await {
-                tracing::error!(%error, key = item.key, "the outbox cannot be written");
-                return LOOK;
-            }
-        }
-    }
-}
-
-/// One record on its way; an error is the outbox's own.
-async fn send(platform: &Platform, work: &Work, now: Time) -> Result<(), Error> {
-    let outbox = platform.store().outbox();
-    match deliver(platform, work, now).await {
-        Ok(()) => outbox.done(work.id).await?,
-        Err(error) if work.attempts >= ATTEMPTS => {
-            tracing::error!(%error, id = work.key, "a destination was given up: its record is lost");
-            outbox.done(work.id).await?;
-        }
-        Err(error) => {
-            tracing::info!(%error, id = work.key, "a destination did not take a record; it will be tried again");
-            let wait = Duration::from_secs(1 << work.attempts.min(11));
-            outbox
-                .later(work.id, wait.min(Duration::from_secs(3600)))
-                .await?;
-        }
-    }
-    Ok(())
 }
 
 async fn deliver(platform: &Platform, work: &Work, now: Time) -> Result<(), Error> {

@@ -5,6 +5,7 @@ mod background;
 mod callback;
 mod deliver;
 mod destination;
+mod errand;
 mod housekeeping;
 
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use super::{Bench, Figure, median, process, wasm};
 use crate::{
     http::{Client, Request},
-    server::{self, Server},
+    server::Server,
     shell,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let (mut added, mut ready, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STARTS {
         let begun = Instant::now();
-        let server = start(bench)?;
+        let server = wasm::serve(bench, &bench.folder.join("data"), false, &[], None)?;
         ready.push(millis(begun.elapsed()));
         added.push(first_beyond_next(&server)?);
         server.stop()?;
@@ -69,20 +69,6 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
             median(&mut ready),
         ),
     ])
-}
-
-fn start(bench: &Bench<'_>) -> anyhow::Result<Server> {
-    Server::start(&server::Options {
-        binary: &bench.binary,
-        data: &bench.folder.join("data"),
-        fresh: false,
-        secrets: None,
-        ports: server::Ports::Any,
-        flags: &[],
-        clean: true,
-        crash: None,
-        path: None,
-    })
 }
 
 fn first_beyond_next(server: &Server) -> anyhow::Result<f64> {

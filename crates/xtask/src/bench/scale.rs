@@ -6,7 +6,6 @@ use std::{fmt::Write, fs, time::Instant};
 use anyhow::Context;
 
 use super::{Bench, Figure, load, median, wasm};
-use crate::server::{self, Server};
 
 /// Workloads of one app at most; more are spread over several.
 const OF_AN_APP: usize = 1000;
@@ -19,7 +18,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let mut smallest: Option<Measured> = None;
     for size in SIZES {
         let data = bench.folder.join(format!("data-{size}"));
-        let server = start(bench, &data, true)?;
+        let server = wasm::serve(bench, &data, true, &[], None)?;
         for first in (0..size).step_by(OF_AN_APP) {
             let app = bench.folder.join(format!("app-{size}-{first}"));
             fs::create_dir_all(&app)?;
@@ -32,7 +31,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         }
         server.stop()?;
         let begun = Instant::now();
-        let server = start(bench, &data, false)?;
+        let server = wasm::serve(bench, &data, false, &[], None)?;
         let ready = begun.elapsed().as_secs_f64() * 1000.0;
         let resident = resident_mib(server.pid())?;
         let url = format!("{}/w{}", server.addresses.gateway, size - 1);
@@ -72,20 +71,6 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
 struct Measured {
     per_cpu: f64,
     resident: f64,
-}
-
-fn start(bench: &Bench<'_>, data: &std::path::Path, fresh: bool) -> anyhow::Result<Server> {
-    Server::start(&server::Options {
-        binary: &bench.binary,
-        data,
-        fresh,
-        secrets: None,
-        ports: server::Ports::Any,
-        flags: &[],
-        clean: true,
-        crash: None,
-        path: None,
-    })
 }
 
 /// Functions `first` to before `end`, each with a route of its own, all of one component.

@@ -154,19 +154,30 @@ pub(super) fn deployed_with_path(
     if component.is_file() {
         fs::copy(component, app.join("hello.wasm"))?;
     }
-    let server = Server::start(&server::Options {
+    let server = serve(bench, &bench.folder.join("data"), true, flags, path)?;
+    server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
+    Ok(server)
+}
+
+/// A server with the data in a folder; `fresh`: with none.
+pub(super) fn serve(
+    bench: &Bench<'_>,
+    data: &Path,
+    fresh: bool,
+    flags: &[&str],
+    path: Option<&str>,
+) -> anyhow::Result<Server> {
+    Server::start(&server::Options {
         binary: &bench.binary,
-        data: &bench.folder.join("data"),
-        fresh: true,
+        data,
+        fresh,
         secrets: None,
         ports: server::Ports::Any,
         flags,
         clean: true,
         crash: None,
         path,
-    })?;
-    server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
-    Ok(server)
+    })
 }
 
 /// The hello component; with `text`, one that says that.
