@@ -26,6 +26,8 @@ pub struct Limits {
     pub sync_payload: ByteSize,
     /// Largest reply that a Lambda handler streams.
     pub streamed_payload: ByteSize,
+    /// Most that a Lambda instance may keep in its temporary folder.
+    pub scratch: ByteSize,
     /// Largest payload of an asynchronous invocation.
     pub async_payload: ByteSize,
     /// Largest event, its attributes included.
@@ -76,6 +78,7 @@ impl Limits {
         request_body: ByteSize::mib(100),
         sync_payload: ByteSize::mib(6),
         streamed_payload: ByteSize::mib(200),
+        scratch: ByteSize::mib(512),
         async_payload: ByteSize::mib(1),
         event: ByteSize::mib(1),
         publish_batch: 1000,

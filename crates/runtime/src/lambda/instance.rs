@@ -10,7 +10,9 @@ use model::{ByteSize, Invocation, InvocationId, Time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{conn::Conn, gauge::Gauge, logs::Logs, pool::Pool, protocol::Refusal};
+use super::{
+    conn::Conn, gauge::Gauge, logs::Logs, payload::failure, pool::Pool, protocol::Refusal,
+};
 use crate::{
     call::Meter,
     host::Presence,
@@ -108,6 +110,8 @@ pub(crate) enum Answer {
     TooLarge,
     /// The process ended; `None` when it is not known how.
     Died(Option<Exit>),
+    /// It had more than this in its temporary folder, and was ended.
+    Overflowed(ByteSize),
 }
 
 /// Why an instance did not become ready.
@@ -300,6 +304,25 @@ impl Instance {
         self.end_presence(&before);
         let child = self.child.lock().take();
         drop(child);
+    }
+
+    /// Ends it, because it had more than `limit` in its temporary folder.
+    pub(crate) fn overflowed(&self, limit: ByteSize) {
+        self.logs.catch_up();
+        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
+        self.end_presence(&before);
+        match before {
+            Stage::Init(ready) => {
+                let object = failure::overflowed(None, limit);
+                drop(ready.send(Err(InitFailure::Reported(object, None))));
+            }
+            Stage::Busy(work) => {
+                let ended = Progress::Ended(Answer::Overflowed(limit));
+                drop(work.answer.send(ended));
+            }
+            Stage::Idle(..) | Stage::Silent(..) | Stage::Gone => {}
+        }
+        drop(self.child.lock().take());
     }
 
     /// Its process has ended. True when nobody had asked for that.

@@ -21,6 +21,7 @@ mod prepared;
 mod protocol;
 mod reply;
 mod run;
+mod scratch;
 mod start;
 mod stream;
 mod wire;

@@ -95,6 +95,12 @@ pub(crate) fn outcome(ended: Ended, facts: &Facts<'_>) -> Result<Bytes, (Bytes, 
             let error = error.context(failure::exit_text(exit));
             (failure::exited(facts.id, exit), error)
         }
+        Ended::Answered(Answer::Overflowed(limit)) => {
+            let message = format!("an instance of `{name}` filled its TMPDIR and was ended");
+            let error = Error::new(code::INSTANCE_DIED, message);
+            let error = error.context(format!("it held more than {limit}"));
+            (failure::overflowed(Some(facts.id), limit), error)
+        }
         Ended::TimedOut(after) => {
             let seconds = after.as_secs_f64();
             let message = format!("`{name}` did not answer within {seconds:.2} seconds");

@@ -13,6 +13,7 @@ use super::{
     logs::{Logs, Sources},
     pool::Pool,
     prepared::Prepared,
+    scratch,
 };
 use crate::{
     host::Presence,
@@ -143,7 +144,7 @@ fn adopt(
     presence: Arc<Presence>,
     mut child: Child,
     listener: TcpListener,
-    scratch: PathBuf,
+    folder: PathBuf,
 ) -> (Arc<Instance>, Ready) {
     let context = Arc::clone(&pool.context);
     let (ready, when_ready) = oneshot::channel();
@@ -169,7 +170,11 @@ fn adopt(
     pool.enlist(&instance);
     let (kept, pool) = (Arc::clone(&instance), Arc::downgrade(pool));
     tokio::spawn(async move {
-        let exit = api::serve(&kept, listener, &context.clock, exited).await;
+        let limit = context.limits.scratch;
+        let exit = tokio::select! {
+            exit = api::serve(&kept, listener, &context.clock, exited) => exit,
+            never = scratch::watch(&kept, &folder, limit, &context.clock) => match never {},
+        };
         let unasked = kept.died(exit);
         if unasked {
             kept.logs.note(format!("ended by itself: {exit}"));
@@ -179,7 +184,7 @@ fn adopt(
             pool.gone(&kept, unasked);
         }
         // What it left there can be large, and nobody waits for this.
-        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
     });
     (instance, when_ready)
 }

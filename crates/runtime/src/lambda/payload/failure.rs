@@ -37,6 +37,14 @@ pub fn exited(id: InvocationId, exit: Option<Exit>) -> Bytes {
     )
 }
 
+/// The instance had more than `limit` in its temporary folder.
+#[must_use]
+pub fn overflowed(id: Option<InvocationId>, limit: ByteSize) -> Bytes {
+    let request = id.map_or_else(String::new, |id| format!("RequestId: {id} "));
+    let message = format!("{request}Error: the temporary folder holds more than {limit}");
+    object("Runtime.ExitError", &message)
+}
+
 /// The instance did not become ready in time.
 #[must_use]
 pub fn init_timed_out(id: InvocationId, seconds: f64) -> Bytes {
@@ -78,16 +86,36 @@ pub fn exit_text(exit: Option<Exit>) -> String {
             format!("Runtime exited with error: exit status {code}")
         }
         Some(Exit {
-            signal: Some(9), ..
-        }) => "Runtime exited with error: signal: killed".to_owned(),
-        Some(Exit {
             signal: Some(signal),
             ..
         }) => {
-            format!("Runtime exited with error: signal: {signal}")
+            format!("Runtime exited with error: signal: {}", signal_text(signal))
         }
         _ => "Runtime exited without providing a reason".to_owned(),
     }
+}
+
+/// A signal in the words that Lambda has for it, those of Go on Linux.
+fn signal_text(signal: i32) -> String {
+    let known = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        other => return format!("signal {other}"),
+    };
+    known.to_owned()
 }
 
 /// One line about an error object: `ValueError: no such order`.
@@ -149,6 +177,14 @@ mod tests {
         assert_eq!(
             exit_text(Some(killed)),
             "Runtime exited with error: signal: killed"
+        );
+        let crashed = Exit {
+            signal: Some(11),
+            ..killed
+        };
+        assert_eq!(
+            exit_text(Some(crashed)),
+            "Runtime exited with error: signal: segmentation fault"
         );
     }
 

@@ -413,3 +413,47 @@ async fn a_handler_that_needs_more_memory_than_its_limit_is_ended_and_the_caller
         "the next one works"
     );
 }
+
+/// Lambda's limit of `/tmp`: an instance that fills its folder is ended, and the next one has an empty one.
+#[tokio::test]
+async fn a_temporary_folder_has_a_limit_of_size() {
+    let clock = model::Clock::virtual_at(model::Time::from_millis(1_767_268_800_000));
+    let source = "
+import os, time
+def handler(event, context):
+    if event == 'list': return os.listdir(os.environ['TMPDIR'])
+    with open(os.path.join(os.environ['TMPDIR'], event['name']), 'wb') as file:
+        file.write(bytes(event['size']))
+    print('written', flush=True)
+    while event['name'] == 'large': time.sleep(1)
+";
+    let mut options = Options::python(source).clock(&clock);
+    options.limits.scratch = model::ByteSize::mib(1);
+    let lambda = options.start();
+    lambda.call(json!({"name": "small", "size": 1000})).await;
+    clock.advance(Duration::from_secs(6));
+    assert_eq!(lambda.call(json!("list")).await, json!(["small"]));
+    let filling = lambda.error(json!({"name": "large", "size": 2 << 20}));
+    let measured = eventually("it is ended", || {
+        let written = lambda
+            .lines()
+            .iter()
+            .filter(|line| line.text == "written")
+            .count();
+        if written == 2 {
+            clock.advance(Duration::from_secs(1));
+        }
+        lambda
+            .notes()
+            .iter()
+            .any(|note| note == "TMPDIR holds more than 1MiB: killed")
+    });
+    let (error, ()) = futures_util::future::join(filling, measured).await;
+    assert_eq!(error["errorType"], "Runtime.ExitError");
+    let message = error["errorMessage"].as_str().unwrap_or_default();
+    assert!(
+        message.ends_with("the temporary folder holds more than 1MiB"),
+        "{error}"
+    );
+    assert_eq!(lambda.call(json!("list")).await, json!([]));
+}
