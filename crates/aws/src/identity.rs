@@ -5,12 +5,12 @@
 //! brings keys of its own does, it is that instance. What is not signed at all is refused, as AWS does: a web page can make
 //! a browser send that, and nothing but an SDK sends a signature.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use access::sigv4::{self, Claim, Payload, SignatureError};
 use http::{HeaderMap, request::Parts};
 use model::code;
-use platform::{Caller, Holder, Platform, Presence};
+use platform::{Caller, Ends, Holder, Platform, Presence};
 use tokio::sync::OnceCell;
 
 use crate::fault::Fault;
@@ -25,14 +25,14 @@ pub(crate) enum Identity {
 
 /// The other end of a connection.
 pub(crate) struct Peer {
-    address: SocketAddr,
+    ends: Ends,
     holder: OnceCell<Holder>,
 }
 
 impl Peer {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(ends: Ends) -> Self {
         Self {
-            address,
+            ends,
             holder: OnceCell::new(),
         }
     }
@@ -42,7 +42,7 @@ impl Peer {
     /// # Errors
     /// When it is an instance, and it is not known which.
     async fn identity(&self, platform: &Platform, headers: &HeaderMap) -> Result<Identity, Fault> {
-        let holder = self.holder.get_or_init(|| platform.holder(self.address));
+        let holder = self.holder.get_or_init(|| platform.holder(self.ends));
         let Holder::Instance(keys) = holder.await else {
             return Ok(Identity::Outside);
         };

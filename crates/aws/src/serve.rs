@@ -15,7 +15,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
-use platform::{Body, Platform};
+use platform::{Body, Ends, Platform};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -42,11 +42,14 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
             accepted = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some((stream, address, place)) = accepted else {
+        let Some((stream, peer, place)) = accepted else {
+            continue;
+        };
+        let Ok(own) = stream.local_addr() else {
             continue;
         };
         let platform = platform.clone();
-        let peer = Arc::new(Peer::new(address));
+        let peer = Arc::new(Peer::new(Ends { peer, own }));
         let asked = Arc::new(AtomicBool::new(false));
         let first = Arc::clone(&asked);
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {

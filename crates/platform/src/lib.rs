@@ -18,10 +18,7 @@ pub mod problem;
 pub mod ps;
 pub mod versions;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use apps::Apps;
 use bus::Bus;
@@ -34,8 +31,8 @@ use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
 pub use runtime::lambda::payload;
-pub use runtime::launcher::Holder;
 use runtime::launcher::Launcher;
+pub use runtime::launcher::{Ends, Holder};
 pub use runtime::{
     Body, BodyError, Caller, FunctionError, Inferred, Input, LogTail, Presence, Upgrade,
 };
@@ -125,11 +122,11 @@ impl Platform {
         &self.0.keys
     }
 
-    /// Who holds the client's end of a connection from `peer`: an instance, with the ids of key pairs in its environment,
+    /// Who holds the client's end of a connection: an instance, with the ids of key pairs in its environment,
     /// or nobody that Tangelo started.
-    pub async fn holder(&self, peer: SocketAddr) -> Holder {
+    pub async fn holder(&self, ends: Ends) -> Holder {
         let launcher = self.0.launcher.clone();
-        let look = move || launcher.holder(peer, host::KEY_VARIABLE);
+        let look = move || launcher.holder(ends, host::KEY_VARIABLE);
         let found = tokio::task::spawn_blocking(look).await;
         found.unwrap_or(Holder::Outside)
     }

@@ -21,7 +21,7 @@ use super::{
     protocol::{self, Call, Refusal},
     wire::{self, Chunks, Framing, Head, LateError},
 };
-use crate::launcher::{Exit, peer};
+use crate::launcher::{Ends, Exit, peer};
 
 /// Connections that one instance may hold at the same time; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16;
@@ -48,13 +48,14 @@ pub(crate) async fn serve(
 ) -> Exit {
     let mut connections = JoinSet::new();
     let talk = |stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>| {
+        let Ok(own) = stream.local_addr() else { return };
         let connection = Conversation {
             conn: Arc::new(Conn::new(stream)),
             instance: Arc::clone(instance),
             clock: clock.clone(),
             input: BytesMut::new(),
         };
-        connections.spawn(connection.run(peer));
+        connections.spawn(connection.run(Ends { peer, own }));
     };
     let follow = instance.logs.follow().fuse();
     tokio::pin!(exited, follow);
@@ -112,9 +113,9 @@ enum Body {
 }
 
 impl Conversation {
-    async fn run(mut self, peer: SocketAddr) {
+    async fn run(mut self, ends: Ends) {
         let leader = self.instance.pid;
-        let ours = tokio::task::spawn_blocking(move || peer::is_of(leader, peer)).await;
+        let ours = tokio::task::spawn_blocking(move || peer::is_of(leader, ends)).await;
         if !ours.unwrap_or(false) {
             let note =
                 "another process asked this instance's Runtime API for work, and got nothing";

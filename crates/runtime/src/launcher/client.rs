@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,7 +17,7 @@ use super::{
     command::{Command, Error},
     limits::Enforcement,
     link::Link,
-    peer::{self, Holder},
+    peer::{self, Ends, Holder},
     record,
 };
 
@@ -94,16 +93,16 @@ impl Launcher {
         }
     }
 
-    /// Who holds the client's end of a connection from `peer` on this machine, with `variable` of the environments of
+    /// Who holds the client's end of a connection on this machine, with `variable` of the environments of
     /// its processes. Reads `/proc`, so it blocks for milliseconds.
     #[must_use]
-    pub fn holder(&self, peer: SocketAddr, variable: &str) -> Holder {
+    pub fn holder(&self, ends: Ends, variable: &str) -> Holder {
         match &*self.0.state.lock() {
             State::Running(link) => Some(link.pid()),
             State::Stopped => None,
         }
         .map_or(Holder::Outside, |launcher| {
-            peer::holder(launcher, peer, variable)
+            peer::holder(launcher, ends, variable)
         })
     }
 

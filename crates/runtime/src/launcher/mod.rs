@@ -26,7 +26,7 @@ pub use child::Child;
 pub use client::Launcher;
 pub use command::{Command, Error, Exit, Signal};
 pub use limits::{Enforced, Enforcement, Limits, Means};
-pub use peer::Holder;
+pub use peer::{Ends, Holder};
 pub use record::sweep;
 pub use serve::main;
 

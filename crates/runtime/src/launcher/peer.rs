@@ -10,6 +10,15 @@ use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use super::os;
 
+/// A connection as its server sees it. Both ends are needed to find it: a client may use one port for several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub peer: SocketAddr,
+    /// The server's own.
+    pub own: SocketAddr,
+}
+
 /// Who holds the client's end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
@@ -24,13 +33,15 @@ pub enum Holder {
 #[cfg(target_os = "linux")]
 const MAX_ANCESTORS: usize = 4096;
 
-/// Who holds the client's end of a connection from `peer`, among what descends from `launcher`.
+/// Who holds the client's end of a connection, among what descends from `launcher`.
 #[cfg(target_os = "linux")]
-pub(super) fn holder(launcher: i32, peer: SocketAddr, variable: &str) -> Holder {
-    if !peer.ip().to_canonical().is_loopback() || !std::path::Path::new("/proc/net/tcp").exists() {
+pub(super) fn holder(launcher: i32, ends: Ends, variable: &str) -> Holder {
+    if !ends.peer.ip().to_canonical().is_loopback()
+        || !std::path::Path::new("/proc/net/tcp").exists()
+    {
         return Holder::Outside;
     }
-    let Some(inode) = inode(peer) else {
+    let Some(inode) = inode(ends) else {
         return Holder::Outside;
     };
     let own = std::process::id().cast_signed();
@@ -53,7 +64,7 @@ pub(super) fn holder(launcher: i32, peer: SocketAddr, variable: &str) -> Holder 
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) const fn holder(_launcher: i32, _peer: SocketAddr, _variable: &str) -> Holder {
+pub(super) const fn holder(_launcher: i32, _ends: Ends, _variable: &str) -> Holder {
     Holder::Outside
 }
 
@@ -68,13 +79,13 @@ fn lineage(launcher: i32, pid: i32) -> Option<Vec<i32>> {
     Some(pids)
 }
 
-/// Whether the client of a connection from `peer` belongs to the session that `leader` leads.
+/// Whether the client of a connection belongs to the session that `leader` leads.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_of(leader: u32, peer: SocketAddr) -> bool {
+pub(crate) fn is_of(leader: u32, ends: Ends) -> bool {
     if !std::path::Path::new("/proc/net/tcp").exists() {
         return true;
     }
-    match inode(peer) {
+    match inode(ends) {
         // It has gone already, perhaps with its process: nobody hears an answer, and what it said last counts.
         None => true,
         Some(inode) => {
@@ -87,7 +98,7 @@ pub(crate) fn is_of(leader: u32, peer: SocketAddr) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) const fn is_of(_leader: u32, _peer: SocketAddr) -> bool {
+pub(crate) const fn is_of(_leader: u32, _ends: Ends) -> bool {
     true
 }
 
@@ -95,33 +106,39 @@ pub(crate) const fn is_of(_leader: u32, _peer: SocketAddr) -> bool {
 #[cfg(target_os = "linux")]
 const LOOKS: usize = 8;
 
-/// The socket bound to `peer`, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
+/// The client's socket, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
 #[cfg(target_os = "linux")]
-fn inode(peer: SocketAddr) -> Option<String> {
+fn inode(ends: Ends) -> Option<String> {
     // A table that changes while it is read can miss a line: only what is never found is not there.
     (0..LOOKS).find_map(|_| {
         let files = ["/proc/net/tcp", "/proc/net/tcp6"];
         let tables = files
             .iter()
             .filter_map(|file| std::fs::read_to_string(file).ok());
-        tables.into_iter().find_map(|table| inode_in(&table, peer))
+        tables.into_iter().find_map(|table| inode_in(&table, ends))
     })
 }
 
-/// proc_pid_net(5): the second field is the local address, the tenth the inode.
+/// proc_pid_net(5): the second field is the local address, the third the remote one, the tenth the inode.
 #[cfg(target_os = "linux")]
-fn inode_in(table: &str, peer: SocketAddr) -> Option<String> {
-    let std::net::IpAddr::V4(address) = peer.ip().to_canonical() else {
-        return None;
-    };
-    let address = u32::from_ne_bytes(address.octets());
-    let local = format!("{address:08X}:{:04X}", peer.port());
+fn inode_in(table: &str, ends: Ends) -> Option<String> {
+    let (local, remote) = (in_hex(ends.peer)?, in_hex(ends.own)?);
     let mut lines = table.lines().map(str::split_whitespace);
     let inode = lines.find_map(|mut fields| {
-        let here = fields.nth(1)?.ends_with(&local);
-        here.then(|| fields.nth(7)).flatten()
+        let here = fields.nth(1)?.ends_with(&local) && fields.next()?.ends_with(&remote);
+        here.then(|| fields.nth(6)).flatten()
     })?;
     (inode != "0").then(|| format!("socket:[{inode}]"))
+}
+
+/// An IPv4 address and a port as they are there.
+#[cfg(target_os = "linux")]
+fn in_hex(address: SocketAddr) -> Option<String> {
+    let std::net::IpAddr::V4(ip) = address.ip().to_canonical() else {
+        return None;
+    };
+    let ip = u32::from_ne_bytes(ip.octets());
+    Some(format!("{ip:08X}:{:04X}", address.port()))
 }
 
 #[cfg(target_os = "linux")]
@@ -143,22 +160,28 @@ mod tests {
     fn the_holder_of_a_socket_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("has one")).expect("connects");
-        let peer = client.local_addr().expect("has one");
+        let ends = Ends {
+            peer: client.local_addr().expect("has one"),
+            own: listener.local_addr().expect("has one"),
+        };
         let own = std::process::id();
         let process = os::process(own.cast_signed()).expect("runs");
-        assert!(is_of(own, peer) && is_of(process.session.cast_unsigned(), peer));
-        assert!(!is_of(u32::MAX, peer), "a session that is none");
+        assert!(is_of(own, ends) && is_of(process.session.cast_unsigned(), ends));
+        assert!(!is_of(u32::MAX, ends), "a session that is none");
         drop(client);
-        assert!(is_of(own, peer), "nobody is there");
+        assert!(is_of(own, ends), "nobody is there");
     }
 
     #[test]
     fn what_descends_from_the_launcher_is_an_instance() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("has one")).expect("connects");
-        let peer = client.local_addr().expect("has one");
+        let ends = Ends {
+            peer: client.local_addr().expect("has one"),
+            own: listener.local_addr().expect("has one"),
+        };
         let own = std::process::id().cast_signed();
-        assert_eq!(holder(own, peer, "GIVEN"), Holder::Instance(Vec::new()));
+        assert_eq!(holder(own, ends, "GIVEN"), Holder::Instance(Vec::new()));
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .env("GIVEN", "yes")
@@ -166,20 +189,35 @@ mod tests {
             .spawn()
             .expect("starts");
         let instance = Holder::Instance(vec!["yes".to_owned()]);
-        assert_eq!(holder(own, peer, "GIVEN"), instance);
-        assert_eq!(holder(i32::MAX, peer, "GIVEN"), Holder::Outside);
-        let outside = "192.0.2.1:80".parse().expect("an address");
+        assert_eq!(holder(own, ends, "GIVEN"), instance);
+        assert_eq!(holder(i32::MAX, ends, "GIVEN"), Holder::Outside);
+        let outside = Ends {
+            peer: "192.0.2.1:80".parse().expect("an address"),
+            ..ends
+        };
         assert_eq!(holder(own, outside, "GIVEN"), Holder::Outside);
         child.kill().expect("runs");
         child.wait().expect("ends");
-        assert_eq!(holder(own, peer, "GIVEN"), Holder::Outside);
+        assert_eq!(holder(own, ends, "GIVEN"), Holder::Outside);
     }
 
     #[test]
-    fn ipv4_within_ipv6_is_found() {
-        let line = "  0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:C350 01 00000000:00000000 \
-                    00:00000000 00000000     0        0 4242 1 0000000000000000 20 4 30 10 -1";
-        let peer = "127.0.0.1:8080".parse().expect("an address");
-        assert_eq!(inode_in(line, peer).as_deref(), Some("socket:[4242]"));
+    fn a_connection_is_found_by_both_its_ends() {
+        let mapped = "0000000000000000FFFF00000100007F";
+        let rest = "00:00000000 00000000     0        0";
+        // The same port of the client, to another server, long closed; then ours, by IPv4 within IPv6.
+        let table = format!(
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n  \
+             0: {mapped}:1F90 {mapped}:0050 06 00000000:00000000 {rest} 0 3 0000000000000000\n  \
+             1: {mapped}:1F90 {mapped}:C350 01 00000000:00000000 {rest} 4242 1 0000000000000000 20 4 30 10 -1\n"
+        );
+        let ends = |own: &str| Ends {
+            peer: "127.0.0.1:8080".parse().expect("an address"),
+            own: own.parse().expect("an address"),
+        };
+        let found = |own| inode_in(&table, ends(own));
+        assert_eq!(found("127.0.0.1:50000").as_deref(), Some("socket:[4242]"));
+        assert_eq!(found("127.0.0.1:80"), None, "nobody holds it any more");
+        assert_eq!(found("127.0.0.1:81"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Load by wrk, and what it costs the side that serves it.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::{cpu, process};
 use crate::shell;
@@ -10,6 +10,8 @@ const CONNECTIONS: &str = "64";
 
 /// What one round showed.
 pub(super) struct Round {
+    /// All of them.
+    pub(super) requests: f64,
     /// Requests for each CPU second of the side that served them.
     pub(super) per_cpu_second: f64,
     /// Requests for each second of the clock.
@@ -23,6 +25,32 @@ pub(super) struct Round {
 /// # Errors
 /// When any request failed: then the figure would be worth nothing.
 pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> {
+    let (round, output) = put(url, pid, seconds)?;
+    if let Some(line) = output.lines().find(|line| line.contains(FAILED)) {
+        bail!("some requests failed: {}", line.trim());
+    }
+    Ok(round)
+}
+
+/// The same for what is to be refused.
+///
+/// # Errors
+/// When any request was served.
+pub(super) fn refused(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> {
+    let (round, output) = put(url, pid, seconds)?;
+    let line = output.lines().find(|line| line.contains(FAILED));
+    let failed = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    ensure!(
+        failed.is_some_and(|failed| (failed - round.requests).abs() < 1.0),
+        "not all were refused: {output}"
+    );
+    Ok(round)
+}
+
+/// What wrk says of answers other than 2xx and 3xx.
+const FAILED: &str = "Non-2xx";
+
+fn put(url: &str, pid: u32, seconds: u64) -> anyhow::Result<(Round, String)> {
     let before = cpu::seconds(pid)?;
     let duration = format!("-d{seconds}s");
     let mut wrk = process::clean("wrk");
@@ -30,19 +58,19 @@ pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> 
         .context("wrk is needed: apt install wrk")?;
     let used = cpu::seconds(pid)? - before;
     let (requests, per_second, p99) = parse(&output)?;
-    Ok(Round {
+    let round = Round {
+        requests,
         per_cpu_second: requests / used,
         per_second,
         p99,
-    })
+    };
+    Ok((round, output))
 }
 
 /// Requests, requests per second, and the 99th percentile in milliseconds.
 fn parse(output: &str) -> anyhow::Result<(f64, f64, f64)> {
-    for bad in ["Non-2xx", "Socket errors"] {
-        if let Some(line) = output.lines().find(|line| line.contains(bad)) {
-            bail!("some requests failed: {}", line.trim());
-        }
+    if let Some(line) = output.lines().find(|line| line.contains("Socket errors")) {
+        bail!("some requests failed: {}", line.trim());
     }
     let number = |find: &str, from_end: bool| {
         let line = output.lines().find(|line| line.contains(find))?;
@@ -86,7 +114,7 @@ mod tests {
             "     99%    1.50ms\n  1200 requests in 10.00s, 1MB read\nRequests/sec:    119.9\n";
         assert_eq!(parse(good).ok(), Some((1200.0, 119.9, 1.5)));
         assert_eq!(super::millis(" 870.00us"), Some(0.87));
-        assert!(parse(&format!("{good}  Non-2xx or 3xx responses: 3\n")).is_err());
+        assert!(parse(&format!("  Socket errors: connect 1\n{good}")).is_err());
         assert!(parse("nothing").is_err());
     }
 }

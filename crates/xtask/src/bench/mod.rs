@@ -7,6 +7,7 @@ mod coldload;
 mod cpu;
 mod lambda;
 mod load;
+mod overload;
 mod process;
 mod proxy;
 mod publish;
@@ -74,6 +75,7 @@ const ALL: &[(&str, Run)] = &[
     ("reload", reload::run),
     ("coldload", coldload::run),
     ("scale", scale::run),
+    ("overload", overload::run),
     ("lambda", lambda::run),
     ("coldstart", lambda::cold),
 ];

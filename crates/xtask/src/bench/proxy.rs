@@ -98,7 +98,7 @@ fn nginx_proxy(bench: &Bench<'_>, upstream: SocketAddr) -> anyhow::Result<(Strin
 fn haproxy(bench: &Bench<'_>, upstream: SocketAddr) -> anyhow::Result<(String, Peer)> {
     let address = process::free_address()?;
     let configuration = format!(
-        "global\n  nbthread 1\n  maxconn 10000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  \
+        "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  \
          timeout server 60s\n  http-reuse always\nfrontend in\n  bind {address}\n  default_backend up\nbackend up\n  \
          server one {upstream}\n"
     );
