@@ -3,7 +3,7 @@
 use access::sigv4::Claim;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use model::{ByteSize, Category, Error};
+use model::{ByteSize, Category, Error, code};
 use platform::{Body, BodyError};
 use serde_json::{Value, json};
 
@@ -120,6 +120,10 @@ impl From<Error> for Fault {
             Category::Conflict => (409, "ResourceConflictException"),
             Category::TooLarge => (413, "RequestTooLargeException"),
             Category::Throttled => (429, "TooManyRequestsException"),
+            // Lambda's word for it, which SDKs take as a reason to come back.
+            Category::Unavailable if error.code == code::CONCURRENCY_LIMIT => {
+                (429, "TooManyRequestsException")
+            }
             Category::MethodNotAllowed | Category::Unsupported => {
                 (501, "UnsupportedOperationException")
             }

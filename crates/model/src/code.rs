@@ -77,7 +77,7 @@ codes! {
     TOO_MANY_CONNECTIONS = 212, Throttled;
 
     /// All permits of the workload are taken.
-    CONCURRENCY_LIMIT = 301, Throttled;
+    CONCURRENCY_LIMIT = 301, Unavailable;
     /// The chain of calls is deeper than 16.
     TOO_DEEP = 302, Invalid;
     /// The deadline had passed before the work began.

@@ -74,7 +74,7 @@ mod tests {
             .context("secret")
             .retry_after(Duration::from_millis(1500));
         let response = response(&error, Some("r-1"));
-        assert_eq!(response.status(), 429);
+        assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "2");
         let body = response
             .into_body()

@@ -186,7 +186,7 @@ async fn more_than_a_workload_holds_is_refused_with_a_time_to_come_back() {
     let reply = ask(house.address(), "GET", "/", &[]).await;
     assert_eq!(
         (reply.status, reply.code(), reply.header("retry-after")),
-        (429, "TG0301", Some("1"))
+        (503, "TG0301", Some("1"))
     );
 }
 

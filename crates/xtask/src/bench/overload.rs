@@ -15,8 +15,10 @@ use anyhow::{Context, ensure};
 use super::{Bench, Figure, load, median, wasm};
 use crate::http::{Client, Request};
 
-/// Requests that the service may hold.
-const HELD: usize = 8;
+/// Requests that the service may serve at a time.
+const SERVED: usize = 8;
+/// What it holds at most: those, and a queue.
+const HELD: usize = SERVED + 64;
 const FULL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Measures it.
@@ -27,7 +29,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     thread::spawn(move || silent.incoming().map_while(Result::ok).collect::<Vec<_>>());
     let manifest = format!(
         "app: full\nworkloads:\n  up:\n    as: service\n    run: {{external: {{url: \"http://{address}\"}}}}\n    \
-         scale: {{concurrency: {HELD}}}\n    timeout: 10m\ngateway:\n  routes:\n    - {{path: /*, to: up}}\n"
+         scale: {{concurrency: {SERVED}}}\n    timeout: 10m\ngateway:\n  routes:\n    - {{path: /*, to: up}}\n"
     );
     let server = wasm::deployed(bench, Path::new(""), &manifest, &[])?;
     let held = hold(server.gateway()?)?;
