@@ -82,7 +82,7 @@ impl<'t> Reader<'t> {
             severity,
             file: self.dropped.file.clone(),
             code,
-            message,
+            message: one_line(message),
             expected: None,
             help: None,
             span: at.span(self.text),
@@ -226,7 +226,7 @@ impl<'n> Fields<'n> {
 impl Noted<'_> {
     /// What belongs at the marked place.
     pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
-        self.0.expected = Some(expected.into());
+        self.0.expected = Some(one_line(expected.into()));
         self
     }
 
@@ -246,6 +246,21 @@ pub(crate) fn listed(words: &[&str]) -> String {
             format!("{} or `{last}`", first.join(", "))
         }
     }
+}
+
+/// A message that quotes what a user wrote, with its line ends and other control characters written out.
+fn one_line(message: String) -> String {
+    if !message.contains(char::is_control) {
+        return message;
+    }
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// What a user wrote, fit for one line of a message.
