@@ -85,26 +85,13 @@ pub fn traces(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    /// Every case of `fuzz/corpus/TARGET`.
-    fn replay(target: &str, law: fn(&[u8])) {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/");
-        let cases = std::fs::read_dir(format!("{folder}{target}")).expect("a corpus");
-        let mut count = 0;
-        for case in cases {
-            let case = case.expect("a case").path();
-            law(&std::fs::read(case).expect("a case"));
-            count += 1;
-        }
-        assert!(count > 5, "the corpus of {target} is there");
-    }
-
     #[test]
     fn the_corpus_of_cloudevents_keeps_the_law() {
-        replay("cloudevents", cloudevents);
+        testkit::replay("cloudevents", cloudevents);
     }
 
     #[test]
     fn the_corpus_of_traces_keeps_the_law() {
-        replay("traces", traces);
+        testkit::replay("traces", traces);
     }
 }

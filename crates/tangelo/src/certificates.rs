@@ -5,7 +5,6 @@ use std::{
     ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +12,8 @@ use clap::Args;
 use gateway::tls::{Certificates, Pair};
 use model::Clock;
 use serde::Deserialize;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// How often it is looked whether a file has changed.
-const LOOK: Duration = Duration::from_secs(2);
+use crate::follow::{self, Stamp};
 
 /// Where TLS is spoken unless something else is said.
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -59,7 +56,7 @@ pub(crate) struct CertificateFiles {
 }
 
 /// What changes when somebody writes one of the files, or puts another in its place.
-type Stamps = Vec<(Files, [Option<(SystemTime, u64)>; 2])>;
+type Stamps = Vec<(Files, [Stamp; 2])>;
 
 impl CertificateFiles {
     /// What flags and file say; `None` when neither speaks of TLS.
@@ -112,30 +109,12 @@ impl CertificateFiles {
 
     /// Keeps `certificates` as the files have them. Does not end.
     pub(crate) async fn follow(self, certificates: Certificates, clock: Clock) {
-        let Ok(mut asked) = signal(SignalKind::hangup()) else {
-            return;
+        let replace = || anyhow::Ok(certificates.replace(&self.read()?)?);
+        let read_again = || match replace() {
+            Ok(()) => tracing::info!(names = ?certificates.names(), "certificates were read again"),
+            Err(error) => tracing::warn!("{error:#}: the certificates stay as they were"),
         };
-        let mut seen = self.stamps();
-        loop {
-            let told = tokio::select! {
-                _ = asked.recv() => true,
-                () = clock.sleep(LOOK) => false,
-            };
-            let stamps = self.stamps();
-            if !told && stamps == seen {
-                continue;
-            }
-            seen = stamps;
-            match self
-                .read()
-                .and_then(|pairs| Ok(certificates.replace(&pairs)?))
-            {
-                Ok(()) => {
-                    tracing::info!(names = ?certificates.names(), "certificates were read again")
-                }
-                Err(error) => tracing::warn!("{error:#}: the certificates stay as they were"),
-            }
-        }
+        follow::changes(&clock, || self.stamps(), read_again).await;
     }
 
     fn files(&self) -> Result<Vec<Files>> {
@@ -150,14 +129,10 @@ impl CertificateFiles {
     }
 
     fn stamps(&self) -> Stamps {
-        let stamp = |path: &Path| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len()))
-        };
         let files = self.files().unwrap_or_default().into_iter();
         files
             .map(|files| {
-                let stamps = [stamp(&files.cert), stamp(&files.key)];
+                let stamps = [follow::stamp(&files.cert), follow::stamp(&files.key)];
                 (files, stamps)
             })
             .collect()

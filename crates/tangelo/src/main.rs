@@ -5,6 +5,7 @@ mod certificates;
 mod client;
 mod commands;
 mod config;
+mod follow;
 mod health;
 mod init;
 mod limits;

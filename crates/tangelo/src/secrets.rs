@@ -7,16 +7,13 @@ use std::{
     collections::BTreeMap,
     io::ErrorKind,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 use access::Secrets;
 use anyhow::{Context, Result, anyhow};
 use model::Clock;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// How often it is looked whether the file has changed.
-const LOOK: Duration = Duration::from_secs(2);
+use crate::follow;
 
 /// Where secrets are read from.
 #[derive(Debug, Clone)]
@@ -25,9 +22,6 @@ pub(crate) struct SecretsFile {
     /// Whether somebody named it: then it must be there.
     asked_for: bool,
 }
-
-/// What changes when somebody writes a file, or puts another in its place.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl SecretsFile {
     /// What `named` says, else `secrets.toml` in the data folder.
@@ -64,32 +58,13 @@ impl SecretsFile {
 
     /// Keeps `secrets` as the file has them. Does not end.
     pub(crate) async fn follow(self, secrets: Secrets, clock: Clock) {
-        let Ok(mut asked) = signal(SignalKind::hangup()) else {
-            return;
+        let read_again = || match self.read() {
+            Ok(values) => {
+                secrets.replace(values);
+                tracing::info!(file = %self.path.display(), "secrets were read again");
+            }
+            Err(error) => tracing::warn!("{error:#}: the secrets stay as they were"),
         };
-        let mut seen = self.stamp();
-        loop {
-            let told = tokio::select! {
-                _ = asked.recv() => true,
-                () = clock.sleep(LOOK) => false,
-            };
-            let stamp = self.stamp();
-            if !told && stamp == seen {
-                continue;
-            }
-            seen = stamp;
-            match self.read() {
-                Ok(values) => {
-                    secrets.replace(values);
-                    tracing::info!(file = %self.path.display(), "secrets were read again");
-                }
-                Err(error) => tracing::warn!("{error:#}: the secrets stay as they were"),
-            }
-        }
-    }
-
-    fn stamp(&self) -> Stamp {
-        let file = std::fs::metadata(&self.path).ok()?;
-        Some((file.modified().ok()?, file.len()))
+        follow::changes(&clock, || follow::stamp(&self.path), read_again).await;
     }
 }

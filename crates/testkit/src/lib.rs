@@ -65,6 +65,22 @@ pub fn material() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Holds every case of `fuzz/corpus/TARGET` to its law.
+///
+/// # Panics
+/// When one breaks it, or when the corpus is not there.
+pub fn replay(target: &str, law: fn(&[u8])) {
+    let corpora = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let cases = std::fs::read_dir(corpora.join(target)).expect("a corpus");
+    let mut count = 0;
+    for case in cases {
+        let case = case.expect("a case").path();
+        law(&std::fs::read(case).expect("a case"));
+        count += 1;
+    }
+    assert!(count > 5, "the corpus of {target} is there");
+}
+
 /// Where `cargo xtask test` installs what the tests of a crate run against (`crates/ROOM/tests/clients`).
 ///
 /// # Panics

@@ -14,34 +14,20 @@ use model::{
 use runtime::{Body, external};
 use serde_json::Value;
 use store::outbox::Work;
-use tokio::sync::watch;
 
-use super::{
-    errand::{Errand, Went},
-    stopped,
-};
+use super::errand::{Errand, Went};
 use crate::{Platform, calls};
 
 /// How long a callback may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const ERRAND: Errand = Errand {
+/// What follows an end.
+pub(super) const ERRAND: Errand = Errand {
     kind: CALL_ENDED,
+    next: |calls| Box::pin(calls.ended()),
     what: "a callback",
     go: |platform, work, now| Box::pin(announce(platform, work, now)),
 };
-
-pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
-    let calls = platform.bus().calls();
-    loop {
-        let next = ERRAND.work_off(&platform).await;
-        tokio::select! {
-            () = calls.ended() => {}
-            () = platform.clock().sleep(next) => {}
-            () = stopped(&mut stop) => return,
-        }
-    }
-}
 
 async fn announce(platform: &Platform, work: &Work, now: Time) -> Result<Went, Error> {
     let id: InvocationId = work.key.parse().map_err(Error::internal)?;

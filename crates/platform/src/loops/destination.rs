@@ -16,33 +16,22 @@ use runtime::lambda::payload::function_arn;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::outbox::Work;
-use tokio::sync::watch;
 
-use super::{errand::Errand, stopped};
+use super::errand::Errand;
 use crate::{Platform, calls};
 
 /// What the attributes of an event may take of its size.
 const ATTRIBUTES: u64 = 4 << 10;
 
-const ERRAND: Errand = Errand {
+/// What leads a record to its destination.
+pub(super) const ERRAND: Errand = Errand {
     kind: CALL_DESTINED,
+    next: |calls| Box::pin(calls.destined()),
     what: "the record for a destination",
     go: |platform, work, now| {
         Box::pin(async move { Ok(deliver(platform, work, now).await.into()) })
     },
 };
-
-pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
-    let calls = platform.bus().calls();
-    loop {
-        let next = ERRAND.work_off(&platform).await;
-        tokio::select! {
-            () = calls.destined() => {}
-            () = platform.clock().sleep(next) => {}
-            () = stopped(&mut stop) => return,
-        }
-    }
-}
 
 async fn deliver(platform: &Platform, work: &Work, now: Time) -> Result<(), Error> {
     let id: InvocationId = work.key.parse().map_err(Error::internal)?;

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use bus::Calls;
+use futures_util::future::BoxFuture;
 use model::{Error, Time};
 use store::outbox::Work;
+use tokio::sync::watch;
 
+use super::stopped;
 use crate::Platform;
 
 /// How often the outbox is looked at when nobody said that there is something.
@@ -27,9 +31,7 @@ impl From<Result<(), Error>> for Went {
     }
 }
 
-/// One attempt; an error is the platform's own, and uses up none.
-type Go = for<'a> fn(&'a Platform, &'a Work, Time) -> Attempt<'a>;
-type Attempt<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Went, Error>> + Send + 'a>>;
+type Go = for<'a> fn(&'a Platform, &'a Work, Time) -> BoxFuture<'a, Result<Went, Error>>;
 
 /// A kind of errand.
 pub(super) struct Errand {
@@ -37,13 +39,28 @@ pub(super) struct Errand {
     pub(super) kind: &'static str,
     /// What it is, for the log.
     pub(super) what: &'static str,
-    /// One attempt.
+    /// Resolves when there may be one more.
+    pub(super) next: for<'a> fn(&'a Calls) -> BoxFuture<'a, ()>,
+    /// One attempt; an error is the platform's own, and uses up none.
     pub(super) go: Go,
 }
 
 impl Errand {
+    /// Goes on errands of this kind until it is told to stop.
+    pub(super) async fn run(self, platform: Platform, mut stop: watch::Receiver<bool>) {
+        let calls = platform.bus().calls();
+        loop {
+            let wait = self.work_off(&platform).await;
+            tokio::select! {
+                () = (self.next)(&calls) => {}
+                () = platform.clock().sleep(wait) => {}
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+
     /// Does what is due, and says how long nothing will be.
-    pub(super) async fn work_off(&self, platform: &Platform) -> Duration {
+    async fn work_off(&self, platform: &Platform) -> Duration {
         loop {
             let work = match platform.store().outbox().next(self.kind, 16).await {
                 Ok(work) => work,

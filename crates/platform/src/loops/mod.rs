@@ -20,8 +20,8 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     let mut loops = JoinSet::new();
     loops.spawn(deliver::run(platform.clone(), stop.clone()));
     loops.spawn(background::run(platform.clone(), stop.clone()));
-    loops.spawn(callback::run(platform.clone(), stop.clone()));
-    loops.spawn(destination::run(platform.clone(), stop.clone()));
+    loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
+    loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops
 }

@@ -125,12 +125,15 @@ impl Pool {
 
     /// The code, if it is compiled.
     fn find(&self) -> Result<Option<Arc<Code>>, Error> {
-        let bytes = self.bytes()?;
-        let path = self.compiled(&bytes);
-        if let Some(code) = self.engine.code(&path) {
+        let path = self.compiled(&self.bytes()?);
+        self.find_at(&path)
+    }
+
+    fn find_at(&self, path: &Path) -> Result<Option<Arc<Code>>, Error> {
+        if let Some(code) = self.engine.code(path) {
             return Ok(Some(code));
         }
-        match cache::load(&self.engine.wasm, &path) {
+        match cache::load(&self.engine.wasm, path) {
             Some(component) => self.prepare(path, &component).map(Some),
             None => Ok(None),
         }
@@ -138,11 +141,11 @@ impl Pool {
 
     /// Compiles the code, unless somebody else has meanwhile.
     fn make(&self) -> Loaded {
-        if let Some(code) = self.find()? {
-            return Ok(code);
-        }
         let bytes = self.bytes()?;
         let path = self.compiled(&bytes);
+        if let Some(code) = self.find_at(&path)? {
+            return Ok(code);
+        }
         let compiled = self.engine.wasm.precompile_component(&bytes).map_err(|e| {
             bad(format!(
                 "the component does not compile: {}",
@@ -152,10 +155,10 @@ impl Pool {
         })?;
         let component = cache::store(&self.engine.wasm, &path, &compiled)
             .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))?;
-        self.prepare(path, &component)
+        self.prepare(&path, &component)
     }
 
-    fn prepare(&self, path: PathBuf, component: &Component) -> Loaded {
+    fn prepare(&self, path: &Path, component: &Component) -> Loaded {
         check_world(&self.engine.wasm, component)?;
         let pre = self
             .engine

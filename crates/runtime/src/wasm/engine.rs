@@ -169,14 +169,14 @@ impl Engine {
     }
 
     /// Makes `code`, compiled at `path`, everybody's who has the same component.
-    pub(super) fn share(&self, path: PathBuf, code: Code) -> Arc<Code> {
+    pub(super) fn share(&self, path: &Path, code: Code) -> Arc<Code> {
         let mut codes = self.codes.lock();
-        if let Some(shared) = codes.get(&path).and_then(Weak::upgrade) {
+        if let Some(shared) = codes.get(path).and_then(Weak::upgrade) {
             return shared;
         }
         codes.retain(|_, code| code.strong_count() > 0);
         let code = Arc::new(code);
-        codes.insert(path, Arc::downgrade(&code));
+        codes.insert(path.to_owned(), Arc::downgrade(&code));
         code
     }
 

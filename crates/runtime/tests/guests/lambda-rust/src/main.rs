@@ -39,8 +39,9 @@ fn stream() -> Result<FunctionResponse<Value, Body>, Error> {
     let go = std::path::Path::new(&std::env::var("TMPDIR")?).join("go");
     tokio::spawn(async move {
         let _ = pieces.send_data("first".into()).await;
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(5));
         while !go.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            look.tick().await;
         }
         let _ = pieces.send_data("second".into()).await;
     });
