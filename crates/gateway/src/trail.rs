@@ -1,17 +1,66 @@
 //! The gateway's own span: the root of a request's trace here, recorded once, when the answer's last byte is out,
 //! its body broke, the joined connection closed, or the client went away.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::{Arc, OnceLock};
 
 use http::{Method, StatusCode};
 use model::{AppName, Clock, InvocationId, SpanId, Time, TraceContext};
 use platform::{
     BodyError,
-    telemetry::{AttrValue, Attributes, Span, SpanKind, Telemetry},
+    telemetry::{Attributes, Span, SpanKind, Telemetry, Text},
 };
 
 /// Bytes of a path that are kept.
 const MAX_PATH: usize = 256;
+
+/// Methods are few; whatever else a client makes up is one of them.
+const METHODS: [(&str, Method); 9] = [
+    ("GET", Method::GET),
+    ("HEAD", Method::HEAD),
+    ("POST", Method::POST),
+    ("PUT", Method::PUT),
+    ("PATCH", Method::PATCH),
+    ("DELETE", Method::DELETE),
+    ("OPTIONS", Method::OPTIONS),
+    ("TRACE", Method::TRACE),
+    ("CONNECT", Method::CONNECT),
+];
+/// OpenTelemetry's word for such a one.
+const OTHER: &str = "_OTHER";
+
+fn known(method: &Method) -> Option<usize> {
+    METHODS.iter().position(|(_, known)| known == method)
+}
+
+/// What the spans of a route have in common, made once.
+pub(crate) struct Routed {
+    app: AppName,
+    path: Arc<str>,
+    /// The spans' names, by method.
+    names: [OnceLock<Arc<str>>; METHODS.len()],
+}
+
+impl Routed {
+    /// The route `path` of `app`.
+    pub(crate) fn new(app: AppName, path: Arc<str>) -> Self {
+        Self {
+            app,
+            path,
+            names: Default::default(),
+        }
+    }
+
+    fn name(&self, method: &Method) -> Text {
+        let named = || format!("{method} {}", self.path);
+        match known(method) {
+            Some(known) => {
+                let name = self.names[known].get_or_init(|| named().into());
+                Text::Shared(Arc::clone(name))
+            }
+            None => Text::from(named()),
+        }
+    }
+}
 
 /// A span that has not ended.
 pub(crate) struct Trail {
@@ -23,7 +72,7 @@ pub(crate) struct Trail {
     method: Method,
     path: Box<str>,
     /// What is known once the route is.
-    pub(crate) route: Option<(AppName, Arc<str>)>,
+    pub(crate) route: Option<Arc<Routed>>,
     /// What is known once there is one.
     pub(crate) invocation: Option<InvocationId>,
     /// What is known once there is an answer.
@@ -61,22 +110,25 @@ impl Trail {
     }
 
     /// The answer is out.
-    pub(crate) fn end(mut self: Box<Self>) {
+    pub(crate) fn end(mut self) {
         self.ended = true;
     }
 
     /// The answer broke off.
-    pub(crate) fn broken(mut self: Box<Self>, error: &BodyError) {
+    pub(crate) fn broken(mut self, error: &BodyError) {
         self.ended = true;
         self.error = Some(format!("the answer broke off: {error}"));
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&mut self) -> Attributes {
         let mut all = Attributes::with_room();
-        all.push("http.request.method", method_value(&self.method));
-        all.push("url.path", self.path.to_string());
-        if let Some((_, route)) = &self.route {
-            all.push("http.route", route.to_string());
+        all.push(
+            "http.request.method",
+            known(&self.method).map_or(OTHER, |known| METHODS[known].0),
+        );
+        all.push("url.path", Text::Own(std::mem::take(&mut self.path)));
+        if let Some(routed) = &self.route {
+            all.push("http.route", Arc::clone(&routed.path));
         }
         if let Some(status) = self.status {
             all.push("http.response.status_code", i64::from(status.as_u16()));
@@ -84,10 +136,10 @@ impl Trail {
         all
     }
 
-    fn name(&self) -> Cow<'static, str> {
+    fn name(&self) -> Text {
         match &self.route {
-            Some((_, route)) => Cow::Owned(format!("{} {route}", self.method)),
-            None => Cow::Borrowed("no route"),
+            Some(routed) => routed.name(&self.method),
+            None => Text::Fixed("no route"),
         }
     }
 
@@ -101,29 +153,9 @@ impl Trail {
     }
 }
 
-/// Methods are few; whatever else a client makes up is one of them.
-fn method_value(method: &Method) -> AttrValue {
-    let known = [
-        ("GET", &Method::GET),
-        ("HEAD", &Method::HEAD),
-        ("POST", &Method::POST),
-        ("PUT", &Method::PUT),
-        ("PATCH", &Method::PATCH),
-        ("DELETE", &Method::DELETE),
-        ("OPTIONS", &Method::OPTIONS),
-        ("TRACE", &Method::TRACE),
-        ("CONNECT", &Method::CONNECT),
-    ];
-    known
-        .into_iter()
-        .find(|(_, k)| *k == method)
-        .map_or("_OTHER", |(name, _)| name)
-        .into()
-}
-
 impl Drop for Trail {
     fn drop(&mut self) {
-        let error = self.error();
+        let (error, attributes) = (self.error(), self.attributes());
         self.telemetry.span(Span {
             trace: self.trace.trace,
             id: self.id,
@@ -132,11 +164,11 @@ impl Drop for Trail {
             kind: SpanKind::Server,
             start: self.start,
             end: self.clock.now(),
-            app: self.route.as_ref().map(|(app, _)| app.clone()),
+            app: self.route.as_ref().map(|routed| routed.app.clone()),
             workload: None,
             invocation: self.invocation,
             error,
-            attributes: self.attributes(),
+            attributes,
             local_root: true,
         });
     }

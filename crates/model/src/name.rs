@@ -32,6 +32,12 @@ pub type WorkloadName = Name;
 pub type Namespace = Name;
 
 impl Name {
+    /// The text itself, shared: nothing is copied.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// Checks `text`.
     ///
     /// # Errors

@@ -127,7 +127,7 @@ impl Mesh {
             trace: trace.trace,
             id: span,
             parent: trace.parent,
-            name: Cow::Owned(format!("call {name}")),
+            name: format!("call {name}").into(),
             kind: SpanKind::Client,
             start: started,
             end: self.clock.now(),

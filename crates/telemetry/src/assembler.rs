@@ -5,7 +5,7 @@
 //! root that something earlier caused (a delivery, a request with a trace of its own) waits for the root of its
 //! trace, but not for long.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::time::Duration;
 
 use model::{Time, TraceId};
@@ -61,8 +61,7 @@ pub(crate) struct Assembler {
     /// Final roots seen in this round, and in the one before.
     ended: Vec<TraceId>,
     ripe: Vec<TraceId>,
-    kept: Remembered,
-    dropped: Remembered,
+    decided: Decided,
     sampler: Sampler,
     bytes: usize,
     limit: usize,
@@ -75,6 +74,8 @@ struct Pending {
     since: Time,
     /// Since when a local root waits for the verdict on its trace, or spans of a dropped trace for their local root.
     waiting: Option<Time>,
+    /// These came after the rest of their trace was dropped.
+    late: bool,
 }
 
 impl Assembler {
@@ -85,8 +86,7 @@ impl Assembler {
             order: VecDeque::new(),
             ended: Vec::new(),
             ripe: Vec::new(),
-            kept: Remembered::default(),
-            dropped: Remembered::default(),
+            decided: Decided::default(),
             sampler: Sampler::new(sampling),
             bytes: 0,
             limit,
@@ -96,20 +96,23 @@ impl Assembler {
 
     /// Takes a span. One of a trace that is kept goes to `out` at once.
     pub(crate) fn take(&mut self, span: Span, now: Time, out: &mut Vec<Segment>) {
-        if self.kept.contains(span.trace) {
-            return keep_late(span, out);
-        }
-        let trace = span.trace;
+        // What is undecided is looked at first: it is little and was just used, what is remembered is neither.
+        let pending = match self.pending.entry(span.trace) {
+            Entry::Occupied(pending) => pending.into_mut(),
+            Entry::Vacant(vacant) => {
+                let fate = self.decided.fate(span.trace);
+                if fate == Some(Fate::Kept) {
+                    return keep_late(span, out);
+                }
+                self.order.push_back((now, span.trace));
+                vacant.insert(Pending::new(now, fate.is_some()))
+            }
+        };
         let weight = span.weight();
-        let dropped = self.dropped.contains(trace);
-        let pending = self.pending.entry(trace).or_insert_with(|| {
-            self.order.push_back((now, trace));
-            Pending::new(now, dropped)
-        });
         self.bytes += weight;
         pending.bytes += weight;
-        if span.local_root && (span.parent.is_none() || dropped) {
-            self.ended.push(trace);
+        if span.local_root && (span.parent.is_none() || pending.late) {
+            self.ended.push(span.trace);
         } else if span.local_root {
             pending.waiting.get_or_insert(now);
         }
@@ -160,29 +163,29 @@ impl Assembler {
         };
         self.bytes -= pending.bytes;
         let error = pending.spans.iter().any(|span| span.error.is_some());
-        let verdict = if self.dropped.contains(trace) {
+        let verdict = if pending.late {
             late_verdict(error)
         } else {
             self.sampler.judge(facts(&pending.spans, error), now)
         };
-        self.count(verdict, trace, pending.spans.len());
+        self.count(verdict, &pending);
         if verdict == Verdict::Drop {
-            self.dropped.insert(trace);
+            self.decided.remember(trace, Fate::Dropped);
         } else {
-            self.kept.insert(trace);
+            self.decided.remember(trace, Fate::Kept);
             let spans = pending.spans;
             out.push(Segment { trace, spans });
         }
     }
 
-    fn count(&mut self, verdict: Verdict, trace: TraceId, spans: usize) {
+    fn count(&mut self, verdict: Verdict, pending: &Pending) {
         let counter = match verdict {
             Verdict::Keep(Why::All) => &mut self.decisions.all,
             Verdict::Keep(Why::Error) => &mut self.decisions.error,
             Verdict::Keep(Why::Slow) => &mut self.decisions.slow,
             Verdict::Keep(Why::Share) => &mut self.decisions.share,
-            Verdict::Drop if self.dropped.contains(trace) => {
-                self.decisions.late_dropped += spans as u64;
+            Verdict::Drop if pending.late => {
+                self.decisions.late_dropped += pending.spans.len() as u64;
                 return;
             }
             Verdict::Drop => &mut self.decisions.dropped,
@@ -202,12 +205,13 @@ impl Assembler {
 }
 
 impl Pending {
-    fn new(since: Time, dropped: bool) -> Self {
+    fn new(since: Time, late: bool) -> Self {
         Self {
             spans: Vec::new(),
             bytes: 0,
             since,
-            waiting: dropped.then_some(since),
+            waiting: late.then_some(since),
+            late,
         }
     }
 
@@ -259,24 +263,42 @@ pub(crate) fn naming(spans: &[Span]) -> Option<&Span> {
     spans.iter().min_by_key(order)
 }
 
-/// The last [`REMEMBERED`] traces of a kind.
-#[derive(Default)]
-struct Remembered {
-    set: HashSet<TraceId>,
-    order: VecDeque<TraceId>,
+/// What became of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Dropped,
 }
 
-impl Remembered {
-    fn contains(&self, trace: TraceId) -> bool {
-        self.set.contains(&trace)
+/// What became of the last [`REMEMBERED`] traces of either fate.
+#[derive(Default)]
+struct Decided {
+    fates: HashMap<TraceId, Fate>,
+    kept: VecDeque<TraceId>,
+    dropped: VecDeque<TraceId>,
+}
+
+impl Decided {
+    fn fate(&self, trace: TraceId) -> Option<Fate> {
+        self.fates.get(&trace).copied()
     }
 
-    fn insert(&mut self, trace: TraceId) {
-        if self.set.insert(trace) {
-            self.order.push_back(trace);
-            if self.order.len() > REMEMBERED {
-                let oldest = self.order.pop_front().expect("longer than the limit");
-                self.set.remove(&oldest);
+    fn remember(&mut self, trace: TraceId, fate: Fate) {
+        if self.fates.insert(trace, fate) == Some(fate) {
+            return;
+        }
+        let order = match fate {
+            Fate::Kept => &mut self.kept,
+            Fate::Dropped => &mut self.dropped,
+        };
+        order.push_back(trace);
+        if order.len() > REMEMBERED {
+            let oldest = order.pop_front().expect("longer than the limit");
+            // One that was dropped and then kept for an error is remembered as that.
+            if let Entry::Occupied(known) = self.fates.entry(oldest)
+                && *known.get() == fate
+            {
+                known.remove();
             }
         }
     }

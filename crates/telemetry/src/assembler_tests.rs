@@ -1,6 +1,6 @@
 //! Keep and drop decisions, with the time in hand.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use model::{AppName, ByteSize, SpanId, Time, TraceId, WorkloadName};
 
@@ -22,7 +22,7 @@ pub(crate) fn span(trace: u128, id: u64, parent: Option<u64>) -> Span {
         trace: TraceId(trace),
         id: SpanId(id),
         parent: parent.map(SpanId),
-        name: Cow::Borrowed("GET /"),
+        name: "GET /".into(),
         kind: SpanKind::Server,
         start: Time(1_000_000 + id),
         end: Time(1_001_000 + id),
@@ -209,11 +209,24 @@ fn stopping_decides_about_everything() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let mut remembered = Remembered::default();
-    (1..=REMEMBERED as u128 + 10).for_each(|n| remembered.insert(TraceId(n)));
+    let mut decided = Decided::default();
+    let most = REMEMBERED as u128;
+    (1..=most + 10).for_each(|n| decided.remember(TraceId(n), Fate::Dropped));
     assert_eq!(
-        (remembered.set.len(), remembered.order.len()),
+        (decided.fates.len(), decided.dropped.len()),
         (REMEMBERED, REMEMBERED)
     );
-    assert!(!remembered.contains(TraceId(10)) && remembered.contains(TraceId(11)));
+    assert_eq!(decided.fate(TraceId(10)), None);
+    assert_eq!(decided.fate(TraceId(11)), Some(Fate::Dropped));
+}
+
+#[test]
+fn a_trace_kept_after_it_was_dropped_outlives_the_dropped_ones() {
+    let mut decided = Decided::default();
+    decided.remember(TraceId(1), Fate::Dropped);
+    decided.remember(TraceId(1), Fate::Kept);
+    let most = REMEMBERED as u128;
+    (2..=most + 1).for_each(|n| decided.remember(TraceId(n), Fate::Dropped));
+    assert_eq!(decided.fate(TraceId(1)), Some(Fate::Kept));
+    assert_eq!(decided.fate(TraceId(2)), Some(Fate::Dropped));
 }

@@ -23,6 +23,7 @@ mod sampler;
 mod search;
 mod span;
 mod telemetry;
+mod text;
 mod usage;
 
 pub use error::Error;
@@ -33,4 +34,5 @@ pub use query::{LogQuery, Trace, TraceQuery, TraceSummary};
 pub use recorder::Stats;
 pub use span::{AttrValue, Attributes, Span, SpanKind};
 pub use telemetry::Telemetry;
+pub use text::Text;
 pub use usage::{ColdStarts, UsageFilter, UsageKey, UsageRow};

@@ -239,8 +239,6 @@ impl TraceQuery {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use model::SpanId;
 
     use super::*;
@@ -257,7 +255,7 @@ mod tests {
                 trace: TraceId(1),
                 id: SpanId(1),
                 parent: None,
-                name: Cow::Borrowed(name),
+                name: name.into(),
                 kind: SpanKind::Server,
                 start: Time(0),
                 end: Time(1),

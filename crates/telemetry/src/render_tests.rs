@@ -1,7 +1,5 @@
 //! Trees as they are printed.
 
-use std::borrow::Cow;
-
 use model::{InstanceId, InvocationId, Name, SpanId, TraceId};
 use uuid::Uuid;
 
@@ -23,7 +21,7 @@ fn span(id: u64, parent: Option<u64>, name: &'static str, from: u64, to: u64) ->
         trace: TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
         id: SpanId(id),
         parent: parent.map(SpanId),
-        name: Cow::Borrowed(name),
+        name: name.into(),
         kind: SpanKind::Server,
         start: Time(START + from),
         end: Time(START + to),

@@ -1,9 +1,11 @@
 //! One span: a stretch of work in a trace, named and attributed after OpenTelemetry's semantic conventions.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use model::{AppName, InvocationId, SpanId, Time, TraceId, WorkloadName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+
+use crate::text::Text;
 
 /// Which side of a call a span is (OpenTelemetry, `SpanKind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ pub enum AttrValue {
     /// Any number.
     Float(f64),
     /// A text.
-    Text(Cow<'static, str>),
+    Text(Text),
 }
 
 /// The attributes of a span, in the order in which they were added.
@@ -60,7 +62,7 @@ pub struct Span {
     /// The span that caused it; `None` for the root of the trace.
     pub parent: Option<SpanId>,
     /// What was done, with few different values: a route, not a path.
-    pub name: Cow<'static, str>,
+    pub name: Text,
     /// Which side of a call it is.
     pub kind: SpanKind,
     /// When it began.
@@ -201,13 +203,25 @@ impl<'de> Deserialize<'de> for Attributes {
 
 impl From<&'static str> for AttrValue {
     fn from(text: &'static str) -> Self {
-        Self::Text(Cow::Borrowed(text))
+        Self::Text(Text::Fixed(text))
     }
 }
 
 impl From<String> for AttrValue {
     fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
+        Self::Text(text.into())
+    }
+}
+
+impl From<Text> for AttrValue {
+    fn from(text: Text) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Arc<str>> for AttrValue {
+    fn from(text: Arc<str>) -> Self {
+        Self::Text(text.into())
     }
 }
 

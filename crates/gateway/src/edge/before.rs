@@ -2,7 +2,7 @@
 //!
 //! What it adds (`x-…` headers, a principal) replaces what the client sent under these names.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, Request, Response, Uri,
@@ -126,7 +126,7 @@ impl EdgeFront {
             trace: exchange.trace.trace,
             id: SpanId(self.platform.ids().random() as u64 | 1),
             parent: exchange.trace.parent,
-            name: Cow::Owned(callee.target.workload.to_string()),
+            name: callee.target.workload.shared().into(),
             kind: SpanKind::Internal,
             start: now,
             end: now,

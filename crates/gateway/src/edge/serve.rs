@@ -62,7 +62,7 @@ impl EdgeFront {
         match self.find(authority.name(), exchange, head)? {
             Way::Answer(response) => Ok(response),
             Way::Serve(serving) => {
-                exchange.trail.route = Some((serving.app.clone(), Arc::clone(&serving.path)));
+                exchange.trail.route = Some(Arc::clone(&serving.routed));
                 let idle = self.platform.limits().body_idle;
                 let (body, fault) = intake::take(body, serving.max_body, idle)?;
                 let served = self.run(&serving, exchange, head, body).await;

@@ -14,7 +14,10 @@ use platform::{
 };
 use tokio::sync::watch;
 
-use crate::routes::{BadPattern, Entry, Pattern, Rewrite, Table};
+use crate::{
+    routes::{BadPattern, Entry, Pattern, Rewrite, Table},
+    trail::Routed,
+};
 
 /// A batch of events may be as large as this many of the largest.
 const EVENTS_PER_BODY: u64 = 16;
@@ -27,6 +30,8 @@ pub(crate) struct Serving {
     pub(crate) route: Route,
     /// Its path, for traces and triggers.
     pub(crate) path: Arc<str>,
+    /// Both, for the spans of its requests.
+    pub(crate) routed: Arc<Routed>,
     /// Who answers.
     pub(crate) target: Answerer,
     /// Who is asked first, and how long what they say holds.
@@ -187,9 +192,11 @@ fn entry(app: &LiveApp, route: &Route, limits: &Limits) -> Result<Entry<Arc<Serv
         Answerer::Workload(callee) => callee.workload.timeout,
         Answerer::Events => limits.body_idle,
     };
+    let path: Arc<str> = Arc::from(route.path.as_str());
     let serving = Serving {
         app: app.name.clone(),
-        path: Arc::from(route.path.as_str()),
+        routed: Arc::new(Routed::new(app.name.clone(), Arc::clone(&path))),
+        path,
         before: before.collect::<Result<_, String>>()?,
         rewrite: rewrite.map_err(|BadPattern(why)| why.to_owned())?,
         max_body: max_body(route, &target, limits),

@@ -15,6 +15,8 @@ pub struct Callee {
     pub workload: Workload,
     /// Which version.
     pub version: VersionId,
+    /// The same as people read it, for the spans.
+    pub(super) version_text: Arc<str>,
     backend: Arc<Backend>,
 }
 
@@ -31,6 +33,7 @@ impl Callee {
             target: Arc::new(target),
             workload,
             version,
+            version_text: version.short().into(),
             backend,
         }
     }

@@ -1,6 +1,6 @@
 //! What one invocation leaves behind in telemetry: its span, a span per phase of a cold start, and its usage.
 
-use std::{borrow::Cow, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use model::{ColdStart, Outcome, SpanId, Time, Trigger, Usage};
 use telemetry::{Attributes, Span, SpanKind, UsageKey};
@@ -28,7 +28,7 @@ pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
         trace: open.parent.trace,
         id: open.span,
         parent: open.parent.parent,
-        name: Cow::Owned(callee.target.workload.to_string()),
+        name: callee.target.workload.shared().into(),
         kind: kind(&open.invocation.trigger),
         start: open.began,
         end: open.began + usage.wall,
@@ -73,7 +73,7 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
     all.push("faas.coldstart", usage.cold_start.is_some());
     all.push("tangelo.tier", callee.tier().as_str());
     all.push("tangelo.runtime", callee.workload.run.kind());
-    all.push("tangelo.version", callee.version.short());
+    all.push("tangelo.version", Arc::clone(&callee.version_text));
     if let Outcome::Done { status } = outcome {
         all.push("http.response.status_code", i64::from(*status));
     }
@@ -128,7 +128,7 @@ fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
         trace: open.parent.trace,
         id: SpanId(open.door.ids.random() as u64 | 1),
         parent: Some(open.span),
-        name: Cow::Borrowed(name),
+        name: name.into(),
         kind: SpanKind::Internal,
         start,
         end,

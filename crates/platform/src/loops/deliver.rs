@@ -1,6 +1,6 @@
 //! Walk 2, second half: what the bus says is ready goes through the door, and what became of it goes back to the bus.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use bus::{Delivery, Settled};
 use model::{
@@ -142,7 +142,7 @@ fn dwell(platform: &Platform, callee: &Callee, delivery: &Delivery) -> SpanId {
         trace: delivery.cause.trace.trace,
         id,
         parent: delivery.cause.trace.parent,
-        name: Cow::Owned(format!("event {}", delivery.event.kind)),
+        name: format!("event {}", delivery.event.kind).into(),
         kind: SpanKind::Producer,
         start: delivery.published_at,
         end: platform.clock().now(),

@@ -1,7 +1,5 @@
 //! One span and one line, field by field. A new field goes behind a new format byte of the block.
 
-use std::borrow::Cow;
-
 use model::{InstanceId, InvocationId, Name, SpanId, Time, TraceId};
 use uuid::Uuid;
 
@@ -70,7 +68,7 @@ pub(crate) fn get_span(reader: &mut Reader<'_>) -> Option<Span> {
         kind,
         start,
         end,
-        name: Cow::Owned(reader.text()?.to_owned()),
+        name: reader.text()?.to_owned().into(),
         app: when(has(APP), || get_name(reader))?,
         workload: when(has(WORKLOAD), || get_name(reader))?,
         invocation: when(has(INVOCATION), || get_invocation(reader))?,
@@ -224,7 +222,7 @@ pub(super) mod tests {
             app: who.0,
             workload: who.1,
             invocation: who.2.map(|id| InvocationId(Uuid::from_u128(id))),
-            name: Cow::Owned(more.0),
+            name: more.0.into(),
             error: more.1,
             attributes: more.2.into(),
             local_root: more.3,

@@ -8,7 +8,7 @@ mod otlp;
 mod traces;
 mod usage;
 
-use std::{borrow::Cow, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use model::{ByteSize, Clock, InstanceId, InvocationId, Name, SpanId, Time, TraceId};
 use telemetry::{Attributes, LogRecord, LogStream, Options, Sampling, Span, SpanKind, Telemetry};
@@ -58,7 +58,7 @@ fn span(trace: u128, id: u64, parent: Option<u64>, workload: &str, after: u64) -
         trace: TraceId(trace),
         id: SpanId(id),
         parent: parent.map(SpanId),
-        name: Cow::Owned(format!("GET /{workload}")),
+        name: format!("GET /{workload}").into(),
         kind: SpanKind::Server,
         start,
         end: start + Duration::from_millis(5),
