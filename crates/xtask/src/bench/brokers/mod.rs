@@ -1,0 +1,141 @@
+//! Events of 1 KiB, published with an acknowledgement after the sync: Tangelo over HTTP beside NATS JetStream, RabbitMQ's
+//! quorum queues and Redis Streams, each over its own protocol on one connection, with so many unacknowledged.
+//!
+//! Every broker is told to sync before it acknowledges. The load generator counts for no side.
+
+mod nats;
+mod rabbitmq;
+mod redis;
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+
+use super::{Bench, Figure, cpu, load, median, process::Peer, wasm};
+use crate::server::Server;
+
+const SCRIPT: &str = include_str!("../publish.lua");
+const IN_FLIGHT: [usize; 4] = [1, 16, 256, 1024];
+/// Events in one request, where they come in batches; as many are in flight as without.
+const BATCH: usize = 16;
+const BATCHED_IN_FLIGHT: usize = 256;
+/// Bytes of an event's data.
+const SIZE: usize = 1024;
+
+/// A connection to a broker.
+trait Publisher {
+    /// Buffers a message.
+    fn publish(&mut self, data: &[u8]) -> anyhow::Result<()>;
+
+    /// Sends what is buffered, waits for acknowledgements, and says how many came.
+    fn acknowledged(&mut self) -> anyhow::Result<usize>;
+}
+
+/// A broker that serves, with a connection to it.
+struct Broker {
+    name: String,
+    peer: Peer,
+    publisher: Box<dyn Publisher>,
+}
+
+/// What one round showed.
+#[derive(Default)]
+struct Rounds {
+    per_second: Vec<f64>,
+    per_cpu_second: Vec<f64>,
+}
+
+/// Measures us and each broker in turns.
+pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    let script = bench.folder.join("publish.lua");
+    fs::write(&script, SCRIPT)?;
+    let manifest = "app: events\ngateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
+    let server = wasm::deployed(bench, Path::new(""), manifest, &[])?;
+    let mut figures = Vec::new();
+    for start in [nats::start, rabbitmq::start, redis::start] {
+        let mut broker = start(bench)?;
+        for in_flight in IN_FLIGHT {
+            figures.extend(against(bench, &server, &script, &mut broker, in_flight, 1)?);
+        }
+        let (most, batch) = (BATCHED_IN_FLIGHT, BATCH);
+        figures.extend(against(bench, &server, &script, &mut broker, most, batch)?);
+    }
+    server.stop()?;
+    Ok(figures)
+}
+
+fn against(
+    bench: &Bench<'_>,
+    server: &Server,
+    script: &Path,
+    broker: &mut Broker,
+    in_flight: usize,
+    batch: usize,
+) -> anyhow::Result<[Figure; 2]> {
+    let url = format!("{}/events", server.addresses.gateway);
+    let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+    let seconds = bench.options.seconds;
+    for round in 0..bench.options.rounds {
+        let argument = format!("{batch}:{SIZE}:{}-{in_flight}-{round}", broker.name);
+        let connections = in_flight.div_ceil(batch);
+        let (round, _) =
+            load::scripted(&url, connections, (script, &argument), server.pid(), seconds)?;
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        let events = batch as f64;
+        ours.per_second.push(round.per_second * events);
+        ours.per_cpu_second.push(round.per_cpu_second * events);
+        theirs.note(broker, in_flight, Duration::from_secs(seconds))?;
+    }
+    let how = match batch {
+        1 => format!("{in_flight} in flight"),
+        _ => format!("{in_flight} in flight, ours in batches of {batch}"),
+    };
+    let name = &broker.name;
+    Ok([
+        bench.more(
+            "publish",
+            &format!("1 KiB events per second, {how}"),
+            name,
+            median(&mut ours.per_second),
+            median(&mut theirs.per_second),
+        ),
+        bench.more(
+            "publish",
+            &format!("1 KiB events per CPU second, {how}"),
+            name,
+            median(&mut ours.per_cpu_second),
+            median(&mut theirs.per_cpu_second),
+        ),
+    ])
+}
+
+impl Rounds {
+    /// Keeps `in_flight` messages unacknowledged at `broker` for a while.
+    fn note(&mut self, broker: &mut Broker, in_flight: usize, length: Duration) -> anyhow::Result<()> {
+        let data = vec![b'x'; SIZE];
+        let cpu_before = cpu::seconds(broker.peer.pid())?;
+        let (begun, mut open, mut done) = (Instant::now(), 0, 0_u32);
+        while begun.elapsed() < length {
+            while open < in_flight {
+                broker.publisher.publish(&data)?;
+                open += 1;
+            }
+            let acknowledged = broker.publisher.acknowledged()?;
+            ensure!(acknowledged <= open, "{} acknowledges what it did not get", broker.name);
+            open -= acknowledged;
+            done += u32::try_from(acknowledged)?;
+        }
+        let (done, took) = (f64::from(done), begun.elapsed().as_secs_f64());
+        while open > 0 {
+            open -= broker.publisher.acknowledged()?.min(open);
+        }
+        self.per_second.push(done / took);
+        let used = cpu::seconds(broker.peer.pid())? - cpu_before;
+        self.per_cpu_second.push(done / used);
+        Ok(())
+    }
+}
