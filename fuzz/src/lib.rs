@@ -18,10 +18,14 @@ mod lambda {
     pub mod wire_law;
     pub mod payload {
         pub(crate) const ACCOUNT: &str = "000000000000";
+        pub(crate) const REGION: &str = "us-east-1";
+        pub mod alb_event;
         pub mod http_event;
         pub mod http_reply;
         pub mod law;
+        pub mod law_lists;
         pub mod request;
+        pub mod rest_event;
     }
 }
 

@@ -30,6 +30,9 @@ use tokio::{
 /// Connections to one port at the same time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
 
+/// The most that is buffered of a connection in each direction, in bytes.
+const BUFFER: usize = 64 << 10;
+
 /// The slowest that a body may come once it has had the time of a silence, in bytes per second: otherwise a client that
 /// sends a byte now and then would be waited for without end.
 const SLOWEST: u64 = 1 << 10;
@@ -114,6 +117,7 @@ fn connection(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .max_buf_size(BUFFER)
         .header_read_timeout(patience.head);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let served = graceful.watch(connection);

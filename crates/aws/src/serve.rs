@@ -27,6 +27,13 @@ use crate::identity::Peer;
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
 
+/// The most that is buffered of a connection in each direction, in bytes.
+const BUFFER: usize = 64 << 10;
+
+/// Requests at the same time on one HTTP/2 connection, and bytes of their bodies that may be unread.
+const STREAMS: u32 = 64;
+const WINDOW: u32 = 64 << 10;
+
 /// Serves until `stop` turns true; requests under way finish.
 pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
@@ -34,7 +41,15 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(BUFFER)
         .header_read_timeout(platform.limits().head_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_send_buf_size(BUFFER)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
     let patience = platform.limits().head_timeout;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod mesh;
 mod outgoing;
 mod refusal;
+mod relay;
 pub mod routes;
 mod server;
 pub mod tls;

@@ -4,12 +4,8 @@ use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use platform::{Upgrade, dispatch::Held};
-use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{headers, server::Alive, trail::Trail};
-
-/// Bytes that are on their way in each direction; small, because idle connections hold both.
-const BUFFER: usize = 4096;
+use crate::{headers, relay::relay, server::Link, trail::Trail};
 
 /// The client's side, when its request asks for a WebSocket.
 pub(crate) fn of_client(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
@@ -28,19 +24,20 @@ pub(crate) fn of_workload<B>(response: &mut Response<B>) -> Option<(OnUpgrade, O
     Some((side, response.extensions_mut().remove::<Held>()))
 }
 
-/// Joins both sides in the background. The invocation, the span and a draining server last as long as the connection.
+/// Joins both sides in the background. The invocation and the span last as long as the connection, a draining server waits
+/// for it, and it counts as one of its client's.
 pub(crate) fn join(
     client: OnUpgrade,
     workload: (OnUpgrade, Option<Held>),
     trail: Option<Box<Trail>>,
-    alive: Alive,
+    link: Link,
 ) {
     let (workload, held) = workload;
     tokio::spawn(async move {
         let joined = async {
             let (client, workload) = tokio::try_join!(client, workload)?;
             let (mut client, mut workload) = (TokioIo::new(client), TokioIo::new(workload));
-            copy_bidirectional_with_sizes(&mut client, &mut workload, BUFFER, BUFFER).await?;
+            relay(&mut client, &mut workload).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
         };
         // A peer that resets its connection has closed it, too: every WebSocket ends in one way or the other.
@@ -50,6 +47,6 @@ pub(crate) fn join(
         if let Some(trail) = trail {
             trail.end();
         }
-        drop((held, alive));
+        drop((held, link));
     });
 }

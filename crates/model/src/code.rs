@@ -88,6 +88,8 @@ codes! {
     BREAKER_OPEN = 305, Unavailable;
     /// Request bodies take all the memory that there is for them.
     BUFFERS_FULL = 306, Unavailable;
+    /// The server holds as many invocations, or as much memory of Wasm guests, as it may.
+    SERVER_FULL = 307, Unavailable;
 
     /// The workload did not answer within its timeout.
     WORKLOAD_TIMEOUT = 401, Timeout;

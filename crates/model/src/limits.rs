@@ -52,6 +52,15 @@ pub struct Limits {
     pub body_idle: Duration,
     /// Bytes of request bodies that are held whole at the same time, all workloads together.
     pub body_buffers: ByteSize,
+    /// Connections to the gateway at the same time, WebSockets among them; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Invocations under way at the same time, all workloads together; connections that were upgraded count as
+    /// connections only. More are refused.
+    pub requests: u32,
+    /// Wasm guests alive at the same time; more wait for a place.
+    pub wasm_guests: u32,
+    /// Linear memory of all Wasm guests together; when it is taken, new ones are refused.
+    pub wasm_memory: ByteSize,
     /// Connections to the gateway that one client (an IPv4 address, a /64 of IPv6) has at the same time.
     pub client_connections: usize,
     /// Bytes of commands waiting for the store's writer, beyond which publishes are refused.
@@ -91,6 +100,10 @@ impl Limits {
         head_timeout: Duration::from_secs(10),
         body_idle: Duration::from_secs(60),
         body_buffers: ByteSize::mib(512),
+        connections: 20_000,
+        requests: 8192,
+        wasm_guests: 1000,
+        wasm_memory: ByteSize::mib(2048),
         client_connections: 1000,
         writer_queue: ByteSize::mib(64),
         log_line: ByteSize::kib(16),

@@ -152,7 +152,7 @@ impl Mesh {
         let callee = self.apps.resolve(&target(caller, &known, name)?)?;
         let permit = self
             .dispatch
-            .admit(&callee, Class::Interactive)
+            .admit_within(&callee, Class::Interactive)
             .map_err(|refused| refused.0)?;
         let deadline = self.deadline(caller, callee.workload.timeout);
         let invocation = Invocation {

@@ -165,6 +165,7 @@ fn rooms(
         ids.clone(),
         telemetry.clone(),
         Buffers::new(limits.body_buffers),
+        limits.requests,
     );
     let host = Arc::new(PlatformHost {
         doors: Doors { mesh, aws },

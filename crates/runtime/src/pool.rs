@@ -123,7 +123,11 @@ impl Runtime {
     /// # Errors
     /// When this machine cannot host Wasm at all.
     pub fn new(context: Context) -> Result<Self, Error> {
-        let wasm = wasm::Engine::new(wasm::Options::default())?;
+        let wasm = wasm::Engine::new(wasm::Options {
+            places: context.limits.wasm_guests,
+            memory: context.limits.wasm_memory.0,
+            ..wasm::Options::default()
+        })?;
         // No instance of this server is there yet, so what is there is an earlier one's.
         if let Err(error) = lambda::sweep(&context.cache) {
             tracing::warn!(%error, "the folders of earlier instances cannot be removed");

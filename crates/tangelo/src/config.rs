@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     certificates::{CertificateFiles, TlsFlags, TlsTable},
+    limits::LimitFlags,
     machine::{Machine, MachineFlags},
     secrets::SecretsFile,
 };
@@ -74,6 +75,8 @@ pub(crate) struct Flags {
     #[arg(long, env = "TANGELO_CLIENT_CONNECTIONS", value_name = "N")]
     pub(crate) client_connections: Option<usize>,
     #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+    #[command(flatten)]
     machine: MachineFlags,
     /// A TOML file of secrets, NAME = "value" [default: secrets.toml in the data folder]
     #[arg(long, env = "TANGELO_SECRETS", value_name = "FILE")]
@@ -107,6 +110,10 @@ pub(crate) struct File {
     pub(crate) profile: Option<String>,
     pub(crate) body_buffers: Option<String>,
     pub(crate) client_connections: Option<usize>,
+    pub(crate) connections: Option<usize>,
+    pub(crate) requests: Option<u32>,
+    pub(crate) wasm_guests: Option<u32>,
+    pub(crate) wasm_memory: Option<String>,
     cgroups: Option<PathBuf>,
     containers: Option<PathBuf>,
     secrets: Option<PathBuf>,

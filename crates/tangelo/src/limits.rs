@@ -1,19 +1,41 @@
 //! The limits that hold: the table of a profile, with what is set by itself in its place.
 
+use std::str::FromStr;
+
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use model::{ByteSize, Limits, Profile};
 
 use crate::config::{File, Flags, Picker};
+
+/// Limits that bound what the server holds at the same time.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LimitFlags {
+    /// Connections to the gateway at the same time, WebSockets among them [default: 20000]
+    #[arg(long, env = "TANGELO_CONNECTIONS", value_name = "N")]
+    connections: Option<usize>,
+    /// Requests under way at the same time, all workloads together [default: 8192]
+    #[arg(long, env = "TANGELO_REQUESTS", value_name = "N")]
+    requests: Option<u32>,
+    /// Wasm guests alive at the same time [default: 1000]
+    #[arg(long, env = "TANGELO_WASM_GUESTS", value_name = "N")]
+    wasm_guests: Option<u32>,
+    /// Memory of all Wasm guests together [default: 2048MiB]
+    #[arg(long, env = "TANGELO_WASM_MEMORY", value_name = "SIZE")]
+    wasm_memory: Option<ByteSize>,
+}
 
 impl Picker<'_> {
     /// The table of the profile, with what is set by itself in its place.
     pub(crate) fn limits(&mut self, flags: &Flags, file: &File) -> Result<Limits> {
         let named = (flags.profile.clone(), file.profile.clone());
         let limits = Limits::of(profile(&self.of("profile", named.0, named.1, "tangelo")?)?);
-        let said = file.body_buffers.as_deref().map(str::parse).transpose();
-        let said = said.context("setting `body_buffers` [TG0902]")?;
-        let default = limits.body_buffers.to_string();
-        let body_buffers = self.of("body_buffers", flags.body_buffers, said, &default)?;
+        let body_buffers = self.size(
+            "body_buffers",
+            flags.body_buffers,
+            file.body_buffers.as_deref(),
+            limits.body_buffers,
+        )?;
         let client_connections = self.of(
             "client_connections",
             flags.client_connections,
@@ -26,11 +48,64 @@ impl Picker<'_> {
                 "setting `body_buffers` is {body_buffers}: one function may need {least} [TG0902]"
             );
         }
+        let own = &flags.limits;
         Ok(Limits {
             body_buffers,
             client_connections,
+            connections: self.count(
+                "connections",
+                own.connections,
+                file.connections,
+                limits.connections,
+            )?,
+            requests: self.count("requests", own.requests, file.requests, limits.requests)?,
+            wasm_guests: self.count(
+                "wasm_guests",
+                own.wasm_guests,
+                file.wasm_guests,
+                limits.wasm_guests,
+            )?,
+            wasm_memory: self.size(
+                "wasm_memory",
+                own.wasm_memory,
+                file.wasm_memory.as_deref(),
+                limits.wasm_memory,
+            )?,
             ..limits
         })
+    }
+
+    /// A number of things, of which there must be some.
+    fn count<N>(
+        &mut self,
+        setting: &'static str,
+        flag: Option<N>,
+        file: Option<N>,
+        default: N,
+    ) -> Result<N>
+    where
+        N: FromStr<Err: std::error::Error + Send + Sync + 'static>
+            + ToString
+            + From<u8>
+            + PartialEq,
+    {
+        let value = self.of(setting, flag, file, &default.to_string())?;
+        if value == N::from(0) {
+            bail!("setting `{setting}` must be at least 1 [TG0902]");
+        }
+        Ok(value)
+    }
+
+    fn size(
+        &mut self,
+        setting: &'static str,
+        flag: Option<ByteSize>,
+        file: Option<&str>,
+        default: ByteSize,
+    ) -> Result<ByteSize> {
+        let said = file.map(str::parse).transpose();
+        let said = said.with_context(|| format!("setting `{setting}` [TG0902]"))?;
+        self.of(setting, flag, said, &default.to_string())
     }
 }
 

@@ -10,6 +10,7 @@ mod health;
 mod init;
 mod limits;
 mod machine;
+mod memory;
 mod secrets;
 mod serve;
 mod show;

@@ -26,6 +26,7 @@ use crate::{
     commands::Cli,
     config::{Config, Flags},
     health::{self, HealthDoor},
+    memory,
 };
 
 /// Run the server
@@ -205,7 +206,10 @@ impl Server {
         let mesh = MeshDoor::start(
             mesh::Options {
                 listeners: vec![mesh_listener],
-                limits,
+                limits: gateway::ConnectionLimits {
+                    connections: memory::mesh_connections(platform.limits()),
+                    ..limits
+                },
                 doors: Vec::new(),
             },
             platform.clone(),

@@ -13,6 +13,7 @@ use prometheus_client::{
 use crate::{
     histogram::Histogram,
     recorder::Stats,
+    refusals::Refusals,
     usage::{Sums, UsageKey},
 };
 
@@ -43,10 +44,12 @@ struct Metrics(Vec<Metric>);
 pub(crate) fn text(
     totals: Vec<(UsageKey, Sums)>,
     stats: Stats,
+    refusals: &Refusals,
     extra: impl FnOnce(&mut Registry),
 ) -> String {
     let mut metrics = of_usage(&totals);
     metrics.extend(of_telemetry(stats));
+    metrics.extend(of_refusals(refusals));
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics(metrics)));
     extra(&mut registry);
@@ -190,6 +193,34 @@ fn of_telemetry(stats: Stats) -> Vec<Metric> {
             "tangelo_telemetry_file_bytes",
             "Bytes of all telemetry files",
             [(Labels::new(), Value::Count(stats.bytes))],
+        ),
+    ]
+}
+
+fn of_refusals(refusals: &Refusals) -> [Metric; 2] {
+    let requests = refusals
+        .requests()
+        .into_iter()
+        .map(|((workload, full), n)| {
+            let mut labels = Labels::new();
+            if let Some((app, workload)) = workload {
+                labels.push(("app", app.to_string()));
+                labels.push(("workload", workload.to_string()));
+            }
+            labels.push(("full", full.as_str().to_owned()));
+            (labels, Value::Count(n))
+        });
+    let connections = [(Labels::new(), Value::Count(refusals.connections()))];
+    [
+        counter(
+            "tangelo_refused_requests",
+            "Requests and other work refused because something was full, which `full` says",
+            requests,
+        ),
+        counter(
+            "tangelo_refused_connections",
+            "Connections refused to clients that had as many as they may have",
+            connections,
         ),
     ]
 }

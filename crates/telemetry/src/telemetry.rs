@@ -23,6 +23,7 @@ use crate::{
     otlp::export::Exporter,
     query::{LogQuery, Trace, TraceQuery, TraceSummary},
     recorder::{Recorder, Stats},
+    refusals::Refusals,
     ring::{Level, Ring},
     search::Search,
     span::Span,
@@ -53,6 +54,7 @@ struct Shared {
     ledger: Mutex<Ledger>,
     live: RwLock<Option<broadcast::Sender<Arc<LogRecord>>>>,
     exporter: Option<Exporter>,
+    refusals: Refusals,
     wake: Wake,
 }
 
@@ -97,6 +99,7 @@ impl Telemetry {
                 .otlp
                 .map(|otlp| Exporter::start(otlp, &options.clock))
                 .transpose()?,
+            refusals: Refusals::default(),
             wake: Wake::default(),
             clock: options.clock,
         });
@@ -185,6 +188,12 @@ impl Telemetry {
         Follow::new(query, history, live)
     }
 
+    /// Where it is counted what was refused.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
+    }
+
     /// What was used, by workload, earlier starts of the server included.
     #[must_use]
     pub fn usage_report(&self, filter: UsageFilter) -> Vec<UsageRow> {
@@ -197,7 +206,7 @@ impl Telemetry {
     pub fn metrics_text(&self, extra: impl FnOnce(&mut Registry)) -> String {
         self.shared.count();
         let totals = self.shared.ledger.lock().totals();
-        metrics::text(totals, self.stats(), extra)
+        metrics::text(totals, self.stats(), self.refusals(), extra)
     }
 
     /// What was recorded, kept and lost since the start.

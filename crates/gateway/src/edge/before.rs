@@ -78,7 +78,7 @@ impl EdgeFront {
         let dispatch = self.platform.dispatch();
         let callees = serving.before.iter().map(|(callee, _)| callee);
         callees
-            .map(|callee| dispatch.admit(callee, Class::Interactive).ok())
+            .map(|callee| dispatch.admit_within(callee, Class::Interactive).ok())
             .collect()
     }
 
@@ -151,7 +151,7 @@ impl EdgeFront {
         let permit = match reserved {
             Some(permit) => permit,
             None => dispatch
-                .admit(callee, Class::Interactive)
+                .admit_within(callee, Class::Interactive)
                 .map_err(|refused| refused.0)?,
         };
         let clock = self.platform.clock();

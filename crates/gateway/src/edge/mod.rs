@@ -57,6 +57,7 @@ pub fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         head: limits.head_timeout,
         stall: limits.body_idle,
+        connections: limits.connections,
         per_client: limits.client_connections,
         ..ConnectionLimits::default()
     }
@@ -75,6 +76,7 @@ impl Edge {
             doors,
         } = options;
         let routes = Routes::new(&platform);
+        let refusals = platform.telemetry().refusals().clone();
         let front = Arc::new(EdgeFront {
             platform,
             routes,
@@ -87,6 +89,7 @@ impl Edge {
                 listeners,
                 limits,
                 trusted,
+                refusals,
             },
             &front,
         )?;

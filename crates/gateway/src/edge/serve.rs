@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, Uri, request::Parts, uri::PathAndQuery};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use model::{ByteSize, Class, Error, Invocation, Principal, Trigger, code};
-use platform::{Body, BodyError, Input, dispatch::Callee, events::Origin};
+use platform::{Body, BodyError, Input, dispatch::Callee, events::Origin, telemetry::Full};
 use tokio::time::timeout;
 
 use super::{
@@ -55,7 +55,7 @@ impl EdgeFront {
         body: Incoming,
         link: &Link,
     ) -> Result<Response<Body>, Error> {
-        let authority = exchange.enter(head, &link.peer)?;
+        let authority = exchange.enter(head, link.peer())?;
         if head.uri.path().starts_with(reserved::PREFIX) {
             return Box::pin(self.reserved(exchange, head, body)).await;
         }
@@ -161,7 +161,12 @@ impl EdgeFront {
                 };
                 let body = Box::pin(self.whole(body, serving.max_body)).await?;
                 let request = request_of(serving, head, body)?;
-                Box::pin(platform.events().publish_http(origin, request)).await
+                let published = Box::pin(platform.events().publish_http(origin, request)).await;
+                published.inspect_err(|error| {
+                    if [code::LOG_FULL, code::STORE_BUSY].contains(&error.code) {
+                        platform.telemetry().refusals().request(None, Full::Log);
+                    }
+                })
             }
         }
     }
@@ -173,7 +178,11 @@ impl EdgeFront {
         let buffers = self.platform.dispatch().buffers();
         match timeout(longest, buffers.collect(body, limit)).await {
             Ok(Ok(bytes)) => Ok(Body::full(bytes)),
-            Ok(Err(BodyError::Workload(error))) => Err(error),
+            Ok(Err(BodyError::Workload(error))) => {
+                let refusals = self.platform.telemetry().refusals();
+                refusals.request(None, Full::Buffers);
+                Err(error)
+            }
             Ok(Err(error)) => {
                 Err(Error::new(code::BAD_REQUEST, "the request's body broke off").context(error))
             }
@@ -197,7 +206,7 @@ impl EdgeFront {
             match (client, upgrade::of_workload(&mut response)) {
                 (Some(client), Some(workload)) => {
                     exchange.trail.status = Some(response.status());
-                    upgrade::join(client, workload, Some(exchange.trail), link.alive);
+                    upgrade::join(client, workload, Some(exchange.trail), link);
                     return outgoing::switching(response);
                 }
                 _ => response = refuse(&outgoing::unasked_switch(), &mut exchange),

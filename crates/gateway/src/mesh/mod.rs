@@ -59,12 +59,14 @@ impl MeshDoor {
             limits,
             doors,
         } = options;
+        let refusals = platform.telemetry().refusals().clone();
         let front = Arc::new(MeshFront { platform, doors });
         let settings = Settings {
             name: "mesh",
             listeners,
             limits,
             trusted: Vec::new(),
+            refusals,
         };
         Ok(Self {
             server: Server::start(settings, &front)?,
@@ -99,7 +101,7 @@ impl Front for MeshFront {
         if upgrade::is_switching(&response) {
             match (client, upgrade::of_workload(&mut response)) {
                 (Some(client), Some(workload)) => {
-                    upgrade::join(client, workload, None, link.alive);
+                    upgrade::join(client, workload, None, link);
                     return outgoing::switching(response);
                 }
                 _ => response = refusal::of(&outgoing::unasked_switch(), None),

@@ -17,7 +17,8 @@ use std::{future::Future, net::SocketAddr, sync::Arc, thread, time::Duration};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use model::{Error, code};
-use tokio::sync::{mpsc, oneshot, watch};
+use platform::telemetry::Refusals;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 pub(crate) use wire::Busy;
 
 use crate::{
@@ -36,18 +37,29 @@ pub(crate) trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Answer>> + Send;
 }
 
-/// The connection that a request came by. Cheap to clone.
+/// The connection that a request came by. Cheap to clone; held by whatever goes on with the connection after hyper has
+/// let go of it, which then still counts as one.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct Link(Arc<Connected>);
+
+/// What lasts as long as a connection.
+struct Connected {
+    peer: Peer,
+    _alive: Alive,
+    _permit: OwnedSemaphorePermit,
+    _counted: Option<clients::Counted>,
+}
+
+impl Link {
     /// The other end.
-    pub(crate) peer: Arc<Peer>,
-    /// Held by whatever must end before the server has drained.
-    pub(crate) alive: Alive,
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
 }
 
 /// Keeps a draining server waiting until it is dropped.
 #[derive(Clone)]
-pub(crate) struct Alive(
+struct Alive(
     #[expect(dead_code, reason = "held for its drop")] mpsc::Sender<std::convert::Infallible>,
 );
 
@@ -103,6 +115,8 @@ pub(crate) struct Settings {
     pub(crate) limits: ConnectionLimits,
     /// Proxies that are believed.
     pub(crate) trusted: Vec<Network>,
+    /// Where it is counted who was refused a connection.
+    pub(crate) refusals: Refusals,
 }
 
 /// A running server. Dropping it cuts everything off.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use model::{Error, code};
+use platform::telemetry::Refusals;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -11,7 +12,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Alive, ConnectionLimits, Front, Link, Order, Settings, clients::Clients, connection};
+use super::{
+    Alive, Connected, ConnectionLimits, Front, Link, Order, Settings, clients::Clients, connection,
+};
 use crate::{
     forwarded::{Network, Peer},
     listener::Socket,
@@ -23,6 +26,7 @@ pub(super) struct Shared {
     trusted: Vec<Network>,
     connections: Arc<Semaphore>,
     clients: Arc<Clients>,
+    refusals: Refusals,
 }
 
 impl Shared {
@@ -32,6 +36,7 @@ impl Shared {
             limits: settings.limits,
             trusted: settings.trusted.clone(),
             connections: Arc::new(Semaphore::new(connections)),
+            refusals: settings.refusals.clone(),
             clients: Clients::new(settings.limits.per_client, settings.limits.count_local),
         }
     }
@@ -187,10 +192,11 @@ fn serve<F: Front>(
     alive: &Alive,
 ) {
     let peer = Peer::new(address.ip(), &context.shared.trusted);
-    let peer = Arc::new(if tls.is_some() { peer.over_tls() } else { peer });
+    let peer = if tls.is_some() { peer.over_tls() } else { peer };
     let counted = match context.shared.clients.enter(&peer) {
         Ok(counted) => counted,
         Err(refusal) => {
+            context.shared.refusals.connection();
             tokio::spawn(async move {
                 // A handshake would cost more than the connection may.
                 if tls.is_none() {
@@ -201,10 +207,12 @@ fn serve<F: Front>(
             return;
         }
     };
-    let link = Link {
+    let link = Link(Arc::new(Connected {
         peer,
-        alive: alive.clone(),
-    };
+        _alive: alive.clone(),
+        _permit: permit,
+        _counted: counted,
+    }));
     let context = context.clone();
     tokio::spawn(async move {
         let ended = connection::serve(
@@ -218,6 +226,5 @@ fn serve<F: Front>(
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
-        drop((permit, counted));
     });
 }

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use model::{Clock, Time};
+use model::{Clock, Limits, Time};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_tungstenite::{accept_async, connect_async, tungstenite::Message};
 
@@ -215,9 +215,42 @@ async fn shouting() -> std::net::SocketAddr {
 }
 
 async fn websocket_house() -> House {
+    websocket_house_with(Wishes::default()).await
+}
+
+async fn websocket_house_with(wishes: Wishes) -> House {
     let (plain, shouting) = (Upstream::echo().await, shouting().await);
     let manifest = everything(&plain).replace(&plain.address.to_string(), &shouting.to_string());
-    House::open(&manifest).await
+    House::with(&manifest, wishes).await
+}
+
+#[tokio::test]
+async fn a_websocket_counts_as_a_connection_of_its_client_and_as_no_request() {
+    let wishes = Wishes {
+        connections: |limits| {
+            limits.per_client = 2;
+            limits.count_local = true;
+        },
+        limits: Limits {
+            requests: 1,
+            ..Limits::default()
+        },
+        ..Wishes::default()
+    };
+    let house = websocket_house_with(wishes).await;
+    let url = format!("ws://{}/", house.address());
+    let (mut socket, _) = connect_async(&url).await.expect("it is upgraded");
+    let second = connect_async(&url).await;
+    assert!(
+        second.is_ok(),
+        "the first is no request any more: {second:?}"
+    );
+    let refused = ask(house.address(), "GET", "/", &[]).await;
+    assert_eq!((refused.status, refused.code()), (429, "TG0212"));
+    socket.close(None).await.expect("it closes");
+    while socket.next().await.is_some() {}
+    drop(socket);
+    while connect_async(&url).await.is_err() {}
 }
 
 #[tokio::test]

@@ -11,13 +11,12 @@ use model::{Error, Scale, Target, code};
 use runtime::Pool;
 use tokio::sync::Notify;
 
-/// Requests that may wait beyond what the instances can hold, at least.
-const MIN_QUEUE: u32 = 64;
+use super::queue::Queue;
 
 /// The pool of one version behind its limits.
 pub struct Backend {
     pub(super) pool: Pool,
-    capacity: u32,
+    queue: Queue,
     in_flight: AtomicU32,
     deferred: AtomicU32,
     closed: AtomicBool,
@@ -32,7 +31,7 @@ impl Backend {
         let places = scale.max.saturating_mul(scale.concurrency).max(1);
         Self {
             pool,
-            capacity: places.saturating_add(places.max(MIN_QUEUE)),
+            queue: Queue::behind(places),
             in_flight: AtomicU32::new(0),
             deferred: AtomicU32::new(0),
             closed: AtomicBool::new(false),
@@ -71,10 +70,11 @@ impl Backend {
     /// Takes a place for `target`. Work that nobody waits for holds at most three quarters of the places, so that
     /// interactive work always finds one.
     pub(super) fn take(&self, deferred: bool, target: &Target) -> Result<(), Error> {
-        if deferred && !count(&self.deferred, self.capacity - self.capacity / 4) {
+        let capacity = self.queue.capacity(self.in_flight());
+        if deferred && !count(&self.deferred, capacity - capacity / 4) {
             return Err(self.full(target));
         }
-        if !count(&self.in_flight, self.capacity) {
+        if !count(&self.in_flight, capacity) {
             if deferred {
                 self.deferred.fetch_sub(1, SeqCst);
             }
@@ -94,7 +94,9 @@ impl Backend {
         if deferred {
             self.deferred.fetch_sub(1, SeqCst);
         }
-        if self.in_flight.fetch_sub(1, SeqCst) == 1 && self.closed.load(SeqCst) {
+        let left = self.in_flight.fetch_sub(1, SeqCst) - 1;
+        self.queue.one_ended(left);
+        if left == 0 && self.closed.load(SeqCst) {
             self.idle.notify_waiters();
         }
     }
@@ -102,7 +104,7 @@ impl Backend {
     fn full(&self, target: &Target) -> Error {
         let message = format!(
             "`{target}` has all the work that it may hold ({}); try again",
-            self.capacity
+            self.in_flight()
         );
         Error::new(code::CONCURRENCY_LIMIT, message).retry_after(Duration::from_secs(1))
     }

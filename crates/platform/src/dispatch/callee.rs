@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Class, Error, Target, Tier, VersionId, Workload};
 use runtime::Pool;
 
-use super::backend::Backend;
+use super::{backend::Backend, total::Place};
 
 /// One version of a workload as routes, subscriptions and tasks hold it: after a match there is no lookup by name.
 pub struct Callee {
@@ -57,12 +57,13 @@ impl Callee {
     }
 
     /// Takes a place, or says why there is none.
-    pub(super) fn admit(callee: &Arc<Self>, class: Class) -> Result<Permit, Error> {
+    pub(super) fn admit(callee: &Arc<Self>, class: Class, place: Place) -> Result<Permit, Error> {
         let deferred = class != Class::Interactive;
         callee.backend.take(deferred, &callee.target)?;
         Ok(Permit {
             callee: Arc::clone(callee),
             deferred,
+            place: Some(place),
         })
     }
 }
@@ -71,6 +72,7 @@ impl Callee {
 pub struct Permit {
     callee: Arc<Callee>,
     deferred: bool,
+    place: Option<Place>,
 }
 
 impl Permit {
@@ -78,6 +80,11 @@ impl Permit {
     #[must_use]
     pub const fn callee(&self) -> &Arc<Callee> {
         &self.callee
+    }
+
+    /// It is a connection from now on, and counts as one; the workload still has it.
+    pub(super) fn upgraded(&mut self) {
+        self.place = None;
     }
 }
 

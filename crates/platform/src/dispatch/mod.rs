@@ -9,8 +9,10 @@ mod backend;
 mod buffers;
 mod callee;
 mod metered;
+mod queue;
 mod spans;
 mod tally;
+mod total;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +27,9 @@ use model::{
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
 use tally::Tally;
-use telemetry::Telemetry;
+use telemetry::{Full, Telemetry};
 use tokio::sync::oneshot;
+use total::{Rank, Total};
 
 /// Why an invocation was not admitted: nothing ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,17 +69,26 @@ pub struct Dispatch {
     ids: Ids,
     telemetry: Telemetry,
     buffers: Buffers,
+    total: Arc<Total>,
 }
 
 impl Dispatch {
-    /// A door that records to `telemetry`, and whose workloads' whole bodies share `buffers`.
+    /// A door that records to `telemetry`, whose workloads' whole bodies share `buffers`, and that lets `requests`
+    /// invocations in at the same time.
     #[must_use]
-    pub const fn new(clock: Clock, ids: Ids, telemetry: Telemetry, buffers: Buffers) -> Self {
+    pub fn new(
+        clock: Clock,
+        ids: Ids,
+        telemetry: Telemetry,
+        buffers: Buffers,
+        requests: u32,
+    ) -> Self {
         Self {
             clock,
             ids,
             telemetry,
             buffers,
+            total: Arc::new(Total::new(requests)),
         }
     }
 
@@ -91,7 +103,43 @@ impl Dispatch {
     /// # Errors
     /// [`Refused`] says why not now, and when to ask again.
     pub fn admit(&self, callee: &Arc<Callee>, class: Class) -> Result<Permit, Refused> {
-        Callee::admit(callee, class).map_err(Refused)
+        self.admit_as(callee, class, Rank::of(class))
+    }
+
+    /// The same for what an admitted invocation asks for: refusing that would waste what it has done already, so some
+    /// places are kept for it.
+    ///
+    /// # Errors
+    /// As [`Dispatch::admit`].
+    pub fn admit_within(&self, callee: &Arc<Callee>, class: Class) -> Result<Permit, Refused> {
+        self.admit_as(callee, class, Rank::Within)
+    }
+
+    fn admit_as(&self, callee: &Arc<Callee>, class: Class, rank: Rank) -> Result<Permit, Refused> {
+        let admitted = match Total::take(&self.total, rank) {
+            Ok(place) => Callee::admit(callee, class, place),
+            Err(full) => Err(full),
+        };
+        admitted.map_err(|error| {
+            // Whoever takes work from a queue asks again: what it asks for is not lost.
+            if class == Class::Interactive {
+                self.count_refused(callee, &error, Full::Workload);
+            }
+            Refused(error)
+        })
+    }
+
+    /// Counts `error`, when it is one of something being full; `own` is what of the workload may be.
+    fn count_refused(&self, callee: &Callee, error: &Error, own: Full) {
+        let full = match error.code {
+            code::CONCURRENCY_LIMIT => own,
+            code::SERVER_FULL => Full::Server,
+            code::BUFFERS_FULL => Full::Buffers,
+            _ => return,
+        };
+        let target = &callee.target;
+        let refusals = self.telemetry.refusals();
+        refusals.request(Some((&target.app, &target.workload)), full);
     }
 
     /// Runs an admitted invocation. Its span is a child of `invocation.trace`.
@@ -127,6 +175,7 @@ impl Dispatch {
         let (input, _held) = match self.charged(&callee.workload, tally.count_in(input)) {
             Ok(charged) => charged,
             Err(error) => {
+                self.count_refused(&callee, &error, Full::Buffers);
                 tally.fail(&error);
                 return Err(error);
             }
@@ -135,6 +184,7 @@ impl Dispatch {
         tally.measure_with(ran.meter);
         match ran.response {
             Err(error) => {
+                self.count_refused(&callee, &error, Full::Queue);
                 tally.fail(&error);
                 Err(told(error, &callee.target, &callee.workload))
             }

@@ -127,6 +127,7 @@ impl Tally {
         open.status = response.status().as_u16();
         if is_upgrade(&response) {
             open.upgraded = true;
+            open.permit.upgraded();
             response
                 .extensions_mut()
                 .insert(Held(Arc::new(Mutex::new(self))));

@@ -177,7 +177,7 @@ impl Pool {
             needs.as_ref().map_or(1, |n| n.num_memories),
             needs.as_ref().map_or(1, |n| n.num_tables),
         )?;
-        Ok(self.engine.share(path, Code { pre, weight }))
+        Ok(self.engine.shared(path, Code { pre, weight }))
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Error> {

@@ -7,11 +7,14 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use model::{Error, code};
+use model::{ByteSize, Error, Limits, code};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -40,14 +43,17 @@ pub struct Options {
     pub keep_resident: usize,
     /// Memories that may stay resident while nobody uses them.
     pub warm: u32,
+    /// Bytes of linear memory that all guests have together.
+    pub memory: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             places: 1000,
-            keep_resident: 4 << 20,
+            keep_resident: KEEP_RESIDENT,
             warm: 64,
+            memory: Limits::default().wasm_memory.0,
         }
     }
 }
@@ -60,6 +66,9 @@ pub struct Engine {
     pub(super) dialer: Dialer,
     places: Arc<Semaphore>,
     total: u32,
+    /// Linear memory of all guests, in bytes, and the most that it may be.
+    memory: AtomicU64,
+    most_memory: u64,
     /// Code in use, by where it is compiled.
     codes: Mutex<HashMap<PathBuf, Weak<Code>>>,
     compiling: Semaphore,
@@ -74,6 +83,8 @@ pub struct EngineStats {
     pub components: u64,
     /// Places that are taken.
     pub taken: u32,
+    /// Bytes of memory and tables of all guests together.
+    pub guest_memory: u64,
     /// Linear memories in use.
     pub memories: u64,
     /// Memories kept warm for their next guest.
@@ -114,6 +125,8 @@ impl Engine {
             dialer: Dialer::default(),
             places: Arc::new(Semaphore::new(total as usize)),
             total,
+            memory: AtomicU64::new(0),
+            most_memory: options.memory,
             codes: Mutex::default(),
             compiling: Semaphore::new(processors),
         }))
@@ -127,6 +140,7 @@ impl Engine {
             places: self.total,
             components: self.in_use(),
             taken: self.total.saturating_sub(free),
+            guest_memory: self.memory.load(Relaxed),
             ..EngineStats::default()
         };
         let Some(pool) = self.wasm.pooling_allocator_metrics() else {
@@ -169,7 +183,7 @@ impl Engine {
     }
 
     /// Makes `code`, compiled at `path`, everybody's who has the same component.
-    pub(super) fn share(&self, path: &Path, code: Code) -> Arc<Code> {
+    pub(super) fn shared(&self, path: &Path, code: Code) -> Arc<Code> {
         let mut codes = self.codes.lock();
         if let Some(shared) = codes.get(path).and_then(Weak::upgrade) {
             return shared;
@@ -186,9 +200,46 @@ impl Engine {
         turn.expect("the semaphore is never closed")
     }
 
-    /// Whether an instance may keep its place while it waits for its next request: half of all are for those at work.
+    /// Whether an instance may keep its place and its memory while it waits for its next request: half of all are for
+    /// those at work.
     pub(super) fn may_keep(&self) -> bool {
-        self.places.available_permits() > self.total as usize / 2
+        let half_free = self.places.available_permits() > self.total as usize / 2;
+        half_free && self.memory.load(Relaxed) < self.most_memory / 2
+    }
+
+    /// Places that the guests of one workload may have together: the others always find some.
+    pub(super) const fn share(&self) -> usize {
+        (self.total - self.total / 4) as usize
+    }
+
+    /// Counts `bytes` of linear memory more; `false`, and nothing, when there is no room for them.
+    pub(super) fn take_memory(&self, bytes: u64) -> bool {
+        let before = self.memory.fetch_add(bytes, Relaxed);
+        let fits = before.saturating_add(bytes) <= self.most_memory;
+        if !fits {
+            self.memory.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    /// `bytes` of linear memory are free again.
+    pub(super) fn give_memory_back(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Why no guest may begin, when their memory is all taken.
+    pub(super) fn refuses(&self) -> Option<Error> {
+        let room = self.most_memory.saturating_sub(self.memory.load(Relaxed));
+        (room < LEAST_ROOM.min(self.most_memory)).then(|| self.full())
+    }
+
+    /// What is said when the guests have all the memory that there is for them.
+    pub(super) fn full(&self) -> Error {
+        let message = format!(
+            "the guests of all Wasm functions have all the memory that there is for them ({}); try again",
+            ByteSize(self.most_memory)
+        );
+        Error::new(code::SERVER_FULL, message).retry_after(PLACES_TAKEN)
     }
 
     /// Places that one instance with so many memories and tables takes.
@@ -260,6 +311,15 @@ fn pool(options: Options, places: u32) -> PoolingAllocationConfig {
         .pagemap_scan(Enabled::Auto);
     pool
 }
+
+/// Bytes that stay resident of one place while nobody uses it: memory and tables.
+pub const KEPT_WARM: usize = KEEP_RESIDENT + TABLES as usize * TABLE_ELEMENTS * size_of::<usize>();
+
+/// Bytes of each memory that stay resident between two guests, unless said otherwise.
+const KEEP_RESIDENT: usize = 4 << 20;
+
+/// A guest that finds less than this would not come far.
+const LEAST_ROOM: u64 = 1 << 20;
 
 /// How long a caller should wait when all places are taken.
 pub(super) const PLACES_TAKEN: Duration = Duration::from_secs(1);

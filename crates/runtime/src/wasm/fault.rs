@@ -36,6 +36,9 @@ fn of(error: &wasmtime::Error, run: &Run) -> Error {
         let message = format!("`{name}` needed more than its {limit} of memory");
         return Error::new(code::GUEST_MEMORY, message).context(format!("{error:?}"));
     }
+    if run.memory_short.load(Relaxed) {
+        return run.pool.engine.full().context(format!("{error:?}"));
+    }
     if error.is::<PoolConcurrencyLimitError>() {
         let message = format!("`{name}` could not be started: too many Wasm guests are alive");
         return Error::new(code::START_FAILED, message)

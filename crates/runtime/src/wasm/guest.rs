@@ -22,6 +22,8 @@ pub(super) struct Guest {
     limit: usize,
     taken: usize,
     growing: usize,
+    /// Bytes of its tables.
+    tables: usize,
 }
 
 impl Guest {
@@ -39,6 +41,7 @@ impl Guest {
             limit: run.pool.spec.workload.memory.as_usize(),
             taken: 0,
             growing: 0,
+            tables: 0,
         };
         let mut store = Store::new(&run.pool.engine.wasm, guest);
         store.limiter(|guest| guest);
@@ -77,11 +80,19 @@ impl Guest {
     pub(super) fn run(&self) -> &Arc<Run> {
         &self.outbound.run
     }
+
+    /// So many bytes of linear memory are not its any more.
+    fn give_back(&self, bytes: usize) {
+        let pool = &self.run().pool;
+        pool.memory.fetch_sub(bytes as u64, Relaxed);
+        pool.engine.give_memory_back(bytes as u64);
+    }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.run().pool.memory.fetch_sub(self.taken as u64, Relaxed);
+        self.give_back(self.taken);
+        self.run().pool.engine.give_memory_back(self.tables as u64);
     }
 }
 
@@ -118,6 +129,11 @@ impl ResourceLimiter for Guest {
             self.run().memory_denied.store(true, Relaxed);
             return Ok(false);
         }
+        if !self.run().pool.engine.take_memory(self.growing as u64) {
+            self.growing = 0;
+            self.run().memory_short.store(true, Relaxed);
+            return Ok(false);
+        }
         self.taken = wanted;
         self.run().meter.peak_memory(wanted as u64);
         self.run()
@@ -129,21 +145,24 @@ impl ResourceLimiter for Guest {
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.taken -= self.growing;
-        self.run()
-            .pool
-            .memory
-            .fetch_sub(self.growing as u64, Relaxed);
+        self.give_back(self.growing);
         self.growing = 0;
         Ok(())
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
-        _desired: usize,
+        current: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // The pool bounds every table, and the number of tables.
+        // The pool bounds every table, and the number of tables; what they take is part of what all guests have.
+        let bytes = desired.saturating_sub(current) * size_of::<usize>();
+        if !self.run().pool.engine.take_memory(bytes as u64) {
+            self.run().memory_short.store(true, Relaxed);
+            return Ok(false);
+        }
+        self.tables += bytes;
         Ok(true)
     }
 }

@@ -16,6 +16,7 @@ mod imports;
 mod native;
 mod outbound;
 mod output;
+mod place;
 mod request;
 mod response;
 mod reuse;
@@ -35,13 +36,14 @@ use http::Response;
 use model::{ColdStart, Error, Invocation, Reuse, Run as RunSpec, Time, code as codes};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{Semaphore, watch},
 };
 
-pub use self::engine::{Engine, EngineStats, Options};
+pub use self::engine::{Engine, EngineStats, KEPT_WARM, Options};
 use self::{
     code::{Code, Slot},
     guest::Guest,
+    place::Place,
     reuse::{Instance, Shelf},
     run::{Run, Running, before_deadline},
 };
@@ -59,6 +61,8 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 pub struct Pool {
     ctx: Arc<Context>,
     engine: Arc<Engine>,
+    /// Places of the engine that its guests may have: however many wait for one here, others do not wait behind them.
+    share: Arc<Semaphore>,
     spec: Spec,
     /// One identity for all instances: a guest that lives for one request needs no token of its own.
     presence: Arc<Presence>,
@@ -98,6 +102,7 @@ impl Pool {
             born: ctx.clock.monotonic(),
             since: ctx.clock.now(),
             ctx: Arc::clone(ctx),
+            share: Arc::new(Semaphore::new(engine.share())),
             engine: Arc::clone(engine),
             spec,
             presence: Arc::new(presence),
@@ -229,12 +234,15 @@ impl Pool {
         invocation: &Invocation,
         code: &Code,
         cold: &mut ColdStart,
-    ) -> Result<OwnedSemaphorePermit, Error> {
-        if let Some(place) = self.engine.place_now(code.weight) {
+    ) -> Result<Place, Error> {
+        if let Some(full) = self.engine.refuses() {
+            return Err(full);
+        }
+        if let Some(place) = Place::now(self, code.weight) {
             return Ok(place);
         }
         let begun = self.ctx.clock.monotonic();
-        let place = before_deadline(self, invocation, self.engine.place(code.weight))
+        let place = before_deadline(self, invocation, Place::wait(self, code.weight))
             .await
             .ok_or_else(|| {
                 let message = format!(

@@ -13,11 +13,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
-use super::{Pool, guest::Guest};
+use super::{Pool, guest::Guest, place::Place};
 
 /// An instance between two requests, or before its first.
 pub(super) struct Instance {
@@ -31,7 +30,7 @@ pub(super) struct Instance {
 /// One that waits for its next request.
 struct Kept {
     instance: Instance,
-    place: OwnedSemaphorePermit,
+    place: Place,
     since: Instant,
 }
 
@@ -70,18 +69,14 @@ impl Shelf {
 
 impl Pool {
     /// An instance that waits for a request, with its place.
-    pub(super) fn kept(&self) -> Option<(Instance, OwnedSemaphorePermit)> {
+    pub(super) fn kept(&self) -> Option<(Instance, Place)> {
         self.reuse?;
         let kept = self.shelf.kept.lock().pop()?;
         Some((kept.instance, kept.place))
     }
 
     /// Keeps an instance that has served a request, if it may serve another.
-    pub(super) fn keep(
-        self: &Arc<Self>,
-        mut instance: Instance,
-        place: Option<OwnedSemaphorePermit>,
-    ) {
+    pub(super) fn keep(self: &Arc<Self>, mut instance: Instance, place: Option<Place>) {
         let (Some(reuse), Some(place)) = (self.reuse, place) else {
             return;
         };

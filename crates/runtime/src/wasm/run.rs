@@ -19,7 +19,6 @@ use futures_util::future::select;
 use model::{ColdStart, Error, Invocation};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::{
     bindings::http::types::ErrorCode,
@@ -32,6 +31,7 @@ use super::{
     code::Code,
     fault::{self, Overdue},
     output::Output,
+    place::Place,
     reuse::Instance,
 };
 use crate::{
@@ -53,6 +53,8 @@ pub(super) struct Run {
     pub(super) is_head: bool,
     /// Growing was refused: what fails afterwards most likely fails because of that.
     pub(super) memory_denied: AtomicBool,
+    /// The same, because all guests together have all that there is.
+    pub(super) memory_short: AtomicBool,
     /// The body of the request failed: what the guest makes of that is not its own failure.
     pub(super) request_failed: OnceLock<Error>,
     head: Mutex<Option<Head>>,
@@ -78,6 +80,7 @@ impl Run {
             output: Mutex::new(Output::new(pool.ctx.clock.monotonic())),
             is_head: matches!(input, Input::Http(r) if r.method() == http::Method::HEAD),
             memory_denied: AtomicBool::new(false),
+            memory_short: AtomicBool::new(false),
             request_failed: OnceLock::new(),
             head: Mutex::new(None),
             ticked: AtomicBool::new(false),
@@ -131,7 +134,7 @@ pub(super) struct Running {
     /// The instance of a guest that returned in order.
     returned: Option<Instance>,
     timeout: Option<BoxFuture<()>>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 /// What a guest is started with, inside its store.
@@ -144,7 +147,7 @@ pub(super) struct Start {
 }
 
 impl Running {
-    pub(super) fn new(run: &Arc<Run>, start: Start, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(run: &Arc<Run>, start: Start, place: Place) -> Self {
         run.pool.in_flight.fetch_add(1, Relaxed);
         if start.instance.proxy.is_none() {
             run.pool.starts.fetch_add(1, Relaxed);

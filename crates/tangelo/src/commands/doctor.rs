@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Cli;
-use crate::{config, show};
+use crate::{config, memory, show};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -128,14 +128,25 @@ fn print(findings: &[Finding]) {
 
 pub(crate) fn config(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
     let config = config::Config::read(cli.data.as_deref(), flags)?;
+    let bound = memory::bound(&config.limits);
     if cli.json {
-        show::json(&config.origins)?;
+        show::json(&json!({"settings": config.origins, "memory": bound}))?;
     } else {
         let rows = config
             .origins
             .iter()
             .map(|o| vec![o.setting.to_owned(), o.value.clone(), o.from.clone()]);
         show::table(&["setting", "value", "from"], rows.collect(), "");
+        let rows = bound.parts.iter().map(|part| {
+            let (what, from) = (part.what.to_owned(), part.follows_from.to_owned());
+            vec![what, memory::shown(part.bytes), from]
+        });
+        anstream::println!(
+            "\nResident memory stays under {}:\n",
+            memory::shown(bound.bytes)
+        );
+        show::table(&["what", "at most", "follows from"], rows.collect(), "");
+        anstream::println!("\nBeside it:\n  {}", bound.beside.join("\n  "));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,10 +15,13 @@ mod lifecycle;
 mod limits;
 mod mesh;
 mod otlp;
+mod overload;
 mod sdk;
 mod secrets;
 mod templates;
 mod under_load;
+mod webhooks;
+mod websockets;
 
 use testkit::Server;
 

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -31,6 +31,8 @@ use crate::{
 
 /// Segments that wait for the collector.
 const WAITING: usize = 4096;
+/// Bytes of those, at most.
+const WAITING_BYTES: usize = 16 << 20;
 /// Spans in one request.
 const BATCH: usize = 512;
 /// Longest wait for one answer.
@@ -55,6 +57,8 @@ struct Counts {
     sent: AtomicU64,
     lost: AtomicU64,
     stopping: AtomicBool,
+    /// Bytes of the segments in the queue.
+    waiting: AtomicUsize,
 }
 
 /// What the thread owns.
@@ -118,12 +122,15 @@ impl Exporter {
 
     /// Hands over a kept segment; it is lost when too many wait.
     pub(crate) fn offer(&self, segment: &Arc<Segment>) {
-        let sent = self
-            .queue
-            .lock()
+        let weight = segment.weight();
+        let before = self.counts.waiting.fetch_add(weight, Relaxed);
+        let queue = self.queue.lock();
+        let sent = queue
             .as_ref()
+            .filter(|_| before + weight <= WAITING_BYTES)
             .map(|queue| queue.try_send(Arc::clone(segment)));
         if !matches!(sent, Some(Ok(()))) {
+            self.counts.waiting.fetch_sub(weight, Relaxed);
             self.counts
                 .lost
                 .fetch_add(segment.spans.len() as u64, Relaxed);
@@ -161,6 +168,8 @@ impl Task {
                 spans += next.spans.len();
                 batch.push(next);
             }
+            let weight: usize = batch.iter().map(|segment| segment.weight()).sum();
+            self.counts.waiting.fetch_sub(weight, Relaxed);
             let sent = self.send(&batch).await;
             self.account(spans as u64, sent);
         }

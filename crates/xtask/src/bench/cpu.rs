@@ -37,6 +37,17 @@ pub(super) fn seconds(root: u32) -> anyhow::Result<f64> {
     Ok(ticks as f64 / TICKS)
 }
 
+/// A child of `parent` that runs a program of this name.
+pub(super) fn child_named(parent: u32, name: &str) -> Option<u32> {
+    let is_it = |pid: &u32| {
+        let said = fs::read_to_string(format!("/proc/{pid}/comm"));
+        said.is_ok_and(|said| said.trim_end() == name)
+    };
+    let all = processes();
+    let mut children = all.iter().filter(|(_, stat)| stat.parent == parent);
+    children.find_map(|(pid, _)| is_it(pid).then_some(*pid))
+}
+
 fn processes() -> BTreeMap<u32, Stat> {
     fs::read_dir("/proc")
         .into_iter()

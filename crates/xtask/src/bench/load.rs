@@ -1,5 +1,7 @@
 //! Load by wrk, and what it costs the side that serves it.
 
+use std::path::Path;
+
 use anyhow::{Context, bail, ensure};
 
 use super::{cpu, process};
@@ -25,7 +27,7 @@ pub(super) struct Round {
 /// # Errors
 /// When any request failed: then the figure would be worth nothing.
 pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> {
-    let (round, output) = put(url, pid, seconds)?;
+    let (round, output) = put(&[url], CONNECTIONS, pid, seconds)?;
     if let Some(line) = output.lines().find(|line| line.contains(FAILED)) {
         bail!("some requests failed: {}", line.trim());
     }
@@ -37,7 +39,7 @@ pub(super) fn round(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> 
 /// # Errors
 /// When any request was served.
 pub(super) fn refused(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round> {
-    let (round, output) = put(url, pid, seconds)?;
+    let (round, output) = put(&[url], CONNECTIONS, pid, seconds)?;
     let line = output.lines().find(|line| line.contains(FAILED));
     let failed = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     ensure!(
@@ -47,15 +49,45 @@ pub(super) fn refused(url: &str, pid: u32, seconds: u64) -> anyhow::Result<Round
     Ok(round)
 }
 
+/// The same as [`round`] on so many connections, with requests that a script of wrk's makes, which gets `argument`.
+/// Also the milliseconds within which half of them were answered.
+///
+/// # Errors
+/// As [`round`].
+pub(super) fn scripted(
+    url: &str,
+    connections: usize,
+    (script, argument): (&Path, &str),
+    pid: u32,
+    seconds: u64,
+) -> anyhow::Result<(Round, f64)> {
+    let script = script.to_str().context("a path in UTF-8")?;
+    let arguments = ["-s", script, url, "--", argument];
+    let (round, output) = put(&arguments, &connections.to_string(), pid, seconds)?;
+    if let Some(line) = output.lines().find(|line| line.contains(FAILED)) {
+        bail!("some requests failed: {}", line.trim());
+    }
+    let half = percentile(&output, "50%").context("wrk says the median")?;
+    Ok((round, half))
+}
+
 /// What wrk says of answers other than 2xx and 3xx.
 const FAILED: &str = "Non-2xx";
 
-fn put(url: &str, pid: u32, seconds: u64) -> anyhow::Result<(Round, String)> {
+fn put(
+    arguments: &[&str],
+    connections: &str,
+    pid: u32,
+    seconds: u64,
+) -> anyhow::Result<(Round, String)> {
     let before = cpu::seconds(pid)?;
     let duration = format!("-d{seconds}s");
     let mut wrk = process::clean("wrk");
-    let output = shell::output(wrk.args(["-t1", "--latency", "-c", CONNECTIONS, &duration, url]))
-        .context("wrk is needed: apt install wrk")?;
+    let output = shell::output(
+        wrk.args(["-t1", "--latency", "-c", connections, &duration])
+            .args(arguments),
+    )
+    .context("wrk is needed: apt install wrk")?;
     let used = cpu::seconds(pid)? - before;
     let (requests, per_second, p99) = parse(&output)?;
     let round = Round {
@@ -84,14 +116,17 @@ fn parse(output: &str) -> anyhow::Result<(f64, f64, f64)> {
     };
     let requests = number(" requests in ", false);
     let per_second = number("Requests/sec:", true);
-    let p99 = output
-        .lines()
-        .find_map(|line| millis(line.trim().strip_prefix("99%")?));
+    let p99 = percentile(output, "99%");
     requests
         .zip(per_second)
         .zip(p99)
         .map(|((requests, per_second), p99)| (requests, per_second, p99))
         .with_context(|| format!("wrk said something else: {output}"))
+}
+
+fn percentile(output: &str, share: &str) -> Option<f64> {
+    let mut lines = output.lines();
+    lines.find_map(|line| millis(line.trim().strip_prefix(share)?))
 }
 
 /// `870.00us`, `1.23ms` or `2.10s`.

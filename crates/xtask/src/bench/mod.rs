@@ -5,8 +5,13 @@
 
 mod coldload;
 mod cpu;
+mod deliver;
+mod footprint;
+mod idle;
 mod lambda;
 mod load;
+mod memory;
+mod open_loop;
 mod overload;
 mod process;
 mod proxy;
@@ -76,6 +81,9 @@ const ALL: &[(&str, Run)] = &[
     ("coldload", coldload::run),
     ("scale", scale::run),
     ("overload", overload::run),
+    ("idle", idle::run),
+    ("deliver", deliver::run),
+    ("footprint", footprint::run),
     ("lambda", lambda::run),
     ("coldstart", lambda::cold),
 ];

@@ -161,7 +161,7 @@ fn nginx(
 }
 
 /// A peer's name and version: the first word with a digit in front that it prints, on whichever stream.
-fn version(program: &str, flag: &str) -> anyhow::Result<String> {
+pub(super) fn version(program: &str, flag: &str) -> anyhow::Result<String> {
     let output = process::clean(program).arg(flag).output()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();

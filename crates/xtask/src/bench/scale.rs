@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, time::Instant};
 
 use anyhow::Context;
 
-use super::{Bench, Figure, load, median, wasm};
+use super::{Bench, Figure, load, median, memory, wasm};
 
 /// Workloads of one app at most; more are spread over several.
 const OF_AN_APP: usize = 1000;
@@ -33,7 +33,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         let begun = Instant::now();
         let server = wasm::serve(bench, &data, false, &[], None)?;
         let ready = begun.elapsed().as_secs_f64() * 1000.0;
-        let resident = resident_mib(server.pid())?;
+        let resident = memory::resident_mib(server.pid())?;
         let url = format!("{}/w{}", server.addresses.gateway, size - 1);
         let mut per_cpu = Vec::new();
         for _ in 0..bench.options.rounds {
@@ -85,15 +85,4 @@ fn manifest(first: usize, end: usize) -> String {
         let _ = writeln!(routes, "    - {{path: /w{n}, to: w{n}}}");
     }
     format!("app: app{first}\nworkloads:\n{workloads}gateway:\n  routes:\n{routes}")
-}
-
-/// Resident memory of a process, from `/proc`.
-fn resident_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: f64 = line
-        .and_then(|rest| rest.split_whitespace().next())
-        .context("the system says how much is resident")?
-        .parse()?;
-    Ok(kib / 1024.0)
 }

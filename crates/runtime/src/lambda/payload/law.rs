@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::body::Body;
 
-use super::{http_event::event, http_reply::response, request::Facts};
+use super::{
+    alb_event, http_event::event, http_reply::response, law_lists, request::Facts, rest_event,
+};
 
 /// # Panics
 /// When it does not hold.
@@ -37,6 +39,16 @@ pub(crate) fn law(bytes: &[u8]) {
     assert_eq!(event["rawQueryString"], query);
     headers(&parts, &event);
     parameters(query, &event);
+    same_body(&event, body);
+    law_lists::rest(&parts, &rest_event::event(&parts, body, &facts), body);
+    for multi in [false, true] {
+        let event = alb_event::event(&parts, body, &facts, multi);
+        law_lists::alb(&parts, &event, body, multi);
+    }
+}
+
+/// The body is there, as text or in Base64, and `isBase64Encoded` says which.
+pub(super) fn same_body(event: &Value, body: &[u8]) {
     let text = event["body"].as_str().unwrap_or_default();
     let came = match event["isBase64Encoded"].as_bool() {
         Some(true) => STANDARD.decode(text).expect("it says that it is Base64"),
@@ -71,7 +83,7 @@ fn headers(parts: &Parts, event: &Value) {
     assert_eq!(shown, cookies);
 }
 
-fn text(value: &HeaderValue) -> String {
+pub(super) fn text(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     let latin = || bytes.iter().copied().map(char::from).collect();
     String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| latin())
@@ -100,7 +112,7 @@ fn parameters(query: &str, event: &Value) {
     }
 }
 
-fn unquoted(text: &str) -> String {
+pub(super) fn unquoted(text: &str) -> String {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
     while let Some(&byte) = bytes.get(at) {
         let digits = (byte == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();

@@ -8,6 +8,8 @@ pub mod http_event;
 pub mod http_reply;
 #[cfg(test)]
 mod law;
+#[cfg(test)]
+mod law_lists;
 pub mod request;
 pub mod rest_event;
 

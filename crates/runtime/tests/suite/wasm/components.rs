@@ -171,6 +171,32 @@ async fn more_guests_than_places_take_turns() {
 }
 
 #[tokio::test]
+async fn a_flooded_workload_leaves_places_to_others() {
+    let (_folder, platform) = alone();
+    let other = platform.another();
+    for pool in [&platform.pool, &other] {
+        pool.ready().await.expect("it serves");
+    }
+    let flood = join_all((0..100).map(|_| platform.get("/sleep?600000")));
+    let mut flood = std::pin::pin!(flood);
+    // Polled along with the others: every one of the flood has asked before any of them does.
+    for _ in 0..50 {
+        let asked = async {
+            let hello = Input::Http(request("GET", "/hello", Body::Empty));
+            let invocation = platform.invocation(Duration::from_secs(60));
+            other.invoke(invocation, hello).await
+        };
+        let ran = tokio::select! {
+            biased;
+            _ = &mut flood => unreachable!("they sleep"),
+            ran = asked => ran,
+        };
+        assert_eq!(text(ran.response.expect("a place")).await, "hello\n");
+    }
+    assert_eq!(platform.engine.stats().taken, 24, "three quarters of 32");
+}
+
+#[tokio::test]
 async fn workloads_of_one_component_share_its_code() {
     let (_folder, platform) = alone();
     let others: Vec<_> = (0..20).map(|_| platform.another()).collect();

@@ -74,6 +74,17 @@ async fn memory_is_limited() {
 }
 
 #[tokio::test]
+async fn memory_of_all_guests_together_is_limited() {
+    let platform = Platform::with(|workload| workload.memory = ByteSize::mib(512));
+    let error = platform.failure("/memory?300").await;
+    assert_eq!(error.code, code::SERVER_FULL, "{error}");
+    assert!(error.message.contains("256MiB"), "{error}");
+    assert!(error.retry_after.is_some());
+    assert_eq!(platform.engine.stats().guest_memory, 0, "it is given back");
+    assert_eq!(platform.text("/memory?100").await, "100\n");
+}
+
+#[tokio::test]
 async fn a_trap_is_an_error_with_a_backtrace_for_the_operator() {
     let platform = Platform::new();
     let error = platform.failure("/trap").await;

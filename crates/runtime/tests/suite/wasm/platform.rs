@@ -24,6 +24,9 @@ use runtime::{
 
 use crate::support::Fixture;
 
+/// Memory of all guests of a test together.
+pub(crate) const ALL_MEMORY: ByteSize = ByteSize::mib(256);
+
 /// What the tests' platform was asked.
 #[derive(Default)]
 pub(crate) struct Asked {
@@ -115,6 +118,7 @@ impl Platform {
         };
         let options = Options {
             places: 32,
+            memory: ALL_MEMORY.0,
             ..Options::default()
         };
         let engine = Engine::new(options).expect("the machine has room for 32 guests");

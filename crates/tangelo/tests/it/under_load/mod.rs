@@ -3,7 +3,7 @@
 
 mod guards;
 mod load;
-mod socket;
+pub(crate) mod socket;
 
 use std::{
     collections::BTreeSet,

@@ -35,6 +35,11 @@ impl Socket {
     /// Sends `text`, and gives back what comes.
     pub(crate) async fn say(&mut self, text: &str) -> Result<String> {
         self.send(TEXT, text).await?;
+        self.hear().await
+    }
+
+    /// The next short text that comes.
+    pub(crate) async fn hear(&mut self) -> Result<String> {
         let head = [self.0.read_u8().await?, self.0.read_u8().await?];
         ensure!(head[0] == 0x80 | TEXT, "no text frame: {head:?}");
         let mut answer = vec![0; usize::from(head[1])];

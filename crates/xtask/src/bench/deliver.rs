@@ -1,0 +1,186 @@
+//! Events that are accepted durably, each with its own request and its own answer after the sync, and delivered to a Wasm
+//! function: how many each second with 1, 64 and 1,024 in flight, until the last was delivered; and how long after its
+//! publish one arrives at a service.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::{Bench, Figure, load, wasm};
+use crate::{
+    http::{Client, Request},
+    server::Server,
+};
+
+const SCRIPT: &str = include_str!("deliver.lua");
+const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
+/// Events whose way is timed, and the pause before each: nothing else is under way.
+const TIMED: usize = 300;
+const PAUSE: Duration = Duration::from_millis(5);
+const DRAINS_WITHIN: Duration = Duration::from_secs(300);
+
+/// When each event came, by its id.
+type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// Measures it.
+pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    let component = wasm::component(bench.workspace, None)?;
+    let script = bench.folder.join("deliver.lua");
+    fs::write(&script, SCRIPT)?;
+    let (sink, arrivals) = sink()?;
+    let manifest = format!(
+        "app: events\nworkloads:\n  react:\n    as: function\n    run: {{wasm: {{component: hello.wasm}}}}\n    \
+         on: [{{event: {{type: [bench.happened]}}}}]\n  sink:\n    as: service\n    run: {{external: {{url: \"http://{sink}\"}}}}\n    \
+         on: [{{event: {{type: [bench.timed]}}}}]\ngateway:\n  routes:\n    - {{path: /events, methods: [POST], to: events}}\n"
+    );
+    let server = wasm::deployed(bench, &component, &manifest, &[])?;
+    let url = format!("{}/events", server.addresses.gateway);
+    let mut figures = Vec::new();
+    for in_flight in IN_FLIGHT {
+        let before = delivered(&server)?;
+        let begun = Instant::now();
+        let prefix = format!("at-{in_flight}");
+        let seconds = bench.options.seconds;
+        let (round, half) =
+            load::scripted(&url, in_flight, (&script, &prefix), server.pid(), seconds)?;
+        // Events may be accepted whose answers wrk did not wait for.
+        let delivered = drained(&server)? - before;
+        ensure!(
+            delivered >= round.requests,
+            "{} events were accepted, {delivered} delivered",
+            round.requests
+        );
+        let rate = delivered / begun.elapsed().as_secs_f64();
+        let mut note = |metric: &str, value| {
+            let metric = format!("{metric}, {in_flight} in flight");
+            figures.push(bench.alone("deliver", &metric, value));
+        };
+        note("events accepted per second", round.per_second);
+        note("events accepted and delivered per second", rate);
+        note("ms until an event is durable, median", half);
+        note("ms until an event is durable, 99 of 100", round.p99);
+    }
+    let mut millis = timed(&server, &arrivals)?;
+    millis.sort_by(f64::total_cmp);
+    for (name, at) in [("median", TIMED / 2), ("99 of 100", TIMED * 99 / 100)] {
+        let metric = format!("ms from the publish of an event to its arrival at a service, {name}");
+        figures.push(bench.alone("deliver", &metric, millis[at]));
+    }
+    server.stop()?;
+    Ok(figures)
+}
+
+/// Deliveries that ended, as `tangelo usage` counts them.
+fn delivered(server: &Server) -> anyhow::Result<f64> {
+    let usage = server.tangelo(&["usage"])?;
+    let rows = usage.as_array().or_else(|| usage["usage"].as_array());
+    let row = rows
+        .into_iter()
+        .flatten()
+        .find(|row| row["workload"] == "react");
+    Ok(row.and_then(|row| row["requests"].as_f64()).unwrap_or(0.0))
+}
+
+/// Waits until nothing is left to deliver; how many were.
+fn drained(server: &Server) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    loop {
+        let said = server.tangelo(&["subscriptions"])?;
+        let rows = said.as_array().or_else(|| said["subscriptions"].as_array());
+        let rows = rows.context("a list of subscriptions")?;
+        let left: u64 = rows.iter().filter_map(|row| row["backlog"].as_u64()).sum();
+        ensure!(!rows.is_empty(), "no subscription: {said}");
+        if left == 0 {
+            return delivered(server);
+        }
+        ensure!(
+            begun.elapsed() < DRAINS_WITHIN,
+            "{left} events are not delivered"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Milliseconds from the publish of each event, one after another, to its arrival.
+fn timed(server: &Server, arrivals: &Arrivals) -> anyhow::Result<Vec<f64>> {
+    let mut client = Client::new(server.gateway()?);
+    let mut sent = Vec::new();
+    for number in 0..TIMED {
+        let id = format!("timed-{number}");
+        let request = Request::post("/events", &json!({"number": number}))
+            .header("ce-specversion", "1.0")
+            .header("ce-id", &id)
+            .header("ce-source", "/bench")
+            .header("ce-type", "bench.timed");
+        sent.push((id, Instant::now()));
+        let status = client.send(&request)?.status;
+        ensure!(status == 202, "a publish was answered with {status}");
+        thread::sleep(PAUSE);
+    }
+    drained(server)?;
+    let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+    let took = sent.iter().map(|(id, at)| {
+        let came = arrivals
+            .get(id)
+            .with_context(|| format!("{id} did not arrive"))?;
+        Ok(came.saturating_duration_since(*at).as_secs_f64() * 1000.0)
+    });
+    took.collect()
+}
+
+/// A service that notes when each event comes.
+fn sink() -> anyhow::Result<(SocketAddr, Arrivals)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let arrivals = Arrivals::default();
+    let noted = Arc::clone(&arrivals);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let noted = Arc::clone(&noted);
+            thread::spawn(move || note(stream, &noted));
+        }
+    });
+    Ok((address, arrivals))
+}
+
+fn note(stream: TcpStream, arrivals: &Arrivals) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut id, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            ensure!(stream.read_line(&mut line)? > 0, "closed");
+            let Some((name, value)) = line.trim_end().split_once(':') else {
+                if line.trim_end().is_empty() {
+                    break;
+                }
+                continue;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "ce-id" => id = Some((value.trim().to_owned(), Instant::now())),
+                "content-length" => length = value.trim().parse()?,
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        std::io::Read::read_exact(&mut stream, &mut body)?;
+        let _: Value = serde_json::from_slice(&body)?;
+        if let Some((id, at)) = id {
+            let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+            arrivals.entry(id).or_insert(at);
+        }
+        stream
+            .get_mut()
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+    }
+}
