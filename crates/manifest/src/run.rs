@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::{
     Build, Reuse, Run,
-    app::{LambdaPayload, LambdaRuntime},
+    app::{LambdaPayload, LambdaRuntime, LambdaTemplate},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) const WASM_KEYS: &[&str] = &["component", "reuse"];
 /// Keys of `run.wasm.reuse`.
 pub(crate) const REUSE_KEYS: &[&str] = &["requests", "idle", "concurrent"];
 /// Keys of `run.lambda`.
-pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code", "payload"];
+pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code", "payload", "template"];
 /// Keys of `run.process`.
 pub(crate) const PROCESS_KEYS: &[&str] = &["command", "files"];
 /// Keys of `run.external`.
@@ -139,12 +139,35 @@ fn read_lambda(
     }
     let payload = fields.get("payload");
     let payload = payload.and_then(|node| read_payload(reader, node));
+    let template = fields.get("template");
+    let template = template.and_then(|node| read_template(reader, node, runtime));
     Some(Run::Lambda {
         runtime: runtime?,
         handler: handler?,
         code: code?,
         payload: payload.unwrap_or_default(),
+        template: template.unwrap_or_default(),
     })
+}
+
+fn read_template(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    runtime: Option<LambdaRuntime>,
+) -> Option<LambdaTemplate> {
+    match reader.word(node, &["off", "runtime", "handler"])? {
+        "off" => Some(LambdaTemplate::Off),
+        "runtime" => Some(LambdaTemplate::Runtime),
+        _ => {
+            if runtime.is_some_and(|runtime| runtime != LambdaRuntime::Python3) {
+                reader
+                    .error(node.at, "only Python's templates can hold the handler")
+                    .expected("expected `runtime` or `off`")
+                    .help("a process of another language cannot be forked");
+            }
+            Some(LambdaTemplate::Handler)
+        }
+    }
 }
 
 fn read_payload(reader: &mut Reader<'_>, node: &Node) -> Option<LambdaPayload> {

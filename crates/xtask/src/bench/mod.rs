@@ -4,6 +4,7 @@
 //! machine's speed drifts while it is measured.
 
 mod coldload;
+mod coldstart;
 mod cpu;
 mod lambda;
 mod load;
@@ -77,7 +78,7 @@ const ALL: &[(&str, Run)] = &[
     ("scale", scale::run),
     ("overload", overload::run),
     ("lambda", lambda::run),
-    ("coldstart", lambda::cold),
+    ("coldstart", coldstart::run),
 ];
 
 /// Runs one or all.
