@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use model::{Error, code};
 use platform::{Body, BodyError, LOG_TAIL};
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ impl http_body::Body for Messages {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let message = match ready!(Pin::new(&mut this.reply).poll_frame(cx)) {
+            let message = match ready!(http_body::Body::poll_frame(Pin::new(&mut this.reply), cx)) {
                 None => this.end(None),
                 Some(Err(error)) => this.end(Some(broken(&error))),
                 Some(Ok(frame)) => match frame.into_data() {
