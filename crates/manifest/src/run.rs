@@ -365,3 +365,32 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         .filter_map(|item| reader.file(item, "a path"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    fn messages(runtime: &str, template: &str) -> Vec<String> {
+        let lambda = format!("runtime: {runtime}, handler: a.b, code: a, template: {template}");
+        let text = format!(
+            "app: one\nworkloads:\n  it: {{as: function, run: {{lambda: {{{lambda}}}}}}}\n"
+        );
+        let parsed = crate::parse(&text, "tangelo.yaml", &Limits::default());
+        parsed.diagnostics.into_iter().map(|d| d.message).collect()
+    }
+
+    #[test]
+    fn templates_hold_what_they_can() {
+        let handler = "only Python's templates can hold the handler";
+        for (runtime, template, told) in [
+            ("python3", "off", vec![]),
+            ("python3", "handler", vec![]),
+            ("nodejs", "runtime", vec![]),
+            ("nodejs", "handler", vec![handler]),
+            ("provided", "handler", vec![handler]),
+            ("python3", "always", vec!["`always` is not known here"]),
+        ] {
+            assert_eq!(messages(runtime, template), told, "{runtime}, {template}");
+        }
+    }
+}
