@@ -72,6 +72,9 @@ async fn route(
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
             lambda::route(platform, identity, request).await
         }
+        _ if path.starts_with("/2021-11-15/functions/") => {
+            lambda::route_streaming(platform, identity, request).await
+        }
         _ => Err(Fault::unsupported(&fault::operation(&request))),
     }
 }

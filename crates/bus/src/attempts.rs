@@ -14,6 +14,9 @@ pub const FORGIVEN: u32 = 8;
 /// The longest wait between two attempts, whatever a policy says: times must stay within what the store holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 
+/// The longest wait of what was cut off by the end of the server.
+const AFTER_A_CUT: Duration = Duration::from_secs(1);
+
 /// What was tried so far.
 pub(crate) struct Made<'a> {
     /// How often, the last one included.
@@ -39,7 +42,12 @@ impl Made<'_> {
             .unwrap_or_default()
             .min(policy.max_backoff);
         let counted = self.counted();
-        let due = now + policy.wait(counted, random).max(asked).min(LONGEST_WAIT);
+        let mut wait = policy.wait(counted, random).max(asked).min(LONGEST_WAIT);
+        if error.code == code::SHUTTING_DOWN {
+            // The work did not fail, and what cut it off is over.
+            wait = wait.min(AFTER_A_CUT);
+        }
+        let due = now + wait;
         (counted < policy.attempts && due.since(self.born) <= policy.max_age).then_some(due)
     }
 
@@ -115,6 +123,8 @@ mod tests {
         assert_eq!(due(2, at, &plain), Some(Time::from_millis(12_000)));
         assert_eq!(due(3, at, &plain), None, "that was the last");
         assert_eq!(due(1, Time::from_millis(99_500), &plain), None, "too old");
+        let cut = Fault::new(code::SHUTTING_DOWN, "no");
+        assert_eq!(due(2, at, &cut), Some(Time::from_millis(11_000)));
         let asks = plain.retry_after(Duration::from_secs(30));
         assert_eq!(due(1, at, &asks), Some(Time::from_millis(40_000)));
     }

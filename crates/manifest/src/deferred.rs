@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys of `async`.
-pub(crate) const KEYS: &[&str] = &["retries", "max_age", "on_success", "on_failure"];
+pub(crate) const KEYS: &[&str] = &["retries", "max_age", "backoff", "on_success", "on_failure"];
 
 pub(crate) fn read(
     reader: &mut Reader<'_>,
@@ -30,6 +30,10 @@ pub(crate) fn read(
     let least = Duration::from_secs(1);
     let max_age = max_age.and_then(|node| reader.duration(node, least, Deferred::MAX_AGE));
     deferred.max_age = max_age.unwrap_or(deferred.max_age);
+    let backoff = fields.get("backoff");
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let backoff = backoff.and_then(|node| reader.duration(node, least, most));
+    deferred.backoff = backoff.unwrap_or(deferred.backoff);
     let destinations = &mut deferred.destinations;
     destinations.on_success = read_destination(reader, fields, "on_success", places);
     destinations.on_failure = read_destination(reader, fields, "on_failure", places);
@@ -79,6 +83,7 @@ mod tests {
         for (policy, told) in [
             ("{retries: 3}", "3 is out of range"),
             ("{retrys: 1}", "unknown key `retrys`"),
+            ("{backoff: 2h}", "`2h` is out of range"),
             ("{max_age: 7h}", "`7h` is out of range"),
             ("{on_failure: othr}", "there is no workload `othr`"),
             ("{on_failure: a/b/c}", "`a/b/c` is not a workload"),
@@ -86,7 +91,7 @@ mod tests {
         ] {
             assert_eq!(messages(policy), [told], "{policy}");
         }
-        let fine = "{retries: 0, max_age: 1m, on_success: events, on_failure: other}";
+        let fine = "{retries: 0, max_age: 1m, backoff: 1s, on_success: events, on_failure: other}";
         assert_eq!(messages(fine), [""; 0]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::{
     Build, Reuse, Run,
-    app::{LambdaPayload, LambdaRuntime},
+    app::{LambdaPayload, LambdaRuntime, LambdaTemplate},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) const WASM_KEYS: &[&str] = &["component", "reuse"];
 /// Keys of `run.wasm.reuse`.
 pub(crate) const REUSE_KEYS: &[&str] = &["requests", "idle", "concurrent"];
 /// Keys of `run.lambda`.
-pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code", "payload"];
+pub(crate) const LAMBDA_KEYS: &[&str] = &["runtime", "handler", "code", "payload", "template"];
 /// Keys of `run.process`.
 pub(crate) const PROCESS_KEYS: &[&str] = &["command", "files"];
 /// Keys of `run.external`.
@@ -139,12 +139,35 @@ fn read_lambda(
     }
     let payload = fields.get("payload");
     let payload = payload.and_then(|node| read_payload(reader, node));
+    let template = fields.get("template");
+    let template = template.and_then(|node| read_template(reader, node, runtime));
     Some(Run::Lambda {
         runtime: runtime?,
         handler: handler?,
         code: code?,
         payload: payload.unwrap_or_default(),
+        template: template.unwrap_or_default(),
     })
+}
+
+fn read_template(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    runtime: Option<LambdaRuntime>,
+) -> Option<LambdaTemplate> {
+    match reader.word(node, &["off", "runtime", "handler"])? {
+        "off" => Some(LambdaTemplate::Off),
+        "runtime" => Some(LambdaTemplate::Runtime),
+        _ => {
+            if runtime.is_some_and(|runtime| runtime != LambdaRuntime::Python3) {
+                reader
+                    .error(node.at, "only Python's templates can hold the handler")
+                    .expected("expected `runtime` or `off`")
+                    .help("a process of another language cannot be forked");
+            }
+            Some(LambdaTemplate::Handler)
+        }
+    }
 }
 
 fn read_payload(reader: &mut Reader<'_>, node: &Node) -> Option<LambdaPayload> {
@@ -341,4 +364,33 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         .iter()
         .filter_map(|item| reader.file(item, "a path"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    fn messages(runtime: &str, template: &str) -> Vec<String> {
+        let lambda = format!("runtime: {runtime}, handler: a.b, code: a, template: {template}");
+        let text = format!(
+            "app: one\nworkloads:\n  it: {{as: function, run: {{lambda: {{{lambda}}}}}}}\n"
+        );
+        let parsed = crate::parse(&text, "tangelo.yaml", &Limits::default());
+        parsed.diagnostics.into_iter().map(|d| d.message).collect()
+    }
+
+    #[test]
+    fn templates_hold_what_they_can() {
+        let handler = "only Python's templates can hold the handler";
+        for (runtime, template, told) in [
+            ("python3", "off", vec![]),
+            ("python3", "handler", vec![]),
+            ("nodejs", "runtime", vec![]),
+            ("nodejs", "handler", vec![handler]),
+            ("provided", "handler", vec![handler]),
+            ("python3", "always", vec!["`always` is not known here"]),
+        ] {
+            assert_eq!(messages(runtime, template), told, "{runtime}, {template}");
+        }
+    }
 }

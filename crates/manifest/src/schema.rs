@@ -123,6 +123,8 @@ struct Async {
     retries: Option<u32>,
     /// The oldest one may get before it is given up, up to 6h. 6h unless given.
     max_age: Option<Duration>,
+    /// The longest wait before the second attempt, 100ms to 1h; twice that before the third. 1m unless given.
+    backoff: Option<Duration>,
     /// Who gets the record of one that was done: a workload, or `events`.
     on_success: Option<String>,
     /// Who gets the record of one that was given up: a workload, or `events`.

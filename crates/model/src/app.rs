@@ -150,6 +150,9 @@ pub enum Run {
         /// How HTTP requests and replies are written for it.
         #[serde(default, skip_serializing_if = "LambdaPayload::is_default")]
         payload: LambdaPayload,
+        /// What of an instance is made before it is needed.
+        #[serde(default, skip_serializing_if = "LambdaTemplate::is_default")]
+        template: LambdaTemplate,
     },
     /// A program that listens on `$PORT`.
     Process {
@@ -247,6 +250,25 @@ pub enum LambdaPayload {
     Alb,
     /// An Application Load Balancer with multi-value headers on.
     AlbMultiValue,
+}
+
+/// What of an instance is made before it is needed, so that its start need not: a warm template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LambdaTemplate {
+    /// Nothing: every instance is a process of its own from its first instruction.
+    Off,
+    /// The language's interpreter and the bootstrap.
+    #[default]
+    Runtime,
+    /// The handler's module, too: what it does while it is imported is done once for many instances. Python only.
+    Handler,
+}
+
+impl LambdaTemplate {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl LambdaPayload {

@@ -13,6 +13,9 @@ pub struct Deferred {
     pub retries: u32,
     /// The oldest one may get before it is given up.
     pub max_age: Duration,
+    /// The wait before the second attempt, at most; twice that before the third.
+    #[serde(default = "one_minute")]
+    pub backoff: Duration,
     /// Who learns how they ended.
     #[serde(default)]
     pub destinations: Destinations,
@@ -40,11 +43,13 @@ pub enum Destination {
 }
 
 impl Default for Deferred {
-    /// As Lambda has it: two retries, within six hours.
+    /// As Lambda has it: two retries, after one minute and two more, within six hours
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
     fn default() -> Self {
         Self {
             retries: 2,
             max_age: Self::MAX_AGE,
+            backoff: one_minute(),
             destinations: Destinations::default(),
         }
     }
@@ -68,10 +73,14 @@ impl Deferred {
         RetryPolicy {
             attempts: 1 + self.retries,
             max_age: self.max_age,
-            backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(120),
+            backoff: self.backoff,
+            max_backoff: self.backoff.saturating_mul(2),
         }
     }
+}
+
+const fn one_minute() -> Duration {
+    Duration::from_secs(60)
 }
 
 impl Destinations {

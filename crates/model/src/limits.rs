@@ -28,6 +28,8 @@ pub struct Limits {
     pub streamed_payload: ByteSize,
     /// Most that a Lambda instance may keep in its temporary folder.
     pub scratch: ByteSize,
+    /// Most memory that warm templates of Lambda runtimes may take together.
+    pub templates: ByteSize,
     /// Largest payload of an asynchronous invocation.
     pub async_payload: ByteSize,
     /// Largest event, its attributes included.
@@ -88,6 +90,7 @@ impl Limits {
         sync_payload: ByteSize::mib(6),
         streamed_payload: ByteSize::mib(200),
         scratch: ByteSize::mib(512),
+        templates: ByteSize::mib(256),
         async_payload: ByteSize::mib(1),
         event: ByteSize::mib(1),
         publish_batch: 1000,

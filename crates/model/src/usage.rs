@@ -33,6 +33,9 @@ pub struct ColdStart {
     pub spawn: Duration,
     /// The workload's own start: until it asks for work or passes its health check.
     pub init: Duration,
+    /// Whether the process was made of a warm template and not booted.
+    #[serde(default)]
+    pub template: bool,
 }
 
 impl ColdStart {

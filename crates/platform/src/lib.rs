@@ -34,7 +34,7 @@ pub use runtime::lambda::payload;
 use runtime::launcher::Launcher;
 pub use runtime::launcher::{Ends, Holder};
 pub use runtime::{
-    Body, BodyError, Caller, FunctionError, Inferred, Input, LogTail, Presence, Upgrade,
+    Body, BodyError, Caller, FunctionError, Inferred, Input, LOG_TAIL, LogTail, Presence, Upgrade,
 };
 use store::Store;
 pub use store::{FolderLock, crash};

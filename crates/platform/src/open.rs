@@ -185,6 +185,7 @@ fn rooms(
         launcher: launcher.clone(),
         engine,
         cache,
+        templates: runtime::lambda::Templates::default(),
     };
     let runtime = Runtime::new(context)?;
     let events = Events {

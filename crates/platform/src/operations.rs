@@ -78,7 +78,38 @@ impl Platform {
     pub fn metrics(&self) -> String {
         let store = self.store().stats();
         let bus = self.bus().stats();
-        let gauges: [(&str, &str, u64); 5] = [
+        let templates = self.deployer().runtime.templates();
+        let gauges: [(&str, &str, u64); 11] = [
+            (
+                "tangelo_templates_ready",
+                "Warm templates of Lambda runtimes that wait",
+                templates.ready as u64,
+            ),
+            (
+                "tangelo_templates_bytes",
+                "Memory of those templates",
+                templates.memory,
+            ),
+            (
+                "tangelo_templates_made",
+                "Warm templates made so far",
+                templates.made,
+            ),
+            (
+                "tangelo_templates_cpu_microseconds",
+                "CPU time that making them took",
+                templates.cpu_us,
+            ),
+            (
+                "tangelo_templates_used",
+                "Cold starts that came of a warm template",
+                templates.used,
+            ),
+            (
+                "tangelo_templates_missed",
+                "Cold starts that could have, when none was ready",
+                templates.missed,
+            ),
             (
                 "tangelo_store_queue",
                 "Commands waiting for the store's writer",

@@ -25,7 +25,13 @@ pub enum Input {
     Event(Arc<Event>),
     /// Plain JSON: a POST for HTTP workloads, the payload itself for Lambda handlers.
     Payload(Bytes),
+    /// The same for somebody who takes the reply piece by piece, as it is made. Its last frame may be trailers with
+    /// [`LOG_TAIL`].
+    Stream(Bytes),
 }
+
+/// The trailer of a streamed reply with the end of the log, in base64.
+pub const LOG_TAIL: http::HeaderName = http::HeaderName::from_static("x-amz-log-result");
 
 /// An invocation under way: the head is there, the body may still be made.
 ///

@@ -38,7 +38,7 @@ pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Request<B
     let mut request = match input {
         Input::Http(request) => request,
         Input::Event(event) => event_request(&event, invocation),
-        Input::Payload(payload) => {
+        Input::Payload(payload) | Input::Stream(payload) => {
             let mut request = post(payload, invocation);
             let json = HeaderValue::from_static("application/json");
             request.headers_mut().insert(CONTENT_TYPE, json);

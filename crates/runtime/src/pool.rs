@@ -52,6 +52,8 @@ pub struct Context {
     pub engine: container::Engine,
     /// A folder for what can be made again: compiled code, bootstraps.
     pub cache: PathBuf,
+    /// Warm templates of Lambda runtimes.
+    pub templates: lambda::Templates,
 }
 
 impl Context {
@@ -136,6 +138,12 @@ impl Runtime {
             context: Arc::new(context),
             wasm,
         })
+    }
+
+    /// What warm templates have done, and how many wait.
+    #[must_use]
+    pub fn templates(&self) -> lambda::TemplateStats {
+        self.context.templates.stats()
     }
 
     /// Removes compiled code that none of the component files `kept` needs, and says how many files that were. Blocks:

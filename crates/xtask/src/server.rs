@@ -140,13 +140,12 @@ impl Server {
 
     /// The gateway's address.
     pub(crate) fn gateway(&self) -> anyhow::Result<SocketAddr> {
-        let url = &self.addresses.gateway;
-        let host = url
-            .strip_prefix("http://")
-            .unwrap_or(url)
-            .trim_end_matches('/');
-        host.parse()
-            .with_context(|| format!("{url} is not an address"))
+        address(&self.addresses.gateway)
+    }
+
+    /// The control API's address.
+    pub(crate) fn control(&self) -> anyhow::Result<SocketAddr> {
+        address(&self.addresses.control)
     }
 
     /// The id of its process.
@@ -194,6 +193,12 @@ impl Server {
             }
         }
     }
+}
+
+fn address(url: &str) -> anyhow::Result<SocketAddr> {
+    let host = url.strip_prefix("http://").unwrap_or(url);
+    let host = host.trim_end_matches('/').parse();
+    host.with_context(|| format!("{url} is not an address"))
 }
 
 /// Starts `tangelo serve`.

@@ -1,8 +1,8 @@
-//! Invoke: RequestResponse, Event and DryRun.
+//! Invoke: RequestResponse, Event and DryRun; and InvokeWithResponseStream, whose answer is an event stream.
 
 use std::sync::Arc;
 
-use super::names;
+use super::{event_stream, names};
 use crate::{
     REQUEST_ID,
     fault::{self, Fault},
@@ -42,6 +42,102 @@ pub(super) async fn invoke(
         Kind::Event => accept(platform, &identity, &callee, payload, &head.headers).await,
         Kind::RequestResponse => run(platform, &identity, &callee, payload, &head.headers).await,
     }
+}
+
+/// InvokeWithResponseStream: as `Invoke`, but the reply goes out in pieces while it is made.
+pub(super) async fn stream(
+    platform: &Platform,
+    identity: Identity,
+    name: &str,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
+    let (head, body) = request.into_parts();
+    let kind = kind(&head.headers)?;
+    if kind == Kind::Event {
+        let message = "InvocationType is `Event`: expected RequestResponse or DryRun";
+        return Err(Fault::new(400, "InvalidParameterValueException", message));
+    }
+    refuse_unsupported(&head.headers, head.uri.query())?;
+    let callee = names::resolve(platform, &identity, name)?;
+    may_call(platform, &identity, &callee)?;
+    let payload = payload(platform, kind, body)?;
+    if kind == Kind::DryRun {
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
+    let invocation = invocation(platform, &identity, &callee, &head.headers);
+    let (id, input) = (invocation.id, Input::Stream(payload));
+    let response = match start(platform, &callee, invocation, input).await {
+        Ok(response) => streamed(platform, response, &head.headers).await?,
+        Err(error) if is_its_own(&error) => {
+            let details = event_stream::object(&error).to_string();
+            messages(Body::full(event_stream::failed(
+                unhandled_as(details),
+                None,
+            )))
+        }
+        Err(error) => return Err(Fault::from(error)),
+    };
+    Ok(known_as(id, response))
+}
+
+/// The reply as messages; of a handler that failed before it replied there is only the last.
+async fn streamed(
+    platform: &Platform,
+    response: Response<Body>,
+    asked: &HeaderMap,
+) -> Result<Response<Body>, Fault> {
+    let (mut head, body) = response.into_parts();
+    let wants_log = asked.get("x-amz-log-type").is_some_and(|v| v == "Tail");
+    let log = head.extensions.remove::<LogTail>();
+    let log = log.as_ref().map(|LogTail(log)| &**log);
+    let failed = head.extensions.remove::<FunctionError>().is_some() || head.status.as_u16() >= 400;
+    if !failed {
+        let body = event_stream::Messages::of(body, log, wants_log);
+        return Ok(messages(Body::stream(body)));
+    }
+    let limit = platform.limits().sync_payload;
+    let object = body.collect(limit).await;
+    let object = object.map_err(|error| fault::body(&error, limit))?;
+    let details = String::from_utf8_lossy(&object).into_owned();
+    let last = event_stream::failed(unhandled_as(details), log.filter(|_| wants_log));
+    Ok(messages(Body::full(last)))
+}
+
+fn unhandled_as(details: String) -> event_stream::Failure {
+    event_stream::Failure {
+        code: "Unhandled".to_owned(),
+        details,
+    }
+}
+
+fn messages(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    for (name, value) in [
+        ("content-type", event_stream::MEDIA_TYPE),
+        ("x-amz-executed-version", "$LATEST"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn start(
+    platform: &Platform,
+    callee: &Arc<Callee>,
+    invocation: Invocation,
+    input: Input,
+) -> Result<Response<Body>, Error> {
+    let permit = platform.dispatch().admit(callee, invocation.class);
+    let permit = permit.map_err(|refused| refused.0)?;
+    let started = platform.dispatch().invoke(permit, invocation, input).await;
+    started.response
+}
+
+/// What the code did wrong is a 200 with FunctionError; what the platform could not do is an error.
+const fn is_its_own(error: &Error) -> bool {
+    matches!(error.category, Category::WorkloadFailed | Category::Timeout)
 }
 
 fn kind(headers: &HeaderMap) -> Result<Kind, Fault> {
@@ -130,21 +226,10 @@ async fn run(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Fault> {
     let invocation = invocation(platform, identity, callee, headers);
-    let (id, class) = (invocation.id, invocation.class);
-    let permit = platform
-        .dispatch()
-        .admit(callee, class)
-        .map_err(|refused| Fault::from(refused.0))?;
-    let started = platform
-        .dispatch()
-        .invoke(permit, invocation, Input::Payload(payload))
-        .await;
-    let response = match started.response {
+    let (id, input) = (invocation.id, Input::Payload(payload));
+    let response = match start(platform, callee, invocation, input).await {
         Ok(response) => answer(response, headers),
-        // What the code did wrong is a 200 with FunctionError; what the platform could not do is an error.
-        Err(error) if matches!(error.category, Category::WorkloadFailed | Category::Timeout) => {
-            unhandled(&error)
-        }
+        Err(error) if is_its_own(&error) => unhandled(&error),
         Err(error) => return Err(Fault::from(error)),
     };
     Ok(known_as(id, response))

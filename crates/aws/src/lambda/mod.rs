@@ -1,5 +1,6 @@
-//! Lambda's API, 2015-03-31 (REST-JSON): Invoke, GetFunction, ListFunctions.
+//! Lambda's API, 2015-03-31 (REST-JSON): Invoke, InvokeWithResponseStream, GetFunction, ListFunctions.
 
+mod event_stream;
 mod functions;
 mod invoke;
 mod names;
@@ -12,6 +13,22 @@ use crate::{
     fault::{self, Fault},
     identity::Identity,
 };
+
+/// Answers a request below `/2021-11-15/functions`, where there is only this.
+pub(crate) async fn route_streaming(
+    platform: &Platform,
+    identity: Identity,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.split('/').skip(3).collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::POST, [name, "response-streaming-invocations"]) => {
+            invoke::stream(platform, identity, name, request).await
+        }
+        _ => Err(Fault::unsupported(&fault::operation(&request))),
+    }
+}
 
 /// Answers a request below `/2015-03-31/functions`.
 pub(crate) async fn route(

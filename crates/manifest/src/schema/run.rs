@@ -60,6 +60,20 @@ pub(super) struct Lambda {
     /// Which of AWS's front doors the handler is written for: the format of its HTTP events and replies. `http` unless
     /// given.
     payload: Option<Payload>,
+    /// What of an instance is made before it is needed, so that a cold start need not. `runtime` unless given.
+    template: Option<Template>,
+}
+
+/// What a warm template holds.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Template {
+    /// Nothing: every instance boots.
+    Off,
+    /// The interpreter and Tangelo's bootstrap.
+    Runtime,
+    /// The handler's module, too: what it does while it is imported happens once for many instances. Python only.
+    Handler,
 }
 
 /// The formats of HTTP events and replies.

@@ -108,10 +108,16 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
 /// One span per phase that took time, one after another from the invocation's beginning.
 fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
     let mut at = open.began;
+    // What was made of a warm template shows as that.
+    let spawn = if cold.template {
+        "cold start: template"
+    } else {
+        "cold start: spawn"
+    };
     let named = [
         ("cold start: wait", cold.wait),
         ("cold start: load", cold.load),
-        ("cold start: spawn", cold.spawn),
+        (spawn, cold.spawn),
         ("cold start: init", cold.init),
     ];
     let mut spans = Vec::new();

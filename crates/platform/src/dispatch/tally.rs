@@ -103,6 +103,11 @@ impl Tally {
                     .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 Input::Payload(bytes)
             }
+            Input::Stream(bytes) => {
+                open.bytes_in
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Input::Stream(bytes)
+            }
             event @ Input::Event(_) => event,
         }
     }

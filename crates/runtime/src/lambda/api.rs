@@ -25,6 +25,8 @@ use crate::launcher::{Ends, Exit, peer};
 
 /// Connections that one instance may hold at the same time; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16;
+/// More of them for each invocation that it works on at the same time: clients ask with as many workers as they like.
+const MORE_CONNECTIONS: usize = 16;
 /// The largest error object: beyond it, the rest is not read and the connection ends.
 const MAX_ERROR: ByteSize = ByteSize::mib(1);
 /// How much of a reply that is too large is read before the client gets its 413, so that it sees the answer.
@@ -57,6 +59,7 @@ pub(crate) async fn serve(
         };
         connections.spawn(connection.run(Ends { peer, own }));
     };
+    let most = MAX_CONNECTIONS + MORE_CONNECTIONS * (instance.concurrency - 1);
     let follow = instance.logs.follow().fuse();
     tokio::pin!(exited, follow);
     let exit = loop {
@@ -64,7 +67,7 @@ pub(crate) async fn serve(
             exit = &mut exited => break exit,
             () = &mut follow => {}
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < most => match accepted {
                 Ok((stream, peer)) => talk(stream, peer, &mut connections),
                 // Out of descriptors, most likely: others will be closed.
                 Err(_) => clock.sleep(LAST_WORDS / 10).await,

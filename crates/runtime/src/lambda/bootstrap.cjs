@@ -5,11 +5,12 @@
 'use strict';
 
 const net = require('node:net');
-const { statSync, readFileSync } = require('node:fs');
+const fs = require('node:fs');
+const { statSync, readFileSync } = fs;
 const path = require('node:path');
 
 const env = process.env;
-const ROOT = env.LAMBDA_TASK_ROOT;
+let ROOT;
 const API = '/2018-06-01/runtime/';
 const JSON_TYPE = { 'Content-Type': 'application/json' };
 
@@ -311,9 +312,11 @@ function makeContext(headers, finish) {
 }
 
 class Loop {
-  constructor(api, handler) {
+  /** `alone`: no other loop works in this process. */
+  constructor(api, handler, alone) {
     this.api = api;
     this.handler = handler;
+    this.alone = alone;
     this.ask = api.request('GET', 'invocation/next');
     this.request = undefined;
     process.on('beforeExit', () => this.idle());
@@ -336,7 +339,9 @@ class Loop {
   run(headers, body) {
     const request = { id: headers['lambda-runtime-aws-request-id'], done: false, atExit: undefined, promised: false };
     this.request = request;
-    if (headers['lambda-runtime-trace-id']) env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'];
+    // The environment is everybody's: it says whose trace this is only to one who works alone.
+    if (!this.alone) delete env._X_AMZN_TRACE_ID;
+    else if (headers['lambda-runtime-trace-id']) env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'];
     else delete env._X_AMZN_TRACE_ID;
     const finish = (error, result) => this.called(request, error, result);
     try {
@@ -389,7 +394,8 @@ class Loop {
   called(request, error, result) {
     if (request.done || request.atExit) return;
     const answer = () => this.finish(request, error, result);
-    if (request.context.callbackWaitsForEmptyEventLoop && (error === undefined || error === null)) request.atExit = answer;
+    // Where others wait for work there is always something left to do.
+    if (this.alone && request.context.callbackWaitsForEmptyEventLoop && (error === undefined || error === null)) request.atExit = answer;
     else setImmediate(answer);
   }
 
@@ -451,28 +457,88 @@ class Loop {
   }
 }
 
+// ---- templates
+
+/**
+ * Boots and waits to be told who this is, on standard input, which is a socket to the launcher. Node cannot fork, so
+ * this process becomes the instance itself.
+ */
+async function becomeInstance() {
+  process.argv.splice(2, 1);
+  // What a first import and a first connection set up is set up before anybody waits.
+  await import('node:url');
+  new net.Socket().destroy();
+  const stat = readFileSync('/proc/self/stat', 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ');
+  const room = { start: Number(fields[47]), size: Number(fields[48]) - Number(fields[47]) };
+  const memory = fs.openSync('/proc/self/mem', 'r+');
+  fs.writeSync(0, 'r');
+  const length = exactly(4).readUInt32LE();
+  const who = JSON.parse(exactly(length).toString('utf8'));
+  // Everything is unset first, so that nothing points any more to the memory that is written over.
+  for (const name of Object.keys(env)) delete env[name];
+  for (const [name, value] of who.env) env[name] = value;
+  writeOver(memory, room, Buffer.from(who.env.map(([name, value]) => `${name}=${value}\0`).join('')));
+  fs.closeSync(0);
+  fs.openSync('/dev/null', 'r');
+  process.chdir(who.cwd);
+  require('node:module').Module._initPaths();
+}
+
+/** Reads from standard input without an event loop: a process that waits costs nothing. */
+function exactly(size) {
+  const buffer = Buffer.alloc(size);
+  for (let at = 0; at < size; ) {
+    const read = fs.readSync(0, buffer, at, size - at, null);
+    if (read === 0) process.exit(0);
+    at += read;
+  }
+  return buffer;
+}
+
+/** The memory that the system shows as this process's environment; what does not fit is cut off. */
+function writeOver(memory, room, content) {
+  const fits = content.length <= room.size ? content.length : content.lastIndexOf(0, room.size - 1) + 1;
+  const whole = Buffer.alloc(room.size);
+  content.copy(whole, 0, 0, fits);
+  fs.writeSync(memory, whole, 0, room.size, room.start);
+  fs.closeSync(memory);
+}
+
 async function main() {
+  if (process.argv[2] === 'template') await becomeInstance();
+  ROOT = env.LAMBDA_TASK_ROOT;
   const api = new Api(env.AWS_LAMBDA_RUNTIME_API);
-  let loop;
+  let loops = [];
+  // Whose fault it was is not known: everybody's work ends with the process.
+  const crash = (error, code) => {
+    const working = loops.filter((loop) => loop.request && !loop.request.done);
+    (working.length === 0 ? loops.slice(0, 1) : working).forEach((loop) => loop.crash(error, code));
+  };
   process.on('uncaughtException', (error) => {
-    if (loop) return loop.crash(error, 129);
+    if (loops.length > 0) return crash(error, 129);
     process.stderr.write(`Uncaught Exception\t${JSON.stringify(describe(error))}\n`);
     process.exit(129);
   });
   process.on('unhandledRejection', (reason) => {
     const fault = new Fault('Runtime.UnhandledPromiseRejection', String(reason), reason instanceof Error ? reason : undefined);
-    if (loop) return loop.crash(fault, 128);
+    if (loops.length > 0) return crash(fault, 128);
     process.stderr.write(`Unhandled Rejection\t${JSON.stringify(describe(fault))}\n`);
     process.exit(128);
   });
   try {
-    loop = new Loop(api, await loadHandler(env._HANDLER || ''));
+    const handler = await loadHandler(env._HANDLER || '');
+    const most = Number(env.AWS_LAMBDA_MAX_CONCURRENCY || 1);
+    const more = Array.from({ length: most - 1 }, () => new Api(env.AWS_LAMBDA_RUNTIME_API));
+    loops = [api, ...more].map((one) => new Loop(one, handler, most === 1));
   } catch (error) {
     api.receive(() => process.exit(1));
     return api.send(errorRequest(api, 'init/error', 'Init Error', error));
   }
-  loop.next();
-  api.send(loop.ask);
+  for (const loop of loops) {
+    loop.next();
+    loop.api.send(loop.ask);
+  }
 }
 
 main();

@@ -4,6 +4,7 @@ Needs only the standard library, and imports as little of it as it can: start ti
 reported as AWS's own client reports them.
 """
 
+import _thread
 import json
 import os
 import sys
@@ -14,10 +15,9 @@ try:
 except ImportError:
     import socket
 
-ROOT = os.environ["LAMBDA_TASK_ROOT"]
 API = "/2018-06-01/runtime/"
 AGENT = "tangelo-python/%d.%d" % sys.version_info[:2]
-current_request_id = ""
+current = _thread._local()  # Whose `request_id` it is that a thread works on.
 
 
 class Api:
@@ -221,7 +221,7 @@ class LoggingHook:
 def set_up_logging(logging):
     class Handler(logging.Handler):
         def emit(self, record):
-            record.aws_request_id = current_request_id
+            record.aws_request_id = getattr(current, "request_id", "")
             sys.stdout.write(self.format(record) + "\n")
             sys.stdout.flush()
 
@@ -306,18 +306,24 @@ def answer(handler, encoder, headers, body):
         return "error", (("Content-Type", "application/json"), kind), json.dumps(description).encode()
 
 
-def main():
-    global current_request_id
-    sys.path.insert(0, ROOT)
+def prepare():
+    """What comes before the handler's module is imported."""
+    sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     if "logging" in sys.modules:
         set_up_logging(sys.modules["logging"])
     else:
         sys.meta_path.insert(0, LoggingHook())
+
+
+def main(handler=None):
+    """Serves for life; `handler` is that of a template which has imported it."""
+    if handler is None:
+        prepare()
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
     try:
-        handler = load(os.environ.get("_HANDLER", ""))
+        handler = handler or load(os.environ.get("_HANDLER", ""))
     except Exception as error:
         description = describe(error, "")
         log_error(description)
@@ -325,6 +331,18 @@ def main():
         api.send(api.request("POST", "init/error", json.dumps(description).encode(), (kind,)))
         api.receive()
         sys.exit(1)
+    most = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "1"))
+    for _ in range(most - 1):
+        # Only where the manifest asks for it: as many threads, each with a connection of its own.
+        import threading
+
+        address = os.environ["AWS_LAMBDA_RUNTIME_API"]
+        threading.Thread(target=lambda: serve(Api(address), handler, False), daemon=True).start()
+    serve(api, handler, most <= 1)
+
+
+def serve(api, handler, alone):
+    """Asks for work and does it, until the platform closes the connection."""
     encoder = json.JSONEncoder(default=encode, ensure_ascii=False).encode
     ask = api.request("GET", "invocation/next")
     api.send(ask)
@@ -332,11 +350,12 @@ def main():
         status, headers, body = api.receive()
         if status != 200:
             sys.exit("the Runtime API answered %d: %r" % (status, body))
-        request_id = current_request_id = headers["lambda-runtime-aws-request-id"]
-        trace = headers.get("lambda-runtime-trace-id")
+        request_id = current.request_id = headers["lambda-runtime-aws-request-id"]
+        # The environment is everybody's: it says whose trace this is only to one who works alone.
+        trace = headers.get("lambda-runtime-trace-id") if alone else None
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
-        else:
+        elif alone:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
         outcome, kinds, result = answer(handler, encoder, headers, body)
         if outcome == "stream":

@@ -51,6 +51,26 @@ pub(crate) fn environment(
     all.into_iter().collect()
 }
 
+/// Those variables that an interpreter, or what is loaded with it, reads while it boots, with the prefixes of more.
+const AT_BOOT: &[&str] = &["PATH", "TZ", "LANGUAGE", "GCONV_PATH", "GLIBC_TUNABLES"];
+const AT_BOOT_LIKE: &[&str] = &[
+    "PYTHON", "NODE_", "UV_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "SSL_",
+];
+
+/// What of an instance's environment counts while its interpreter boots; the rest may come later.
+pub(crate) fn at_boot(spec: &Spec, env: &[(String, String)]) -> BTreeMap<String, String> {
+    let counts = |name: &str| {
+        // The bootstrap reads it again.
+        let later = name == "NODE_PATH";
+        // An instance has a home of its own unless the manifest says where it is.
+        let home = name == "HOME" && spec.workload.env.contains_key(name);
+        let like = || AT_BOOT_LIKE.iter().any(|like| name.starts_with(like));
+        home || (!later && (AT_BOOT.contains(&name) || like()))
+    };
+    let counting = env.iter().filter(|(name, _)| counts(name));
+    counting.cloned().collect()
+}
+
 fn defaults(facts: &Facts<'_>) -> BTreeMap<String, String> {
     let (root, runtime) = (text(facts.task_root), text(facts.runtime_dir));
     let scratch = text(facts.scratch);
@@ -101,6 +121,12 @@ fn reserved(spec: &Spec, facts: &Facts<'_>) -> impl Iterator<Item = (String, Str
         (
             "AWS_LAMBDA_LOG_STREAM_NAME",
             Some(facts.log_stream.to_owned()),
+        ),
+        (
+            "AWS_LAMBDA_MAX_CONCURRENCY",
+            Some(spec.workload.scale.concurrency)
+                .filter(|most| *most > 1)
+                .map(|most| most.to_string()),
         ),
         ("AWS_LAMBDA_RUNTIME_API", Some(facts.api.to_string())),
         ("LAMBDA_RUNTIME_DIR", Some(text(facts.runtime_dir))),

@@ -1,17 +1,18 @@
 //! One instance as the Runtime API sees it: a process that asks for work, gets it, and answers.
 //!
-//! It works on one invocation at a time. Every change of its stage happens under one lock; telling others of it
-//! (the caller, the pool) happens after that lock is free.
+//! It works on as many invocations at a time as its manifest says, one unless said. Every change of its stage happens
+//! under one lock; telling others of it (the caller, the pool) happens after that lock is free.
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use model::{ByteSize, Invocation, InvocationId, Time};
+use model::{ByteSize, InvocationId, Time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use super::work::{Answer, InitFailure, Progress, Streamed, Work};
 use super::{
-    conn::Conn, gauge::Gauge, logs::Logs, payload::failure, pool::Pool, protocol::Refusal,
+    conn::Conn, gauge::Gauge, logs::Logs, payload::failure, pool::Pool, protocol::Refusal, work::Up,
 };
 use crate::{
     call::Meter,
@@ -34,6 +35,8 @@ pub(crate) struct Instance {
     pub(crate) reply_limit: ByteSize,
     /// The largest reply it may stream.
     pub(crate) stream_limit: ByteSize,
+    /// Invocations that it may work on at the same time; 1 or more.
+    pub(crate) concurrency: usize,
     pool: Weak<Pool>,
     child: Mutex<Option<Child>>,
     stage: Mutex<Stage>,
@@ -46,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) logs: Logs,
     pub(crate) reply_limit: ByteSize,
     pub(crate) stream_limit: ByteSize,
+    pub(crate) concurrency: usize,
     pub(crate) pool: Weak<Pool>,
     pub(crate) child: Child,
     pub(crate) ready: oneshot::Sender<Result<(), InitFailure>>,
@@ -54,73 +58,10 @@ pub(crate) struct Parts {
 enum Stage {
     /// It has not asked for work yet.
     Init(oneshot::Sender<Result<(), InitFailure>>),
-    /// It waits for work on this connection.
-    Idle(Arc<Conn>, Time),
-    /// It works.
-    Busy(Work),
-    /// It does not ask for work, since then: it has answered this invocation and not yet asked for more, or hung up.
-    Silent(Option<InvocationId>, Time),
+    /// It has asked.
+    Up(Up),
     /// It is gone, or about to be.
     Gone,
-}
-
-/// What it works on, and who waits for that.
-pub(crate) struct Work {
-    pub(crate) invocation: Arc<Invocation>,
-    /// The invocation's id as the client writes it.
-    pub(crate) id: String,
-    /// Told of the answer; once the reply streams, of its end.
-    pub(crate) answer: oneshot::Sender<Progress>,
-    /// Whether the reply streams.
-    pub(crate) streams: bool,
-    /// Where the client asks for more before its streamed reply is read: it does that on another connection.
-    pub(crate) asks: Option<Arc<Conn>>,
-}
-
-/// What is heard of an invocation.
-#[derive(Debug)]
-pub(crate) enum Progress {
-    /// Its reply has begun.
-    Streams(Streamed),
-    /// It has ended.
-    Ended(Answer),
-}
-
-/// A reply that comes piece by piece.
-#[derive(Debug)]
-pub(crate) struct Streamed {
-    /// What the client says that it is.
-    pub(crate) content_type: Option<String>,
-    /// Its pieces, as they come: who does not take them makes the handler wait.
-    pub(crate) pieces: mpsc::Receiver<Bytes>,
-    /// How it ended, known after the last piece.
-    pub(crate) end: oneshot::Receiver<Progress>,
-}
-
-/// How an invocation ended.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// The handler replied.
-    Reply(Bytes),
-    /// The handler's streamed reply is complete.
-    Streamed,
-    /// The handler failed: the error object and the type that the client named.
-    Error(Bytes, Option<String>),
-    /// The handler's reply was too large.
-    TooLarge,
-    /// The process ended; `None` when it is not known how.
-    Died(Option<Exit>),
-    /// It had more than this in its temporary folder, and was ended.
-    Overflowed(ByteSize),
-}
-
-/// Why an instance did not become ready.
-#[derive(Debug)]
-pub(crate) enum InitFailure {
-    /// The client reported this error object.
-    Reported(Bytes, Option<String>),
-    /// The process ended.
-    Exited(Option<Exit>),
 }
 
 impl Instance {
@@ -133,73 +74,132 @@ impl Instance {
             logs: parts.logs,
             reply_limit: parts.reply_limit,
             stream_limit: parts.stream_limit,
+            concurrency: parts.concurrency.max(1),
             pool: parts.pool,
             child: Mutex::new(Some(parts.child)),
             stage: Mutex::new(Stage::Init(parts.ready)),
         }
     }
 
-    /// Gives it work; `None` when it does not wait for any (its connection broke, or it is gone).
-    pub(crate) fn begin(&self, work: Work) -> Option<Arc<Conn>> {
+    /// Gives it work; `None` when it does not wait for any (its connection broke, or it is gone). Either way the place
+    /// in it is used up.
+    pub(crate) fn begin(&self, work: Work, now: Time) -> Option<Arc<Conn>> {
         let mut stage = self.stage.lock();
-        let Stage::Idle(conn, _) = &*stage else {
+        let Stage::Up(up) = &mut *stage else {
             return None;
         };
-        let conn = Arc::clone(conn);
+        up.offered = up.offered.saturating_sub(1);
+        if up.retires {
+            return None;
+        }
+        let conn = up.asking.pop()?;
+        up.since = now;
         self.presence.begin(Arc::clone(&work.invocation));
-        self.logs
-            .begin(work.invocation.id, work.invocation.trace.trace);
-        *stage = Stage::Busy(work);
+        if up.works.is_empty() {
+            self.logs
+                .begin(work.invocation.id, work.invocation.trace.trace);
+        } else {
+            // From now on a line may be anybody's.
+            self.logs.end();
+        }
+        up.works.push(work);
         Some(conn)
     }
 
     /// The client asks for work on `conn`; `now` is when.
     pub(crate) fn next(self: &Arc<Self>, conn: &Arc<Conn>, now: Time) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
-        let before = match &mut *stage {
-            Stage::Busy(work) if work.streams && work.asks.is_none() => {
-                work.asks = Some(Arc::clone(conn));
-                return Ok(());
-            }
-            Stage::Busy(_) | Stage::Gone => return Err(Refusal::InvalidStateTransition),
-            _ => std::mem::replace(&mut *stage, Stage::Idle(Arc::clone(conn), now)),
-        };
-        drop(stage);
-        match before {
-            Stage::Init(ready) => {
-                self.logs.end();
+        if let Stage::Init(_) = &*stage {
+            let up = Up {
+                asking: vec![Arc::clone(conn)],
+                works: Vec::new(),
+                // Whoever waits for the start offers it.
+                offered: 1,
+                answered: None,
+                since: now,
+                retires: false,
+            };
+            let before = std::mem::replace(&mut *stage, Stage::Up(up));
+            drop(stage);
+            self.logs.end();
+            if let Stage::Init(ready) = before {
                 drop(ready.send(Ok(())));
             }
-            Stage::Silent(worked_on, _) => {
-                self.logs.end();
-                if let Some(id) = worked_on {
-                    self.presence.end(id);
-                }
-                if let Some(pool) = self.pool.upgrade() {
-                    pool.offer(Arc::clone(self), None);
-                }
-            }
-            // Asked again on another connection: the pool has it as idle already.
-            Stage::Idle(..) | Stage::Busy(_) | Stage::Gone => {}
+            return Ok(());
         }
+        let Stage::Up(up) = &mut *stage else {
+            return Err(Refusal::InvalidStateTransition);
+        };
+        if self.concurrency == 1
+            && let Some(work) = up.works.first_mut()
+        {
+            if !work.streams || work.asks.is_some() {
+                return Err(Refusal::InvalidStateTransition);
+            }
+            work.asks = Some(Arc::clone(conn));
+            return Ok(());
+        }
+        if up.works.is_empty() {
+            up.since = now;
+        }
+        up.asking.push(Arc::clone(conn));
+        let (answered, free) = (up.answered.take(), up.free(self.concurrency));
+        drop(stage);
+        if self.concurrency == 1 {
+            self.logs.end();
+        }
+        if let Some(id) = answered {
+            self.presence.end(id);
+        }
+        self.offer(free);
         Ok(())
+    }
+
+    fn offer(self: &Arc<Self>, places: usize) {
+        if let Some(pool) = self.pool.upgrade().filter(|_| places > 0) {
+            (0..places).for_each(|_| pool.offer(Arc::clone(self), None));
+        }
     }
 
     /// The client closed the connection on which it asked for work: until it asks again, there is no giving it any.
     pub(crate) fn hung_up(&self, conn: &Arc<Conn>, now: Time) {
         let mut stage = self.stage.lock();
-        match &mut *stage {
-            Stage::Idle(idle, _) if Arc::ptr_eq(idle, conn) => {}
-            Stage::Busy(work) if work.asks.as_ref().is_some_and(|c| Arc::ptr_eq(c, conn)) => {
+        let Stage::Up(up) = &mut *stage else { return };
+        for work in &mut up.works {
+            if work.asks.as_ref().is_some_and(|c| Arc::ptr_eq(c, conn)) {
                 work.asks = None;
                 return;
             }
-            _ => return,
         }
-        *stage = Stage::Silent(None, now);
+        let Some(at) = up.asking.iter().position(|c| Arc::ptr_eq(c, conn)) else {
+            return;
+        };
+        up.asking.remove(at);
+        if up.works.is_empty() && up.asking.is_empty() {
+            up.since = now;
+        }
+        let room = self.concurrency.saturating_sub(up.works.len());
+        let over = up.offered.saturating_sub(up.asking.len().min(room));
         drop(stage);
-        if let Some(pool) = self.pool.upgrade() {
-            pool.withdraw(self);
+        // What somebody holds already is found out when it is used.
+        if let Some(pool) = self.pool.upgrade().filter(|_| over > 0) {
+            let withdrawn = pool.withdraw(self, over);
+            if let Stage::Up(up) = &mut *self.stage.lock() {
+                up.offered = up.offered.saturating_sub(withdrawn);
+            }
+        }
+    }
+
+    /// What it is told of the invocation `id`, in the states in which it may be told; else why not.
+    fn work<'a>(stage: &'a mut Stage, id: &str) -> Result<&'a mut Work, Refusal> {
+        match stage {
+            Stage::Up(up) => up
+                .works
+                .iter_mut()
+                .find(|work| work.id == id)
+                .ok_or(Refusal::InvalidRequestId),
+            Stage::Init(_) => Err(Refusal::InvalidStateTransition),
+            Stage::Gone => Err(Refusal::InvalidRequestId),
         }
     }
 
@@ -210,12 +210,10 @@ impl Instance {
         content_type: Option<String>,
     ) -> Result<mpsc::Sender<Bytes>, Refusal> {
         let mut stage = self.stage.lock();
-        let work = match &mut *stage {
-            Stage::Busy(work) if work.id == id && !work.streams => work,
-            Stage::Busy(work) if work.id == id => return Err(Refusal::InvalidStateTransition),
-            Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
-            _ => return Err(Refusal::InvalidRequestId),
-        };
+        let work = Self::work(&mut stage, id)?;
+        if work.streams {
+            return Err(Refusal::InvalidStateTransition);
+        }
         let (sender, pieces) = mpsc::channel(PIECES);
         let (at_end, end) = oneshot::channel();
         work.streams = true;
@@ -258,25 +256,75 @@ impl Instance {
         streamed: bool,
     ) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
-        let invocation = match &*stage {
-            Stage::Busy(work) if work.id == id && work.streams == streamed => work.invocation.id,
-            Stage::Busy(work) if work.id == id => return Err(Refusal::InvalidStateTransition),
-            Stage::Init(_) => return Err(Refusal::InvalidStateTransition),
-            _ => return Err(Refusal::InvalidRequestId),
+        if Self::work(&mut stage, id)?.streams != streamed {
+            return Err(Refusal::InvalidStateTransition);
+        }
+        let Some((work, last)) = self.finish(&mut stage, id, now) else {
+            return Err(Refusal::InvalidRequestId);
         };
-        let before = std::mem::replace(&mut *stage, Stage::Silent(Some(invocation), now));
+        let free = match &mut *stage {
+            Stage::Up(up) => up.free(self.concurrency),
+            _ => 0,
+        };
         drop(stage);
-        self.logs.catch_up();
-        if let Some(pool) = self.pool.upgrade() {
+        if self.concurrency == 1 {
+            // What it writes until it asks for more is still this one's.
+            self.logs.catch_up();
+        } else {
+            self.logs.end();
+        }
+        if let Some(pool) = self.pool.upgrade().filter(|_| free == 0 && !last) {
             pool.answered(self);
         }
-        if let Stage::Busy(work) = before {
-            drop(work.answer.send(Progress::Ended(answer)));
-            if let Some(conn) = work.asks {
-                return self.next(&conn, now);
-            }
+        drop(work.answer.send(Progress::Ended(answer)));
+        if last {
+            self.kill();
+        } else if let Some(conn) = work.asks {
+            return self.next(&conn, now);
         }
+        self.offer(free);
         Ok(())
+    }
+
+    /// Takes the invocation `id` from what it works on; also whether it was the last of one that retires.
+    fn finish(&self, stage: &mut Stage, id: &str, now: Time) -> Option<(Work, bool)> {
+        let Stage::Up(up) = stage else { return None };
+        let at = up.works.iter().position(|work| work.id == id)?;
+        let work = up.works.swap_remove(at);
+        if up.works.is_empty() {
+            up.since = now;
+        }
+        if self.concurrency == 1 {
+            up.answered = Some(work.invocation.id);
+        } else {
+            self.presence.end(work.invocation.id);
+        }
+        Some((work, up.retires && up.works.is_empty()))
+    }
+
+    /// An invocation has run out of time. Alone it takes the instance with it; where others are under way these end
+    /// first, and the instance gets no more.
+    pub(crate) fn late(&self, id: InvocationId) {
+        let mut stage = self.stage.lock();
+        let offered = match &mut *stage {
+            Stage::Up(up) if up.works.iter().any(|work| work.invocation.id != id) => {
+                up.works.retain(|work| work.invocation.id != id);
+                up.retires = true;
+                std::mem::take(&mut up.offered)
+            }
+            _ => {
+                drop(stage);
+                self.logs.note("timed out: killed".to_owned());
+                return self.kill();
+            }
+        };
+        drop(stage);
+        self.presence.end(id);
+        self.logs
+            .note("timed out: killed when its other invocations have ended".to_owned());
+        if let Some(pool) = self.pool.upgrade() {
+            pool.withdraw(self, offered);
+        }
     }
 
     /// The client reports that the handler could not be loaded.
@@ -316,11 +364,13 @@ impl Instance {
                 let object = failure::overflowed(None, limit);
                 drop(ready.send(Err(InitFailure::Reported(object, None))));
             }
-            Stage::Busy(work) => {
-                let ended = Progress::Ended(Answer::Overflowed(limit));
-                drop(work.answer.send(ended));
+            Stage::Up(up) => {
+                for work in up.works {
+                    let ended = Progress::Ended(Answer::Overflowed(limit));
+                    drop(work.answer.send(ended));
+                }
             }
-            Stage::Idle(..) | Stage::Silent(..) | Stage::Gone => {}
+            Stage::Gone => {}
         }
         drop(self.child.lock().take());
     }
@@ -334,20 +384,21 @@ impl Instance {
         match before {
             Stage::Gone => return false,
             Stage::Init(ready) => drop(ready.send(Err(InitFailure::Exited(Some(exit))))),
-            Stage::Busy(work) => {
-                let died = Progress::Ended(Answer::Died(Some(exit)));
-                drop(work.answer.send(died));
+            Stage::Up(up) => {
+                for work in up.works {
+                    let died = Progress::Ended(Answer::Died(Some(exit)));
+                    drop(work.answer.send(died));
+                }
             }
-            Stage::Idle(..) | Stage::Silent(..) => {}
         }
         true
     }
 
     fn end_presence(&self, stage: &Stage) {
-        match stage {
-            Stage::Busy(work) => self.presence.end(work.invocation.id),
-            Stage::Silent(Some(id), _) => self.presence.end(*id),
-            _ => {}
+        if let Stage::Up(up) = stage {
+            let working = up.works.iter().map(|work| work.invocation.id);
+            let all = working.chain(up.answered);
+            all.for_each(|id| self.presence.end(id));
         }
     }
 
@@ -362,7 +413,7 @@ impl Instance {
     /// Since when it has nothing to do, if it has nothing to do.
     pub(crate) fn idle_since(&self) -> Option<Time> {
         match &*self.stage.lock() {
-            Stage::Idle(_, since) => Some(*since),
+            Stage::Up(up) if up.works.is_empty() && !up.asking.is_empty() => Some(up.since),
             _ => None,
         }
     }
@@ -370,17 +421,18 @@ impl Instance {
     /// Since when it has not asked for work though it has none, if that is so.
     pub(crate) fn silent_since(&self) -> Option<Time> {
         match &*self.stage.lock() {
-            Stage::Silent(_, since) => Some(*since),
+            Stage::Up(up) if up.works.is_empty() && up.asking.is_empty() => Some(up.since),
             _ => None,
         }
     }
 
     pub(crate) fn stat(&self) -> InstanceStat {
-        let state = match &*self.stage.lock() {
-            Stage::Init(_) => InstanceState::Starting,
-            Stage::Idle(..) | Stage::Silent(..) => InstanceState::Idle,
-            Stage::Busy(_) => InstanceState::Busy,
-            Stage::Gone => InstanceState::Draining,
+        let (state, in_flight) = match &*self.stage.lock() {
+            Stage::Init(_) => (InstanceState::Starting, 0),
+            Stage::Up(up) if up.retires => (InstanceState::Draining, up.works.len()),
+            Stage::Up(up) if up.works.is_empty() => (InstanceState::Idle, 0),
+            Stage::Up(up) => (InstanceState::Busy, up.works.len()),
+            Stage::Gone => (InstanceState::Draining, 0),
         };
         let used = self.gauge.read().unwrap_or_default();
         InstanceStat {
@@ -388,7 +440,7 @@ impl Instance {
             state,
             pid: Some(self.pid),
             since: self.since,
-            in_flight: u32::from(state == InstanceState::Busy),
+            in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
             memory: used.memory,
             cpu_us: u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX),
         }

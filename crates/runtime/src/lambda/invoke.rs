@@ -41,8 +41,9 @@ impl Pool {
         let kind = match &input {
             Input::Http(_) => Kind::Http,
             Input::Event(_) => Kind::Event,
-            Input::Payload(_) => Kind::Payload,
+            Input::Payload(_) | Input::Stream(_) => Kind::Payload,
         };
+        let in_pieces = matches!(input, Input::Stream(_));
         let limit = self.context.limits.sync_payload;
         let facts = Facts {
             kind,
@@ -74,12 +75,16 @@ impl Pool {
                     meter: Arc::clone(meter),
                 };
                 let (reading, content_type) = Reading::new(terms, streamed);
+                if in_pieces {
+                    return Ok(reading.as_it_is(content_type));
+                }
                 if kind == Kind::Http {
                     return reading.respond(content_type).await;
                 }
                 reading.collect().await
             }
-            None => Ended::TimedOut(clock.monotonic() - began),
+            // Noticed late on a machine that is busy, it was still its timeout that ended it.
+            None => Ended::TimedOut((clock.monotonic() - began).min(self.spec.workload.timeout)),
         };
         if matches!(ended, Ended::TimedOut(_)) {
             instance.logs.catch_up();
@@ -130,7 +135,7 @@ impl Pool {
     async fn payload(&self, input: Input, invocation: &Invocation) -> Result<Bytes, Error> {
         let now = self.context.clock.now();
         match input {
-            Input::Payload(bytes) => Ok(bytes),
+            Input::Payload(bytes) | Input::Stream(bytes) => Ok(bytes),
             Input::Event(event) => {
                 let envelope = eventbridge::envelope(&event, now);
                 serde_json::to_vec(&envelope)

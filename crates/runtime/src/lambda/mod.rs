@@ -1,9 +1,9 @@
 //! Lambda handlers: processes that poll for work through the AWS Lambda Runtime API, so that any language's runtime
 //! client works unmodified.
 //!
-//! One instance is one process with a Runtime API listener of its own, and works on one invocation at a time. The
-//! warm path takes no task of its own: the caller writes the invocation onto the connection on which the client
-//! waits, and is woken by the task that reads the client's answer.
+//! One instance is one process with a Runtime API listener of its own, and works on one invocation at a time, or on as
+//! many as its manifest says. The warm path takes no task of its own: the caller writes the invocation onto the
+//! connection on which the client waits, and is woken by the task that reads the client's answer.
 
 mod api;
 mod bootstraps;
@@ -24,11 +24,14 @@ mod run;
 mod scratch;
 mod start;
 mod stream;
+mod templates;
 mod wire;
 #[cfg(test)]
 mod wire_law;
+mod work;
 
 pub use pool::Pool;
+pub use templates::{TemplateStats, Templates};
 
 /// Removes the temporary folders of instances that an earlier server left in `cache`; call it before any pool exists.
 ///

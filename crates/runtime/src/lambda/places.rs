@@ -2,9 +2,9 @@
 //!
 //! No I/O and no tasks: what is to be done (start so many, give this one to that waiter) is returned to the pool.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use model::{ColdStart, InstanceId};
+use model::{ColdStart, InstanceId, Time};
 use tokio::sync::oneshot;
 
 use super::{instance::Instance, pool::Place, start::StartFailure};
@@ -12,7 +12,7 @@ use super::{instance::Instance, pool::Place, start::StartFailure};
 /// The state of a pool.
 #[derive(Default)]
 pub(crate) struct Places {
-    /// Free instances; the one freed last is taken first, so that the others can be stopped.
+    /// Free instances, each as often as it has room; the one freed last is taken first, so that the others can be stopped.
     pub(crate) idle: Vec<Arc<Instance>>,
     /// Every instance, starting ones included.
     all: Vec<Member>,
@@ -58,14 +58,16 @@ pub(crate) struct Grant {
 }
 
 impl Places {
-    /// How many instances must be started for those who wait, given at most `max` instances and `at_once` starts.
-    /// The starts are counted as begun.
-    pub(crate) fn wanted(&mut self, max: usize, at_once: usize) -> usize {
+    /// How many instances, of which each serves `each` at a time, must be started for those who wait, given at most
+    /// `max` instances and `at_once` starts. The starts are counted as begun.
+    pub(crate) fn wanted(&mut self, max: usize, at_once: usize, each: usize) -> usize {
         self.waiting.retain(|waiter| !waiter.grant.is_closed());
         let unserved = self
             .waiting
             .len()
-            .saturating_sub(self.starting + self.soon.len());
+            .saturating_sub(self.soon.len())
+            .div_ceil(each)
+            .saturating_sub(self.starting);
         let room = max
             .saturating_sub(self.live)
             .min(at_once.saturating_sub(self.starting));
@@ -142,6 +144,39 @@ impl Places {
         }
     }
 
+    /// Takes up to `count` places of an instance back that nobody has yet; says how many.
+    pub(crate) fn take_back(&mut self, instance: &Instance, count: usize) -> usize {
+        let id = instance.presence.instance;
+        self.soon.retain(|other| *other != id);
+        let mut left = count;
+        self.idle.retain(|other| {
+            let goes = left > 0 && other.presence.instance == id;
+            left -= usize::from(goes);
+            !goes
+        });
+        count - left
+    }
+
+    /// Takes up to `spare` instances out that have had nothing to do for `limit`.
+    pub(crate) fn take_idle(
+        &mut self,
+        spare: usize,
+        now: Time,
+        limit: Duration,
+    ) -> Vec<Arc<Instance>> {
+        let mut taken: Vec<Arc<Instance>> = Vec::new();
+        // The front has idled longest: taking and giving back happen at the other end.
+        for instance in &self.idle {
+            let idled = instance.idle_since();
+            let is_known = taken.iter().any(|other| Arc::ptr_eq(other, instance));
+            if taken.len() < spare && !is_known && idled.is_some_and(|at| at + limit <= now) {
+                taken.push(Arc::clone(instance));
+            }
+        }
+        taken.iter().for_each(|instance| self.forget_free(instance));
+        taken
+    }
+
     /// It is no longer free nor about to be.
     pub(crate) fn forget_free(&mut self, instance: &Instance) {
         let id = instance.presence.instance;
@@ -168,13 +203,13 @@ mod tests {
     #[test]
     fn one_start_per_waiter_within_the_limits() {
         let (mut places, receivers) = waiting(5);
-        assert_eq!(places.wanted(10, 3), 3);
-        assert_eq!(places.wanted(10, 3), 0);
+        assert_eq!(places.wanted(10, 3, 1), 3);
+        assert_eq!(places.wanted(10, 3, 1), 0);
         places.start_failed();
-        assert_eq!(places.wanted(10, 3), 1, "another start may begin");
-        assert_eq!(places.wanted(3, 8), 0, "three are live");
+        assert_eq!(places.wanted(10, 3, 1), 1, "another start may begin");
+        assert_eq!(places.wanted(3, 8, 1), 0, "three are live");
         drop(receivers);
-        assert_eq!(places.wanted(10, 8), 0, "nobody waits any more");
+        assert_eq!(places.wanted(10, 8, 1), 0, "nobody waits any more");
     }
 
     #[test]
@@ -183,7 +218,14 @@ mod tests {
         places
             .soon
             .push(model::Ids::seeded(1).instance(&model::Clock::virtual_at(model::Time(0))));
-        assert_eq!(places.wanted(10, 8), 1);
+        assert_eq!(places.wanted(10, 8, 1), 1);
+    }
+
+    #[test]
+    fn an_instance_that_serves_several_is_started_once_for_them() {
+        let (mut places, _receivers) = waiting(5);
+        assert_eq!(places.wanted(10, 8, 4), 2);
+        assert_eq!(places.wanted(10, 8, 4), 0);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     places::{Grant, Places, Waiter},
     prepared::{self, Prepared},
     start::{self, StartFailure},
+    templates::Kind,
 };
 use crate::{
     call::Meter,
@@ -39,6 +40,8 @@ pub struct Pool {
     pub(crate) spec: Spec,
     pub(crate) places: Mutex<Places>,
     prepared: OnceCell<Prepared>,
+    /// A template that is of use to this version alone; it ends with it.
+    pub(crate) own_template: Mutex<Option<Kind>>,
     changed: Notify,
     /// Where instances are started and kept: a request that causes a start may come from a runtime that ends earlier.
     runtime: Handle,
@@ -74,6 +77,7 @@ impl Pool {
             spec,
             places: Mutex::default(),
             prepared: OnceCell::new(),
+            own_template: Mutex::default(),
             changed: Notify::new(),
             runtime: Handle::current(),
         }
@@ -125,6 +129,9 @@ impl Pool {
             std::mem::take(&mut places.idle)
         };
         idle.iter().for_each(|instance| instance.kill());
+        if let Some(kind) = self.own_template.lock().take() {
+            self.context.templates.forget(&kind);
+        }
         tokio::select! {
             () = self.empty() => return,
             () = self.context.clock.sleep(grace) => {}
@@ -231,7 +238,7 @@ impl Pool {
         let wanted = if places.draining {
             0
         } else {
-            places.wanted(max, starts_at_once())
+            places.wanted(max, starts_at_once(), self.concurrency())
         };
         for _ in 0..wanted {
             self.runtime.spawn(Arc::clone(self).start(false));
@@ -297,11 +304,17 @@ impl Pool {
         self.places.lock().soon.push(instance.presence.instance);
     }
 
-    /// An instance no longer asks for work.
-    pub(crate) fn withdraw(self: &Arc<Self>, instance: &Instance) {
+    /// An instance no longer asks for so much work; returns how many places of it nobody had yet.
+    pub(crate) fn withdraw(self: &Arc<Self>, instance: &Instance, count: usize) -> usize {
         let mut places = self.places.lock();
-        places.forget_free(instance);
+        let withdrawn = places.take_back(instance, count);
         self.scale_up(&mut places);
+        withdrawn
+    }
+
+    /// Invocations that an instance works on at the same time.
+    pub(crate) fn concurrency(&self) -> usize {
+        usize::try_from(self.spec.workload.scale.concurrency.max(1)).unwrap_or(usize::MAX)
     }
 
     /// There is one more process.
@@ -393,14 +406,9 @@ async fn reap(pool: Weak<Pool>, clock: model::Clock, limit: Duration) {
         let spare = places
             .live
             .saturating_sub(if places.kept { pool.min() } else { 0 });
-        // The front has idled longest: taking and giving back happen at the other end.
-        let idled = places.idle.iter().take(spare);
-        let over = idled
-            .take_while(|i| i.idle_since().is_none_or(|since| since + limit <= now))
-            .count();
-        let stopped: Vec<_> = places.idle.drain(..over).collect();
+        let stopped = places.take_idle(spare, now, limit);
         pool.end_silent(&places);
-        let oldest = places.idle.first().and_then(|i| i.idle_since());
+        let oldest = places.idle.iter().find_map(|i| i.idle_since());
         until = oldest
             .map(|since| since + limit)
             .filter(|due| *due > now)

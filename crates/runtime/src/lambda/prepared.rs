@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{Error, Run, app::LambdaRuntime, code};
+use model::{
+    Error, Run,
+    app::{LambdaRuntime, LambdaTemplate},
+    code,
+};
 
 use super::{bootstraps, interpreter};
 use crate::pool::{Context, Spec};
@@ -18,6 +22,10 @@ pub(crate) struct Prepared {
     pub(crate) execution_env: Option<String>,
     /// The server's own `PATH`.
     pub(crate) path: String,
+    /// What a template of its interpreter is started with, where there may be one.
+    pub(crate) template: Option<Vec<String>>,
+    /// Whether the template has the handler in it.
+    pub(crate) with_handler: bool,
 }
 
 /// Finds what `spec` needs.
@@ -30,6 +38,7 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
         runtime,
         handler,
         code,
+        template,
         ..
     } = &spec.workload.run
     else {
@@ -49,7 +58,13 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
         return provided(handler, task_root, path);
     };
     let interpreter = interpreter::find(*runtime, &path, &context.launcher).await?;
+    let with_handler = *template == LambdaTemplate::Handler;
+    // Elsewhere there is no way to put a process that runs within limits, nor to tie its life to the launcher's.
+    let may = *template != LambdaTemplate::Off && cfg!(target_os = "linux");
+    let template = may.then(|| bootstraps::template_arguments(*runtime, &bootstrap, with_handler));
     Ok(Prepared {
+        template: template.flatten(),
+        with_handler,
         program: interpreter.program,
         args: bootstraps::arguments(*runtime, &bootstrap),
         handler: handler.clone(),
@@ -95,5 +110,7 @@ fn provided(handler: &str, task_root: PathBuf, path: String) -> Result<Prepared,
         task_root,
         execution_env: None,
         path,
+        template: None,
+        with_handler: false,
     })
 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use model::{Clock, Invocation};
+use model::{Clock, Invocation, InvocationId};
 use tokio::sync::oneshot;
 
 use super::{
@@ -26,6 +26,7 @@ struct Inner {
     answer: oneshot::Receiver<Progress>,
     /// When the handler's own timeout ends the instance.
     kill_at: Instant,
+    id: InvocationId,
 }
 
 impl Run {
@@ -46,7 +47,7 @@ impl Run {
             streams: false,
             asks: None,
         };
-        let conn = instance.begin(work)?;
+        let conn = instance.begin(work, clock.now())?;
         let head = conn.with_held(protocol::next_head(metadata, payload.len()));
         let outgoing = Outgoing::new(head, payload);
         let clock = clock.clone();
@@ -57,6 +58,7 @@ impl Run {
             outgoing,
             answer,
             kill_at,
+            id: invocation.id,
         })))
     }
 
@@ -97,9 +99,16 @@ impl Inner {
             // Nobody reads it; the handler is let to its end.
             Some(Progress::Streams(streamed)) => {
                 drop(streamed.pieces);
-                end_of(&self.instance, &self.clock, streamed.end, self.kill_at).await;
+                end_of(
+                    &self.instance,
+                    self.id,
+                    &self.clock,
+                    streamed.end,
+                    self.kill_at,
+                )
+                .await;
             }
-            None => kill_late(&self.instance),
+            None => self.instance.late(self.id),
         }
     }
 }
@@ -108,6 +117,7 @@ impl Inner {
 /// reads. Returns where the end is told; `None` for the timeout.
 pub(crate) fn watch(
     instance: &Arc<Instance>,
+    id: InvocationId,
     clock: &Clock,
     end: oneshot::Receiver<Progress>,
     kill_at: Instant,
@@ -115,7 +125,7 @@ pub(crate) fn watch(
     let (sender, receiver) = oneshot::channel();
     let (instance, clock) = (Arc::clone(instance), clock.clone());
     tokio::spawn(async move {
-        let ended = end_of(&instance, &clock, end, kill_at).await;
+        let ended = end_of(&instance, id, &clock, end, kill_at).await;
         let _ = sender.send(ended);
     });
     receiver
@@ -124,6 +134,7 @@ pub(crate) fn watch(
 /// How a streamed reply ended; `None` when the handler's timeout came first, which ends the instance.
 async fn end_of(
     instance: &Instance,
+    id: InvocationId,
     clock: &Clock,
     end: oneshot::Receiver<Progress>,
     kill_at: Instant,
@@ -136,15 +147,10 @@ async fn end_of(
             _ => Answer::Died(None),
         }),
         () = clock.sleep(left) => {
-            kill_late(instance);
+            instance.late(id);
             None
         }
     }
-}
-
-fn kill_late(instance: &Instance) {
-    instance.logs.note("timed out: killed".to_owned());
-    instance.kill();
 }
 
 impl Drop for Run {

@@ -1,9 +1,14 @@
 //! Starting an instance: load, spawn, init; and keeping it until its process has ended.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use model::{ColdStart, Error, code};
+use model::{ColdStart, Error, Run, app::LambdaTemplate, code};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
@@ -14,10 +19,12 @@ use super::{
     pool::Pool,
     prepared::Prepared,
     scratch,
+    templates::{Kind, Means},
 };
 use crate::{
-    host::Presence,
+    host::{LogLine, LogStream, Presence},
     launcher::{self, Child, Command, Exit, Limits},
+    pool::Spec,
 };
 
 /// How long an instance may take from its start to its first `next`, as on AWS.
@@ -54,7 +61,12 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
     let began = clock.monotonic();
     let prepared = pool.prepared().await?;
     let loaded = clock.monotonic();
-    let (instance, ready) = spawn(pool, prepared, ahead).await?;
+    let Spawned {
+        instance,
+        ready,
+        template,
+        kind,
+    } = spawn(pool, prepared, ahead).await?;
     let spawned = clock.monotonic();
     let result = tokio::select! {
         ready = ready => ready.unwrap_or(Err(InitFailure::Exited(None))),
@@ -79,23 +91,66 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
         load: loaded - began,
         spawn: spawned - loaded,
         init: clock.monotonic() - spawned,
+        template,
     };
+    // Only what is called has templates, and they are made when nobody waits any more.
+    if let Some(kind) = kind.filter(|_| !ahead) {
+        want_template(pool, &instance, &kind);
+    }
     instance.logs.note(format!(
-        "started as process {} in {} (init {})",
+        "started as process {}{} in {} (init {})",
         instance.pid,
+        if template { " of a warm template" } else { "" },
         model::units::display_duration(phases.total()),
         model::units::display_duration(phases.init)
     ));
     Ok(Started { instance, phases })
 }
 
+fn want_template(pool: &Pool, instance: &Instance, kind: &Kind) {
+    let (host, presence) = (
+        Arc::clone(&pool.context.host),
+        Arc::clone(&instance.presence),
+    );
+    let clock = pool.context.clock.clone();
+    let tell = move |reason: String| {
+        host.log(LogLine {
+            time: clock.now(),
+            app: presence.app.clone(),
+            workload: presence.workload.clone(),
+            instance: presence.instance,
+            invocation: None,
+            trace: None,
+            stream: LogStream::Platform,
+            text: format!("there is no warm template for the next starts: {reason}"),
+        });
+    };
+    let with_handler = |run: &Run| matches!(run, Run::Lambda { template, .. } if *template == LambdaTemplate::Handler);
+    if with_handler(&pool.spec.workload.run) {
+        *pool.own_template.lock() = Some(kind.clone());
+    }
+    let means = Means {
+        launcher: pool.context.launcher.clone(),
+        clock: pool.context.clock.clone(),
+        budget: pool.context.limits.templates,
+        tell: Box::new(tell),
+    };
+    pool.context.templates.want(kind, means);
+}
+
+/// A process that was made, and how.
+struct Spawned {
+    instance: Arc<Instance>,
+    ready: Ready,
+    /// Whether it came of a template.
+    template: bool,
+    /// The kind of template that it could come of.
+    kind: Option<Kind>,
+}
+
 type Ready = oneshot::Receiver<Result<(), InitFailure>>;
 
-async fn spawn(
-    pool: &Arc<Pool>,
-    prepared: &Prepared,
-    ahead: bool,
-) -> Result<(Arc<Instance>, Ready), Error> {
+async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spawned, Error> {
     let (context, spec) = (&pool.context, &pool.spec);
     let id = context.ids.instance(&context.clock);
     let presence = Arc::new(Presence::new(
@@ -123,19 +178,71 @@ async fn spawn(
         ahead,
     };
     let env = environment::environment(spec, &facts, context.host.enter(&presence));
+    let kind = kind(spec, prepared, &facts, &env);
     let mut command = Command::new(&prepared.program, &prepared.task_root);
     command.args.clone_from(&prepared.args);
     command.env = env;
     command.limits = Limits::of(&spec.workload);
-    let spawned = context.launcher.spawn(command).await;
+    let of_template = async {
+        let kind = kind.as_ref()?;
+        let templates = &context.templates;
+        templates.instance(kind, &command, &context.clock).await
+    };
+    let (spawned, template) = match of_template.await {
+        Some(child) => (Ok(child), true),
+        None => (context.launcher.spawn(command).await, false),
+    };
     match spawned {
-        Ok(child) => Ok(adopt(pool, presence, child, listener, scratch)),
+        Ok(child) => {
+            let (instance, ready) = adopt(pool, presence, child, listener, scratch);
+            Ok(Spawned {
+                instance,
+                ready,
+                template,
+                kind,
+            })
+        }
         Err(error) => {
             context.host.leave(id);
             let _ = std::fs::remove_dir_all(&scratch);
             Err(refused(&error))
         }
     }
+}
+
+/// Which template an instance with this environment can come of.
+fn kind(
+    spec: &Spec,
+    prepared: &Prepared,
+    facts: &Facts<'_>,
+    env: &[(String, String)],
+) -> Option<Kind> {
+    let args = prepared.template.clone()?;
+    let forks = prepared.execution_env.as_ref()?.contains("python");
+    let mut kind = Kind {
+        program: prepared.program.clone(),
+        args,
+        cwd: PathBuf::from("/"),
+        env: environment::at_boot(spec, env),
+        forks,
+    };
+    if prepared.with_handler {
+        // What the handler's module finds while it is imported: everything that is no instance's own.
+        let shared = Facts {
+            api: SocketAddr::from(([0, 0, 0, 0], 0)),
+            scratch: Path::new("/tmp"),
+            log_stream: "",
+            ahead: false,
+            ..*facts
+        };
+        kind.env = environment::environment(spec, &shared, Vec::new())
+            .into_iter()
+            .collect();
+        kind.env.remove("AWS_LAMBDA_RUNTIME_API");
+        kind.env.remove("AWS_LAMBDA_LOG_STREAM_NAME");
+        kind.cwd.clone_from(&prepared.task_root);
+    }
+    Some(kind)
 }
 
 /// Makes an instance of a process, and a task that serves it until its end.
@@ -163,6 +270,7 @@ fn adopt(
         logs,
         reply_limit: context.limits.sync_payload,
         stream_limit: context.limits.streamed_payload,
+        concurrency: pool.concurrency(),
         pool: Arc::downgrade(pool),
         child,
         ready,

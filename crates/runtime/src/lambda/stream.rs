@@ -5,8 +5,10 @@
 
 use std::{sync::Arc, time::Instant};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use model::{Error, InvocationId};
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    call::{Inferred, Meter},
+    call::{Inferred, LOG_TAIL, Meter},
 };
 
 /// The content type that says that the reply begins with its status and headers as JSON, and 8 NUL bytes
@@ -60,7 +62,7 @@ impl Reading {
         let clock = &terms.pool.context.clock;
         let reading = Self {
             pieces: streamed.pieces,
-            end: run::watch(&terms.instance, clock, streamed.end, kill_at),
+            end: run::watch(&terms.instance, terms.id, clock, streamed.end, kill_at),
             until: terms.deadline.min(kill_at),
             began: terms.began,
             pool: terms.pool,
@@ -75,6 +77,9 @@ impl Reading {
     async fn next(&mut self) -> Result<Bytes, Ended> {
         let clock = &self.pool.context.clock;
         let left = self.until.saturating_duration_since(clock.monotonic());
+        let timeout = self.pool.spec.workload.timeout;
+        let began = self.began;
+        let took = || (clock.monotonic() - began).min(timeout);
         let next = async {
             match self.pieces.recv().await {
                 Some(piece) => Ok(piece),
@@ -85,10 +90,10 @@ impl Reading {
         tokio::select! {
             biased;
             next = next => next.map_err(|answer| answer.map_or_else(
-                || Ended::TimedOut(clock.monotonic() - self.began),
+                || Ended::TimedOut(took()),
                 Ended::Answered,
             )),
-            () = clock.sleep(left) => Err(Ended::TimedOut(clock.monotonic() - self.began)),
+            () = clock.sleep(left) => Err(Ended::TimedOut(took())),
         }
     }
 
@@ -122,6 +127,28 @@ impl Reading {
         };
         let (parts, ()) = head.into_parts();
         Ok(Response::from_parts(parts, self.body(first)))
+    }
+
+    /// The response whose body is the reply as the client sends it, metadata included, and at its end the log's.
+    pub(crate) fn as_it_is(self, content_type: Option<String>) -> Response<Body> {
+        let instance = Arc::clone(&self.instance);
+        let last = futures_util::stream::once(async move {
+            let tail = STANDARD.encode(instance.logs.tail());
+            let mut trailers = HeaderMap::new();
+            trailers.extend(
+                HeaderValue::try_from(tail)
+                    .ok()
+                    .map(|tail| (LOG_TAIL, tail)),
+            );
+            Ok(Frame::trailers(trailers))
+        });
+        let frames = self.frames(Bytes::new()).chain(last);
+        let mut response = Response::new(Body::stream(StreamBody::new(frames)));
+        let kind = content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, kind.unwrap_or(OCTETS));
+        response
     }
 
     /// Status and headers as the reply says them, and the beginning of the body.
@@ -167,10 +194,14 @@ impl Reading {
         Ok((head, first))
     }
 
-    /// The body: `first`, then every piece as it comes. One that fails late breaks off.
     fn body(self, first: Bytes) -> Body {
+        Body::stream(StreamBody::new(self.frames(first)))
+    }
+
+    /// `first`, then every piece as it comes. One that fails late breaks off.
+    fn frames(self, first: Bytes) -> impl Stream<Item = Result<Frame<Bytes>, BodyError>> + Send {
         let begin = Some((self, Some(first).filter(|first| !first.is_empty())));
-        let frames = futures_util::stream::unfold(begin, async |state| {
+        futures_util::stream::unfold(begin, async |state| {
             let (mut reading, first) = state?;
             if let Some(first) = first {
                 return Some((Ok(Frame::data(first)), Some((reading, None))));
@@ -183,8 +214,7 @@ impl Reading {
                     Some((Err(BodyError::Workload(error)), None))
                 }
             }
-        });
-        Body::stream(StreamBody::new(frames))
+        })
     }
 
     /// The error for an end that is one.

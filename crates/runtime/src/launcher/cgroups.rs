@@ -223,6 +223,12 @@ impl Group {
         doors.map(|door| door.map(OwnedFd::from)).collect()
     }
 
+    /// Places a process, with all of its threads, into the group.
+    pub(super) fn place(&self, pid: i32) -> io::Result<()> {
+        let mut doors = self.folders.iter().map(|(_, folder)| door(folder));
+        doors.try_for_each(|door| door?.write_all(pid.to_string().as_bytes()))
+    }
+
     /// Whether the kernel ended a process of it for want of memory.
     pub(super) fn ran_out_of_memory(&self) -> bool {
         ["memory.events", "memory.oom_control"].iter().any(|file| {

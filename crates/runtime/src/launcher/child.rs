@@ -2,12 +2,15 @@
 
 use std::io;
 
-use tokio::net::unix::pipe;
+use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use super::{
     command::{Exit, Signal},
     link::Started,
 };
+
+/// How much is kept of what a template says before it ends.
+const LAST_WORDS: u64 = 4096;
 
 /// A running instance. Dropping it kills all of its processes.
 pub struct Child {
@@ -47,6 +50,16 @@ impl Child {
                 Err(_) => Exit::KILLED,
             }
         }
+    }
+
+    /// The end of what it wrote to standard error, once it has ended.
+    pub(super) async fn last_words(&mut self) -> String {
+        let mut said = Vec::new();
+        if let Some(stderr) = self.stderr.as_mut() {
+            let _ = stderr.take(LAST_WORDS).read_to_end(&mut said).await;
+        }
+        let exit = self.exited().await;
+        format!("{exit}: {}", String::from_utf8_lossy(&said).trim_end())
     }
 
     /// How it ended, if it has.

@@ -19,6 +19,7 @@ use super::{
     link::Link,
     peer::{self, Ends, Holder},
     record,
+    template::Template,
 };
 
 /// A handle on the launcher process. Cheap to clone; when the last clone is dropped, everything it started ends.
@@ -70,10 +71,37 @@ impl Launcher {
     /// [`Error`] says whether the program is missing, refused, or the launcher gone.
     pub async fn spawn(&self, command: Command) -> Result<Child, Error> {
         let link = self.link().await?;
-        let id = self.0.next.fetch_add(1, Relaxed);
+        let id = self.next_id();
         let started = link.spawn(id, command)?.await;
         let started = started.unwrap_or(Err(Error::Stopped))?;
         Child::new(started).map_err(Error::Launcher)
+    }
+
+    /// Starts a program that is a template, and waits until it says that it is ready; who drops this future ends it.
+    ///
+    /// # Errors
+    /// As [`Launcher::spawn`]; [`Error::Refused`] with the end of what it wrote when it ended instead.
+    pub async fn template(&self, mut command: Command) -> Result<Template, Error> {
+        command.template = true;
+        let program = command.program.display().to_string();
+        let link = self.link().await?;
+        let id = self.next_id();
+        let warm = link.warm(id);
+        let started = link.spawn(id, command)?.await;
+        let child = Child::new(started.unwrap_or(Err(Error::Stopped))?).map_err(Error::Launcher)?;
+        let mut template = Template::new(child, id, link, self.clone());
+        if warm.await.is_ok() {
+            return Ok(template);
+        }
+        Err(Error::Refused {
+            program,
+            reason: template.child().last_words().await,
+        })
+    }
+
+    /// The number of the next instance.
+    pub(super) fn next_id(&self) -> u64 {
+        self.0.next.fetch_add(1, Relaxed)
     }
 
     /// By which means of this machine limits are enforced; none once it was stopped.

@@ -20,6 +20,9 @@ pub struct Command {
     /// What it may take.
     #[serde(default)]
     pub limits: Limits,
+    /// Whether it is a template: its standard input is then a socket to the launcher, by which instances are made of it.
+    #[serde(default)]
+    pub template: bool,
 }
 
 impl Command {
@@ -31,6 +34,7 @@ impl Command {
             env: Vec::new(),
             cwd: cwd.into(),
             limits: Limits::default(),
+            template: false,
         }
     }
 

@@ -34,8 +34,25 @@ const MAX_FDS: usize = 64;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
-    Spawn { id: u64, command: Command },
-    Signal { id: u64, signal: Signal },
+    Spawn {
+        id: u64,
+        command: Command,
+    },
+    /// Makes the instance `id` by a fork of `template`. Of the command, environment, folder and limits count.
+    Fork {
+        id: u64,
+        template: u64,
+        command: Command,
+    },
+    /// Makes an instance of the template `id` itself.
+    Assign {
+        id: u64,
+        command: Command,
+    },
+    Signal {
+        id: u64,
+        signal: Signal,
+    },
 }
 
 /// From the launcher to the server.
@@ -49,6 +66,14 @@ pub(super) enum Say {
     Started {
         id: u64,
         pid: u32,
+    },
+    /// A template can be used from now on.
+    Warm {
+        id: u64,
+    },
+    /// A template has become an instance.
+    Assigned {
+        id: u64,
     },
     Failed {
         id: u64,

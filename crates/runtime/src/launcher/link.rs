@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::Pid;
 use tokio::sync::{oneshot, watch};
 
@@ -41,13 +41,17 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Waiting {
     closed: bool,
-    starts: HashMap<u64, Start>,
+    starts: HashMap<u64, Start<Started>>,
     exits: HashMap<u64, watch::Sender<Option<Exit>>>,
+    /// Templates that are not ready.
+    boots: HashMap<u64, oneshot::Sender<()>>,
+    /// Templates that become instances.
+    assigned: HashMap<u64, Start<()>>,
 }
 
-struct Start {
+struct Start<T> {
     program: String,
-    answer: oneshot::Sender<Result<Started, Error>>,
+    answer: oneshot::Sender<Result<T, Error>>,
 }
 
 /// An instance that runs. Dropping it kills its group, so none is lost between the threads and who asked for it.
@@ -145,18 +149,69 @@ impl Link {
         id: u64,
         command: Command,
     ) -> Result<oneshot::Receiver<Result<Started, Error>>, Error> {
-        let (answer, answered) = oneshot::channel();
         let program = command.program.display().to_string();
-        let bytes = frame::encode(&Ask::Spawn { id, command }).map_err(|error| Error::Refused {
-            program: program.clone(),
+        self.start_one(id, program, &Ask::Spawn { id, command })
+    }
+
+    /// Asks for an instance as a fork of a template; the same holds.
+    pub(super) fn fork(
+        &self,
+        id: u64,
+        template: u64,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Started, Error>>, Error> {
+        let program = command.program.display().to_string();
+        let ask = Ask::Fork {
+            id,
+            template,
+            command,
+        };
+        self.start_one(id, program, &ask)
+    }
+
+    fn start_one(
+        &self,
+        id: u64,
+        program: String,
+        ask: &Ask,
+    ) -> Result<oneshot::Receiver<Result<Started, Error>>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let mut waiting = self.ask(&program, ask)?;
+        waiting.starts.insert(id, Start { program, answer });
+        Ok(answered)
+    }
+
+    /// Asks; the answer cannot come while what is returned is held.
+    fn ask(&self, program: &str, ask: &Ask) -> Result<MutexGuard<'_, Waiting>, Error> {
+        let bytes = frame::encode(ask).map_err(|error| Error::Refused {
+            program: program.to_owned(),
             reason: format!("its arguments and environment are too large ({error})"),
         })?;
-        let mut waiting = self.waiting.lock();
+        let waiting = self.waiting.lock();
         if waiting.closed || self.outgoing.send(bytes).is_err() {
             return Err(Error::Stopped);
         }
-        waiting.starts.insert(id, Start { program, answer });
-        Ok(answered)
+        Ok(waiting)
+    }
+
+    /// Resolves when the template `id` is ready; fails when it will not be.
+    pub(super) fn warm(&self, id: u64) -> oneshot::Receiver<()> {
+        let (warm, is_warm) = oneshot::channel();
+        self.waiting.lock().boots.insert(id, warm);
+        is_warm
+    }
+
+    /// Makes an instance of a template itself.
+    pub(super) fn assign(
+        &self,
+        id: u64,
+        command: Command,
+        answer: oneshot::Sender<Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let program = command.program.display().to_string();
+        let mut waiting = self.ask(&program, &Ask::Assign { id, command })?;
+        waiting.assigned.insert(id, Start { program, answer });
+        Ok(())
     }
 
     /// Tells the launcher to kill everything and end; resolves when it has.
@@ -211,7 +266,18 @@ impl Link {
                 missing,
                 reason,
             } => self.failed(id, missing, reason),
+            Say::Warm { id } => {
+                if let Some(warm) = self.waiting.lock().boots.remove(&id) {
+                    let _ = warm.send(());
+                }
+            }
+            Say::Assigned { id } => {
+                if let Some(start) = self.waiting.lock().assigned.remove(&id) {
+                    let _ = start.answer.send(Ok(()));
+                }
+            }
             Say::Exited { id, exit } => {
+                self.waiting.lock().boots.remove(&id);
                 if let Some(watcher) = self.waiting.lock().exits.remove(&id) {
                     watcher.send_replace(Some(exit));
                 }
@@ -241,20 +307,29 @@ impl Link {
     }
 
     fn failed(&self, id: u64, missing: bool, reason: String) {
-        let Some(Start { program, answer }) = self.waiting.lock().starts.remove(&id) else {
-            return;
+        let mut waiting = self.waiting.lock();
+        waiting.boots.remove(&id);
+        let error = |program| {
+            if missing {
+                Error::NotFound(program)
+            } else {
+                Error::Refused { program, reason }
+            }
         };
-        let _ = answer.send(Err(if missing {
-            Error::NotFound(program)
-        } else {
-            Error::Refused { program, reason }
-        }));
+        if let Some(Start { program, answer }) = waiting.starts.remove(&id) {
+            let _ = answer.send(Err(error(program)));
+        } else if let Some(Start { program, answer }) = waiting.assigned.remove(&id) {
+            let _ = answer.send(Err(error(program)));
+        }
     }
 
     fn abandon(&self) {
         let (starts, exits) = {
             let mut waiting = self.waiting.lock();
             waiting.closed = true;
+            // Who waits for these learns it from their being dropped.
+            waiting.boots.clear();
+            waiting.assigned.clear();
             (
                 std::mem::take(&mut waiting.starts),
                 std::mem::take(&mut waiting.exits),

@@ -184,6 +184,17 @@ pub(super) fn run_on(cpus: &CpuSet) -> rustix::io::Result<()> {
     rustix::thread::sched_setaffinity(None, cpus)
 }
 
+/// Keeps another process, with all of its threads, on these.
+pub(super) fn all_run_on(pid: Pid, cpus: &CpuSet) -> rustix::io::Result<()> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) else {
+        return Err(rustix::io::Errno::SRCH);
+    };
+    let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    threads
+        .filter_map(Pid::from_raw)
+        .try_for_each(|thread| rustix::thread::sched_setaffinity(Some(thread), cpus))
+}
+
 /// How many processes and threads the user of this process has.
 pub(super) fn tasks_of_user() -> u64 {
     use std::os::unix::fs::MetadataExt;

@@ -9,6 +9,7 @@ mod cgroups;
 mod child;
 mod client;
 mod command;
+mod forks;
 mod frame;
 mod limits;
 mod link;
@@ -20,6 +21,7 @@ mod record;
 mod rules;
 mod serve;
 mod spawn;
+mod template;
 
 pub use cgroups::MOUNT as CGROUPS;
 pub use child::Child;
@@ -29,6 +31,7 @@ pub use limits::{Enforced, Enforcement, Limits, Means};
 pub use peer::{Ends, Holder};
 pub use record::sweep;
 pub use serve::main;
+pub use template::Template;
 
 /// By which means a launcher would enforce limits where control groups are mounted at `mount`, as far as that shows
 /// without trying.

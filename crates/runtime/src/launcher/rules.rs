@@ -64,6 +64,34 @@ impl Rules {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Rules {
+    /// Makes another process, that runs already and is in its group, obey.
+    pub(super) fn impose(&self, pid: rustix::process::Pid) -> io::Result<()> {
+        let limit = |resource, limit| rustix::process::prlimit(Some(pid), resource, limit);
+        let _ = limit(Resource::Nofile, self.files);
+        limit(Resource::Core, NO_CORE)?;
+        if let Some(data) = self.data {
+            limit(Resource::Data, data)?;
+        }
+        if let Some(processes) = self.processes {
+            limit(Resource::Nproc, processes)?;
+        }
+        match &self.cpus {
+            Some(cpus) => Ok(os::all_run_on(pid, cpus)?),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Rules {
+    /// Needs Linux.
+    pub(super) fn impose(&self, _pid: rustix::process::Pid) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// By which means limits are enforced: groups where they can, else what each process can be held to by itself.
 pub(super) fn enforcement(groups: &Cgroups) -> Enforcement {
     let by = groups.enforcement();

@@ -22,6 +22,7 @@ use rustix::{
 use super::{
     cgroups::{self, Cgroups, Group},
     command::{Command, Exit, Signal},
+    forks::{Forks, Heard},
     frame::{self, Ask, Receiver, Say},
     limits::Enforcement,
     os,
@@ -76,6 +77,7 @@ fn run() -> io::Result<()> {
         ends: spawn::listen_to_signals()?,
         instances: BTreeMap::new(),
         remains: Vec::new(),
+        forks: Forks::default(),
     };
     let enforcement = server.enforcement;
     server.say(&Say::Ready { enforcement }, &[])?;
@@ -84,29 +86,34 @@ fn run() -> io::Result<()> {
     served
 }
 
-struct Server {
-    me: Identity,
+pub(super) struct Server {
+    pub(super) me: Identity,
     record: Record,
     receiver: Receiver,
     /// Becomes readable when a child may have ended.
     ends: io::PipeReader,
-    instances: BTreeMap<u64, Instance>,
-    groups: Cgroups,
-    enforcement: Enforcement,
+    pub(super) instances: BTreeMap<u64, Instance>,
+    pub(super) groups: Cgroups,
+    pub(super) enforcement: Enforcement,
     /// Groups of ended instances that the kernel does not give up yet.
-    remains: Vec<Group>,
+    pub(super) remains: Vec<Group>,
+    /// Templates, and what is being made of them.
+    pub(super) forks: Forks,
 }
 
 /// What runs: its first process, and its group where it has one.
-struct Instance {
-    leader: Pid,
-    group: Option<Group>,
+pub(super) struct Instance {
+    pub(super) leader: Pid,
+    pub(super) group: Option<Group>,
 }
 
 impl Server {
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let (asked, ended) = self.wait()?;
+            let (asked, ended, heard) = self.wait()?;
+            for heard in heard {
+                self.hear(heard)?;
+            }
             if asked {
                 if !self.receiver.fill()? {
                     return Ok(());
@@ -123,26 +130,42 @@ impl Server {
         }
     }
 
-    /// Waits until the socket has something or a child has ended, and says which.
-    fn wait(&mut self) -> io::Result<(bool, bool)> {
-        let mut fds = [
+    /// Waits until the socket or a template has something or a child has ended, and says which.
+    fn wait(&mut self) -> io::Result<(bool, bool, Vec<Heard>)> {
+        let speakers = self.forks.speakers();
+        let mut fds = vec![
             PollFd::new(self.receiver.stream(), PollFlags::IN),
             PollFd::new(&self.ends, PollFlags::IN),
         ];
+        let sockets = speakers.iter().map(|(_, socket)| *socket);
+        fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // The kernel may hold on to a group for a moment after the last process of it was waited for.
         let soon = (!self.remains.is_empty()).then_some(&SOON);
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon))?;
-        let [asked, ended] = fds.map(|fd| !fd.revents().is_empty());
+        let spoke: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let (asked, ended) = (spoke[0], spoke[1]);
+        let heard = speakers.into_iter().zip(&spoke[2..]);
+        let heard = heard.filter(|(_, spoke)| **spoke);
+        let heard = heard.map(|((who, _), _)| who).collect();
         if ended {
             // How many ends there were is not asked: all children are looked at.
             let _ = self.ends.read(&mut [0; 256])?;
         }
-        Ok((asked, ended))
+        Ok((asked, ended, heard))
     }
 
     fn answer(&mut self, ask: Ask) -> io::Result<()> {
         match ask {
             Ask::Spawn { id, command } => self.spawn(id, &command),
+            Ask::Fork {
+                id,
+                template,
+                command,
+            } => match self.forks.begin(id, template, command) {
+                Ok(()) => Ok(()),
+                Err(error) => self.failed(id, &error),
+            },
+            Ask::Assign { id, command } => self.assign(id, &command),
             Ask::Signal { id, signal } => {
                 if let Some(instance) = self.instances.get(&id) {
                     kill_group(instance.leader, signal);
@@ -154,16 +177,24 @@ impl Server {
 
     fn spawn(&mut self, id: u64, command: &Command) -> io::Result<()> {
         match self.try_to_spawn(id, command) {
-            Ok((spawned, group)) => self.started(id, &spawned, group),
-            Err(error) => {
-                let failed = Say::Failed {
-                    id,
-                    missing: error.kind() == io::ErrorKind::NotFound,
-                    reason: error.to_string(),
-                };
-                self.say(&failed, &[])
+            Ok((mut spawned, group)) => {
+                if let Some(control) = spawned.control.take() {
+                    self.forks.add(id, control);
+                }
+                let pipes = [&spawned.stdout, &spawned.stderr];
+                self.started(id, spawned.pid, pipes, group)
             }
+            Err(error) => self.failed(id, &error),
         }
+    }
+
+    pub(super) fn failed(&self, id: u64, error: &io::Error) -> io::Result<()> {
+        let failed = Say::Failed {
+            id,
+            missing: error.kind() == io::ErrorKind::NotFound,
+            reason: error.to_string(),
+        };
+        self.say(&failed, &[])
     }
 
     fn try_to_spawn(&self, id: u64, command: &Command) -> io::Result<(Spawned, Option<Group>)> {
@@ -181,8 +212,13 @@ impl Server {
         }
     }
 
-    fn started(&mut self, id: u64, spawned: &Spawned, group: Option<Group>) -> io::Result<()> {
-        let leader = spawned.pid;
+    pub(super) fn started(
+        &mut self,
+        id: u64,
+        leader: Pid,
+        pipes: [&OwnedFd; 2],
+        group: Option<Group>,
+    ) -> io::Result<()> {
         self.instances.insert(id, Instance { leader, group });
         // One that has already ended needs no record.
         if let Some(identity) = Identity::of(leader.as_raw_pid()) {
@@ -192,7 +228,7 @@ impl Server {
             id,
             pid: leader.as_raw_pid().unsigned_abs(),
         };
-        self.say(&started, &[&spawned.stdout, &spawned.stderr])
+        self.say(&started, &pipes)
     }
 
     fn collect(&mut self) -> io::Result<()> {
@@ -210,6 +246,7 @@ impl Server {
             let Some(Instance { leader, group }) = self.instances.remove(&id) else {
                 continue;
             };
+            self.forks.remove(id);
             kill_group(leader, Signal::Kill);
             let _ = rustix::process::waitpid(Some(leader), WaitOptions::NOHANG);
             if let Some(group) = group {
@@ -285,13 +322,13 @@ impl Server {
         }
     }
 
-    fn say(&self, message: &Say, fds: &[&OwnedFd]) -> io::Result<()> {
+    pub(super) fn say(&self, message: &Say, fds: &[&OwnedFd]) -> io::Result<()> {
         let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         frame::send(self.receiver.stream(), &frame::encode(message)?, &fds)
     }
 }
 
-fn kill_group(leader: Pid, signal: Signal) {
+pub(super) fn kill_group(leader: Pid, signal: Signal) {
     let signal = match signal {
         Signal::Term => rustix::process::Signal::TERM,
         Signal::Kill => rustix::process::Signal::KILL,

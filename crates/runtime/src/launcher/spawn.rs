@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     process::{self, Stdio},
 };
 
@@ -16,10 +19,18 @@ pub(super) struct Spawned {
     pub(super) pid: Pid,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+    /// A template's own end of its standard input.
+    pub(super) control: Option<UnixStream>,
 }
 
 /// Starts a program as the leader of a session of its own, within `rules`. The caller waits for its end.
 pub(super) fn spawn(command: &Command, mark: &str, rules: Rules) -> io::Result<Spawned> {
+    let (control, stdin) = if command.template {
+        let (ours, theirs) = UnixStream::pair()?;
+        (Some(ours), Stdio::from(OwnedFd::from(theirs)))
+    } else {
+        (None, Stdio::null())
+    };
     let mut program = process::Command::new(&command.program);
     program
         .args(&command.args)
@@ -27,7 +38,7 @@ pub(super) fn spawn(command: &Command, mark: &str, rules: Rules) -> io::Result<S
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         .env(MARK, mark)
         .current_dir(&command.cwd)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let launcher = rustix::process::getpid();
@@ -42,6 +53,7 @@ pub(super) fn spawn(command: &Command, mark: &str, rules: Rules) -> io::Result<S
         pid: Pid::from_child(&child),
         stdout: stdout.into(),
         stderr: stderr.into(),
+        control,
     })
 }
 

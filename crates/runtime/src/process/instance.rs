@@ -112,6 +112,7 @@ impl Instance {
             load: Duration::ZERO,
             spawn,
             init,
+            template: false,
         })
     }
 

@@ -85,6 +85,7 @@ impl Stage {
             launcher: fixture.launcher.clone(),
             engine,
             cache: fixture.folder.path().join("cache"),
+            templates: runtime::lambda::Templates::default(),
         };
         Self {
             fixture,

@@ -14,7 +14,7 @@ workloads:
   work:
     as: function
     run: {lambda: {runtime: python3, handler: app.work, code: code}}
-    async: {retries: 1, on_success: done, on_failure: dead}
+    async: {retries: 1, backoff: 1s, on_success: done, on_failure: dead}
   once:
     as: function
     run: {lambda: {runtime: python3, handler: app.work, code: code}}

@@ -19,6 +19,9 @@ workloads:
   hidden:
     as: function
     run: {lambda: {runtime: python3, handler: handlers.worker, code: functions}}
+  streamer:
+    as: function
+    run: {lambda: {runtime: python3, handler: handlers.streamer, code: functions}}
   caller:
     as: function
     run: {lambda: {runtime: python3, handler: handlers.caller, code: functions}}
@@ -34,6 +37,15 @@ def worker(event, context):
     if event.get("fail"):
         raise ValueError("as asked")
     return {"worked": event, "id": context.aws_request_id}
+
+def streamer(event, context):
+    if event.get("fail") == "early":
+        raise ValueError("too early")
+    yield "one "
+    print("streaming")
+    if event.get("fail"):
+        raise ValueError("too late")
+    yield b"two"
 
 def caller(event, context):
     import boto3
@@ -59,6 +71,14 @@ answers = []
 for service, operation, parameters in json.load(sys.stdin):
     try:
         answer = getattr(boto3.client(service, config=once), operation)(**parameters)
+        if "EventStream" in answer:
+            events = answer["EventStream"] = list(answer["EventStream"])
+            for event in events:
+                if "PayloadChunk" in event:
+                    event["PayloadChunk"] = event["PayloadChunk"]["Payload"].decode()
+                elif "LogResult" in event["InvokeComplete"]:
+                    log = event["InvokeComplete"]["LogResult"]
+                    event["InvokeComplete"]["LogResult"] = base64.b64decode(log).decode()
         if "LogResult" in answer:
             answer["LogResult"] = base64.b64decode(answer["LogResult"]).decode()
         if hasattr(answer.get("Payload"), "read"):
@@ -177,6 +197,79 @@ async fn boto3_invokes_from_outside_in_every_way() -> Result<()> {
     Ok(())
 }
 
+/// What an event stream says: its text, and how it ended.
+fn joined(answer: &Value) -> (String, &Value) {
+    let events = answer["EventStream"].as_array().expect("a list of events");
+    let (last, chunks) = events.split_last().expect("at least how it ended");
+    let chunks = chunks.iter().map(|chunk| chunk["PayloadChunk"].as_str());
+    let text = chunks.collect::<Option<String>>().expect("chunks of text");
+    (text, &last["InvokeComplete"])
+}
+
+#[tokio::test]
+async fn boto3_reads_replies_while_they_are_made() -> Result<()> {
+    let server = deployed()?;
+    let stream = |name: &str, payload: &str, more: Value| {
+        let mut parameters = json!({"FunctionName": name, "Payload": payload});
+        let fields = parameters.as_object_mut().expect("is an object");
+        fields.extend(more.as_object().cloned().unwrap_or_default());
+        json!(["lambda", "invoke_with_response_stream", parameters])
+    };
+    let tail = json!({"LogType": "Tail"});
+    let calls = json!([
+        stream("streamer", "{}", tail.clone()),
+        stream("streamer", r#"{"fail": "late"}"#, tail.clone()),
+        stream("streamer", r#"{"fail": "early"}"#, Value::Null),
+        stream("worker", r#"{"films": 2}"#, tail),
+        stream("worker", r#"{"fail": true}"#, Value::Null),
+        stream("nobody", "{}", Value::Null),
+        stream("worker", "{}", json!({"InvocationType": "DryRun"})),
+    ]);
+    let [good, late, early, whole, failed, nobody, dry] = &boto3(&server, &calls)?[..] else {
+        panic!("seven answers");
+    };
+    let (text, end) = joined(good);
+    assert_eq!(
+        (&*text, &good["ExecutedVersion"]),
+        ("one two", &"$LATEST".into())
+    );
+    assert_eq!(end["ErrorCode"], Value::Null, "{good}");
+    let log = end["LogResult"].as_str().unwrap_or_default();
+    assert!(log.contains("streaming"), "{good}");
+    for (answer, sent, kind, message) in [
+        (late, "one ", "ValueError", "too late"),
+        (early, "", "ValueError", "too early"),
+        (failed, "", "ValueError", "as asked"),
+    ] {
+        let (text, end) = joined(answer);
+        assert_eq!(
+            (&*text, &end["ErrorCode"]),
+            (sent, &"Unhandled".into()),
+            "{answer}"
+        );
+        let details: Value =
+            serde_json::from_str(end["ErrorDetails"].as_str().unwrap_or_default())?;
+        assert_eq!(
+            (&details["errorType"], &details["errorMessage"]),
+            (&kind.into(), &message.into())
+        );
+    }
+    let (text, end) = joined(whole);
+    let whole: Value = serde_json::from_str(&text)?;
+    assert_eq!(whole["worked"], json!({"films": 2}));
+    assert!(
+        end["LogResult"]
+            .as_str()
+            .is_some_and(|log| log.contains("working on"))
+    );
+    assert_eq!(
+        nobody["Error"]["Code"], "ResourceNotFoundException",
+        "{nobody}"
+    );
+    assert_eq!(dry["StatusCode"], 204, "{dry}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn boto3_finds_functions_and_is_told_what_is_not_there() -> Result<()> {
     let server = deployed()?;
@@ -203,7 +296,12 @@ async fn boto3_finds_functions_and_is_told_what_is_not_there() -> Result<()> {
     let names: Vec<_> = names.map(|function| &function["FunctionName"]).collect();
     assert_eq!(
         names,
-        ["aws-sdk_caller", "aws-sdk_hidden", "aws-sdk_worker"]
+        [
+            "aws-sdk_caller",
+            "aws-sdk_hidden",
+            "aws-sdk_streamer",
+            "aws-sdk_worker"
+        ]
     );
     let named = [
         "DELETE /2015-03-31/functions/worker",

@@ -34,6 +34,7 @@ fn cold() -> ColdStart {
         load: Duration::from_millis(2),
         spawn: Duration::from_millis(3),
         init: Duration::from_millis(4),
+        template: false,
     }
 }
 

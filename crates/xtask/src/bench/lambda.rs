@@ -1,10 +1,10 @@
-//! Lambda handlers in Python: a warm invocation through the gateway at one in flight, and a cold start. Beside each,
-//! AWS's own runtime client against the smallest possible Runtime API server, with the same interpreter.
+//! Lambda handlers in Python: a warm invocation through the gateway at one in flight. Beside it, AWS's own runtime
+//! client against the smallest possible Runtime API server, with the same interpreter.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -21,7 +21,6 @@ use crate::{
 };
 
 const WARM: usize = 3000;
-const COLD: usize = 20;
 
 const HANDLER: &str = "def handler(event, context):\n    return 'hello'\n";
 
@@ -56,39 +55,11 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     )])
 }
 
-/// Cold starts.
-pub(super) fn cold(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let python = python(bench)?;
-    let server = deployed(bench, HANDLER)?;
-    let mut client = Client::new(server.gateway()?);
-    let app = bench.folder.join("app");
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for number in 0..COLD {
-        // Another version has no instance yet.
-        fs::write(app.join("handler/app.py"), format!("{HANDLER}# {number}\n"))?;
-        server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
-        ours.push(micros(ask(&mut client)?) / 1000.0);
-        let begun = Instant::now();
-        let (mut api, mut runtime) = start_peer(&bench.folder, &python)?;
-        api.invoke(EVENT)?;
-        theirs.push(micros(begun.elapsed()) / 1000.0);
-        end(&mut runtime);
-    }
-    server.stop()?;
-    Ok(vec![bench.less(
-        "coldstart",
-        "ms from a request to the answer of a new Python instance, median of 20",
-        "awslambdaric, from its start",
-        median(&mut ours),
-        median(&mut theirs),
-    )])
-}
-
 /// What the peer is handed: the gateway makes a payload of about this size of a request.
-const EVENT: &str = r#"{"version":"2.0","routeKey":"$default","rawPath":"/","rawQueryString":"","headers":{"host":"127.0.0.1:8080","accept":"*/*","user-agent":"bench"},"requestContext":{"accountId":"000000000000","apiId":"hello","domainName":"127.0.0.1","http":{"method":"GET","path":"/","protocol":"HTTP/1.1","sourceIp":"127.0.0.1","userAgent":"bench"},"requestId":"1","routeKey":"$default","stage":"$default","time":"01/Jan/2026:00:00:00 +0000","timeEpoch":1767225600000},"isBase64Encoded":false}"#;
+pub(super) const EVENT: &str = r#"{"version":"2.0","routeKey":"$default","rawPath":"/","rawQueryString":"","headers":{"host":"127.0.0.1:8080","accept":"*/*","user-agent":"bench"},"requestContext":{"accountId":"000000000000","apiId":"hello","domainName":"127.0.0.1","http":{"method":"GET","path":"/","protocol":"HTTP/1.1","sourceIp":"127.0.0.1","userAgent":"bench"},"requestId":"1","routeKey":"$default","stage":"$default","time":"01/Jan/2026:00:00:00 +0000","timeEpoch":1767225600000},"isBase64Encoded":false}"#;
 
 /// The interpreter of the tools, which has AWS's client; the gateway's instances are given the same.
-fn python(bench: &Bench<'_>) -> anyhow::Result<PathBuf> {
+pub(super) fn python(bench: &Bench<'_>) -> anyhow::Result<PathBuf> {
     let python = bench.workspace.tools().join("runtime/venv/bin/python3");
     ensure!(
         python.exists(),
@@ -112,19 +83,30 @@ fn deployed(bench: &Bench<'_>, handler: &str) -> anyhow::Result<Server> {
 }
 
 fn start_peer(folder: &Path, python: &Path) -> anyhow::Result<(RuntimeApi, std::process::Child)> {
-    let api = RuntimeApi::new()?;
     let mut command = process::clean(python.to_str().context("a path in UTF-8")?);
+    command.args(["-m", "awslambdaric", "app.handler"]);
+    start_client(folder, command)
+}
+
+/// A runtime client with a server of its own.
+pub(super) fn start_client(
+    folder: &Path,
+    mut command: std::process::Command,
+) -> anyhow::Result<(RuntimeApi, std::process::Child)> {
+    let api = RuntimeApi::new()?;
     command
-        .args(["-m", "awslambdaric", "app.handler"])
         .current_dir(folder.join("app/handler"))
         .env("AWS_LAMBDA_RUNTIME_API", api.address()?)
+        .env("_HANDLER", "app.handler")
         .env("LAMBDA_TASK_ROOT", folder.join("app/handler"))
         .env("AWS_REGION", "us-east-1")
         .env("AWS_LAMBDA_FUNCTION_NAME", "hello")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         .stdout(std::process::Stdio::null());
-    let runtime = command.spawn().context("awslambdaric does not start")?;
+    let runtime = command
+        .spawn()
+        .context("the runtime client does not start")?;
     Ok((api, runtime))
 }
 
@@ -143,6 +125,6 @@ fn ask(client: &mut Client) -> anyhow::Result<Duration> {
     clippy::cast_precision_loss,
     reason = "durations of a benchmark are short"
 )]
-fn micros(duration: Duration) -> f64 {
+pub(super) fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1000.0
 }

@@ -4,6 +4,7 @@
 //! machine's speed drifts while it is measured.
 
 mod coldload;
+mod coldstart;
 mod cpu;
 mod deliver;
 mod footprint;
@@ -85,7 +86,7 @@ const ALL: &[(&str, Run)] = &[
     ("deliver", deliver::run),
     ("footprint", footprint::run),
     ("lambda", lambda::run),
-    ("coldstart", lambda::cold),
+    ("coldstart", coldstart::run),
 ];
 
 /// Runs one or all.

@@ -41,6 +41,7 @@ workloads:
     env: {SINK_PORT: 'PORT'}
     state: [folder]
     timeout: 10s
+    async: {backoff: 1s}
     on:
       - event: {type: [soak.happened]}
         retry: {attempts: 100, backoff: 100ms, max_backoff: 1s}

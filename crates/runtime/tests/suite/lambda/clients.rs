@@ -95,12 +95,7 @@ async fn aws_lambda_ric_for_node() {
     let Some(client) = installed("node_modules/aws-lambda-ric/index.mjs") else {
         return;
     };
-    let arch = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "x64"
-    };
-    let Some(node) = installed(&format!("node_modules/node-linux-{arch}/bin/node")) else {
+    let Some(node) = node() else {
         return;
     };
     let bootstrap = format!("exec {} {}", node.display(), client.display());
@@ -110,7 +105,13 @@ async fn aws_lambda_ric_for_node() {
     dies(&lambda).await;
     let broken = started_by(&bootstrap, "main.js", "throw new RangeError('not today')");
     reports(&broken, "error", "RangeError", "not today").await;
-    let streaming = started_by(&bootstrap, "main.js", STREAMING_NODE);
+    // One instance at most: another would be started for who waits longer than this client takes to ask for more on a
+    // machine that is busy, and hide that the first one was lost.
+    let script = format!("#!/bin/sh\n{bootstrap}\n");
+    let streaming = Options::provided(&script)
+        .file("main.js", STREAMING_NODE)
+        .change(|w| w.scale.max = 1)
+        .start();
     streams(&streaming).await;
     // Between its answer and the end of its trailers this client asks for more: nobody else's work is disturbed.
     for _ in 0..5 {
@@ -257,7 +258,7 @@ async fn times_out(lambda: &Lambda) {
 }
 
 /// A file below what `cargo xtask test` installs, or a word that it is not there.
-fn installed(file: &str) -> Option<PathBuf> {
+pub(super) fn installed(file: &str) -> Option<PathBuf> {
     let path = target().join("tools/runtime").join(file);
     if path.exists() {
         return Some(path);
@@ -269,6 +270,16 @@ fn installed(file: &str) -> Option<PathBuf> {
     None
 }
 
+/// The Node that AWS's client is built for.
+pub(super) fn node() -> Option<PathBuf> {
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "x64"
+    };
+    installed(&format!("node_modules/node-linux-{arch}/bin/node"))
+}
+
 /// Cargo's target folder, wherever that is: the test itself lies in it.
 fn target() -> PathBuf {
     let test = std::env::current_exe().expect("a test is a file");
@@ -278,7 +289,7 @@ fn target() -> PathBuf {
 }
 
 /// Builds the guest; cargo itself locks the folder and knows when nothing is to be done.
-fn rust_guest() -> PathBuf {
+pub(super) fn rust_guest() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/lambda-rust/Cargo.toml");
     let folder = target().join("guests");
     let built = std::process::Command::new(env!("CARGO"))

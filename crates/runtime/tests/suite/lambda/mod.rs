@@ -7,4 +7,6 @@ mod payloads;
 mod platform;
 mod protocol;
 mod python;
+mod several;
 mod stream;
+mod templates;

@@ -20,7 +20,9 @@ use model::{
 use parking_lot::Mutex;
 use runtime::{
     Body, Caller, Context, FunctionError, Host, Input, InstanceState, LogLine, LogTail, Presence,
-    Ran, Spec, host::BoxFuture, lambda::Pool,
+    Ran, Spec,
+    host::BoxFuture,
+    lambda::{Pool, Templates},
 };
 use serde_json::Value;
 
@@ -62,6 +64,7 @@ pub(crate) struct Lambda {
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Clock,
     pub(crate) cache: PathBuf,
+    pub(crate) templates: Templates,
     ids: Ids,
     target: Arc<Target>,
     _fixture: Fixture,
@@ -148,6 +151,7 @@ impl Lambda {
         }
         let told = Arc::new(Told::default());
         let cache = root.join("cache");
+        let templates = Templates::default();
         let context = Arc::new(Context {
             host: Arc::clone(&told) as Arc<dyn Host>,
             clock: options.clock.clone(),
@@ -156,6 +160,7 @@ impl Lambda {
             launcher: fixture.launcher.clone(),
             engine: fixture.no_engine(),
             cache: cache.clone(),
+            templates: templates.clone(),
         });
         let mut workload = workload(options.runtime, options.handler);
         (options.change)(&mut workload);
@@ -180,6 +185,7 @@ impl Lambda {
             pool,
             clock: options.clock,
             cache,
+            templates,
             ids: Ids::system(),
             target,
             _fixture: fixture,
@@ -326,6 +332,7 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
             handler: handler.to_owned(),
             code: "code".to_owned(),
             payload: model::app::LambdaPayload::default(),
+            template: model::app::LambdaTemplate::default(),
         },
         scale: Scale {
             min: 0,

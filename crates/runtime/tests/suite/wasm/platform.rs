@@ -104,6 +104,7 @@ impl Platform {
             launcher: fixture.launcher.clone(),
             engine: fixture.no_engine(),
             cache: cache.to_owned(),
+            templates: runtime::lambda::Templates::default(),
         });
         let mut workload = workload(component);
         change(&mut workload);

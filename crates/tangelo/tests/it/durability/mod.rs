@@ -35,6 +35,7 @@ workloads:
   later:
     as: function
     run: {lambda: {runtime: python3, handler: later.handler, code: code}}
+    async: {backoff: 1s}
 gateway:
   routes:
     - {path: /events, methods: [POST], to: events}

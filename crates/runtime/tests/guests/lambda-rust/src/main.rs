@@ -1,13 +1,20 @@
 //! A handler that shows what `lambda_runtime` got, and fails in its ways.
 
+use std::sync::LazyLock;
+
 use lambda_runtime::{
-    Error, FunctionResponse, LambdaEvent, MetadataPrelude, StreamResponse, run, service_fn,
+    Error, FunctionResponse, LambdaEvent, MetadataPrelude, StreamResponse, run, run_concurrent, service_fn,
     streaming::{Body, channel},
 };
 use serde_json::{Value, json};
 
+static MEETING: LazyLock<tokio::sync::Barrier> = LazyLock::new(|| tokio::sync::Barrier::new(3));
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
+    if std::env::var_os("AWS_LAMBDA_MAX_CONCURRENCY").is_some() {
+        return run_concurrent(service_fn(handler)).await;
+    }
     run(service_fn(handler)).await
 }
 
@@ -15,6 +22,10 @@ async fn handler(event: LambdaEvent<Value>) -> Result<FunctionResponse<Value, Bo
     let (payload, context) = event.into_parts();
     if payload["rawPath"] == "/stream" {
         return stream();
+    }
+    if payload == "meet" {
+        // Three at a time, or never.
+        MEETING.wait().await;
     }
     match payload.as_str() {
         Some("error") => Err("no such order".into()),
