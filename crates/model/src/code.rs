@@ -130,6 +130,8 @@ codes! {
     NO_SUCH_INVOCATION = 505, NotFound;
     /// An event filter is not one.
     BAD_FILTER = 506, Invalid;
+    /// The log has no such event.
+    NO_SUCH_EVENT = 507, NotFound;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

@@ -72,6 +72,7 @@ const ALL: &[(&str, Run)] = &[
     ("wasm", wasm::run),
     ("proxy", proxy::run),
     ("publish", publish::run),
+    ("patterns", publish::patterns),
     ("reload", reload::run),
     ("coldload", coldload::run),
     ("scale", scale::run),
