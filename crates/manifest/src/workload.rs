@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use model::{
-    Build, ByteSize, Deferred, Egress, InstanceLimits, Name, Run, Scale, Tier, Workload,
+    Build, ByteSize, Deferred, Egress, InstanceLimits, Name, Probes, Run, Scale, Tier, Workload,
     WorkloadName,
 };
 
 use crate::{
     app::later,
-    deferred,
+    deferred, health,
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
@@ -115,6 +115,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         scale: assumed_scale(tier, &run),
         run,
         health: None,
+        probes: Probes::default(),
         owner: None,
         timeout: Duration::from_secs(if function { 30 } else { 60 }),
         memory: ByteSize::mib(if function { 128 } else { 512 }),
@@ -139,20 +140,11 @@ fn assumed_scale(tier: Tier, run: &Run) -> Scale {
         Run::Process { .. } | Run::Container { .. } => 250,
         Run::External { .. } => 1_000,
     };
-    match tier {
-        Tier::Function => Scale {
-            min: 0,
-            max: 100,
-            concurrency,
-            idle: Duration::from_secs(300),
-        },
-        Tier::Service | Tier::Job => Scale {
-            min: 1,
-            max: 1,
-            concurrency,
-            idle: Duration::from_secs(600),
-        },
-    }
+    let (min, max, idle) = match tier {
+        Tier::Function => (0, 100, 300),
+        Tier::Service | Tier::Job => (1, 1, 600),
+    };
+    Scale::by_requests(min, max, concurrency, Duration::from_secs(idle))
 }
 
 fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: &Run) {
@@ -233,13 +225,10 @@ fn read_limits(
 ) {
     let limits = *reader.limits();
     if let Some((key, node)) = fields.entry("scale") {
-        scale::read(reader, key.at, node, &mut workload.scale);
+        scale::read(reader, key.at, node, workload);
     }
-    if let Some(node) = fields.get("health") {
-        workload.health = reader.string(node, "a path");
-        if let Some(path) = &workload.health {
-            reader.route_path(node.at, path);
-        }
+    if let Some((key, node)) = fields.entry("health") {
+        health::read(reader, key.at, node, workload);
     }
     if let Some(node) = fields.get("owner") {
         workload.owner = reader.string(node, "the name of a team");

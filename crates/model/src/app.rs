@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deferred::Deferred,
     name::{AppName, WorkloadName},
+    probes::Probes,
+    scale::Scale,
     subscription::Subscription,
     units::ByteSize,
 };
@@ -63,9 +65,12 @@ pub struct Workload {
     pub run: Run,
     /// How many instances, and how many requests each.
     pub scale: Scale,
-    /// The path that answers 2xx when an instance is ready; `None`: ready when the port accepts.
+    /// The path that answers 2xx when an instance has started and is alive; `None`: `probes` says how it is asked.
     #[serde(default)]
     pub health: Option<String>,
+    /// How its instances are asked, where `health` is not one path for all; empty: whether the port accepts.
+    #[serde(default, skip_serializing_if = "Probes::is_empty")]
+    pub probes: Probes,
     /// The team that answers for it.
     #[serde(default)]
     pub owner: Option<String>,
@@ -105,6 +110,17 @@ pub struct Workload {
     /// What its asynchronous invocations get.
     #[serde(default, skip_serializing_if = "Deferred::is_default")]
     pub deferred: Deferred,
+}
+
+impl Workload {
+    /// How its instances are asked, whether that was said in short or in full.
+    #[must_use]
+    pub fn asked(&self) -> Probes {
+        match &self.health {
+            Some(path) => Probes::of_path(path),
+            None => self.probes.clone(),
+        }
+    }
 }
 
 /// What one instance of a process or a handler may take, beside its memory; `None`: as much as there is.
@@ -253,19 +269,6 @@ impl LambdaPayload {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// How many instances, and how many requests each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scale {
-    /// Instances kept even when idle.
-    pub min: u32,
-    /// Instances at most.
-    pub max: u32,
-    /// Requests that one instance takes at the same time.
-    pub concurrency: u32,
-    /// How long an instance beyond `min` may idle.
-    pub idle: Duration,
 }
 
 /// A host outside that a workload may reach.

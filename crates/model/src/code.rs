@@ -117,6 +117,10 @@ codes! {
     RUNTIME_MISSING = 413, Unavailable;
     /// An instance needed more memory than its limit, and was ended.
     INSTANCE_MEMORY = 414, WorkloadFailed;
+    /// An instance ran, and its start-up probe did not pass in time.
+    NEVER_STARTED = 420, Unavailable;
+    /// An instance failed its liveness probe, and was replaced.
+    NOT_ALIVE = 421, Unavailable;
 
     /// An event is not a CloudEvent 1.0.
     BAD_EVENT = 501, Invalid;
