@@ -2,12 +2,13 @@
 //!
 //! No I/O and no tasks: what is to be done (start so many, give this one to that waiter) is returned to the pool.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use model::{ColdStart, InstanceId};
 use tokio::sync::oneshot;
 
 use super::{instance::Instance, pool::Place, start::StartFailure};
+use crate::pool::Ended;
 
 /// The state of a pool.
 #[derive(Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Places {
     pub(crate) starts: u64,
     /// Starts that failed and instances that died.
     pub(crate) failures: u64,
+    /// What those used that are not there any more.
+    pub(crate) ended: Ended,
     /// Starts that failed since the last that did not.
     pub(crate) failed_in_a_row: u32,
 }
@@ -126,7 +129,7 @@ impl Places {
     }
 
     /// A process has ended; `unasked` when nobody had wanted that.
-    pub(crate) fn gone(&mut self, instance: &Instance, unasked: bool) {
+    pub(crate) fn gone(&mut self, instance: &Instance, lived: Duration, unasked: bool) {
         self.forget_free(instance);
         let id = instance.presence.instance;
         let Some(at) = self
@@ -136,6 +139,7 @@ impl Places {
         else {
             return;
         };
+        self.ended.add(lived, instance.cpu_seen());
         if self.all.swap_remove(at).started {
             self.live -= 1;
             self.failures += u64::from(unasked);

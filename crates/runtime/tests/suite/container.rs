@@ -19,7 +19,7 @@ use runtime::{
 use tempfile::TempDir;
 
 use crate::{
-    stage::{PACE, Stage, answer, post, scale},
+    stage::{PACE, Stage, answer, post, quick, scale},
     support::{Fixture, alive, eventually},
 };
 
@@ -258,7 +258,7 @@ fn run() -> Run {
 fn pool(stage: &Stage, change: impl FnOnce(&mut Spec)) -> Arc<Pool> {
     let mut spec = stage.spec(run());
     spec.workload.scale = scale(1, 1, 10, Duration::from_secs(600));
-    spec.workload.health = Some("/health".to_owned());
+    spec.workload.probes = quick("/health");
     spec.workload.memory = ByteSize::mib(64);
     spec.workload.limits.cpu = Some(500);
     spec.workload.limits.processes = Some(50);

@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod mesh;
 mod otlp;
+mod scaling;
 mod sdk;
 mod secrets;
 mod templates;
