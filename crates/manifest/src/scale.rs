@@ -16,6 +16,9 @@ pub(crate) const ON_KEYS: &[&str] = &["concurrency", "cpu", "backlog"];
 /// Keys of `limits`.
 pub(crate) const LIMITS_KEYS: &[&str] = &["cpu", "processes", "files"];
 
+/// Keys of `reserve`.
+pub(crate) const RESERVE_KEYS: &[&str] = &["cpu"];
+
 /// Most instances of a workload.
 pub(crate) const MAX_INSTANCES: u32 = 1_000;
 /// Most requests at the same time in one instance.
@@ -166,7 +169,15 @@ pub(crate) fn read_limits(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> In
         cpu,
         processes,
         files,
+        reserved: None,
     }
+}
+
+/// `reserve`: what is kept for one instance.
+pub(crate) fn read_reserve(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> Option<u32> {
+    let fields = reader.fields(node, at, RESERVE_KEYS)?;
+    let cpu = fields.required(reader, "cpu", "reserve: {cpu: 0.5}")?;
+    read_cpu(reader, cpu)
 }
 
 /// CPUs as people count them (`0.5`, `2`), in thousandths.

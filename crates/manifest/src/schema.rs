@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use health::Health;
 use run::Run;
-use scale::{Limits, Scale};
+use scale::{Limits, Reserve, Scale};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -98,6 +98,8 @@ struct Workload {
     memory: Option<Size>,
     /// What else one instance may take. Only `process`, `lambda` and `container`.
     limits: Option<Limits>,
+    /// What is kept for one instance when there is not enough for all. Only `process`, `lambda` and `container`.
+    reserve: Option<Reserve>,
     /// Largest request body. `lambda` 6MiB, others 100MiB unless given.
     max_body: Option<Size>,
     /// Variables of its environment that are not secret.
@@ -404,6 +406,7 @@ mod tests {
         check("Scale", scale::KEYS);
         check("ScaleOn", scale::ON_KEYS);
         check("Limits", scale::LIMITS_KEYS);
+        check("Reserve", scale::RESERVE_KEYS);
         check("Probes", health::KEYS);
         check("ProbeSettings", health::PROBE_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);

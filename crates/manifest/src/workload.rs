@@ -28,6 +28,7 @@ pub(crate) const KEYS: &[&str] = &[
     "timeout",
     "memory",
     "limits",
+    "reserve",
     "max_body",
     "env",
     "secrets",
@@ -85,6 +86,14 @@ pub(crate) fn read(
     }
     if let Some(node) = fields.get("on") {
         workload.on = subscriptions::read(reader, node, &mut places);
+    }
+    if let (Some(scale), None) = (fields.get("scale"), fields.get("on"))
+        && workload.scale.on.backlog.is_some()
+    {
+        let message = "`backlog` follows subscriptions, and this workload has none";
+        reader.error(scale.at, message).help(
+            "`on: [{event: …}]` of the workload subscribes it; `scale.on` says what is counted",
+        );
     }
     (workload, places)
 }
@@ -168,6 +177,7 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
                 "build",
                 "memory",
                 "limits",
+                "reserve",
                 "env",
                 "secrets",
                 "state",
@@ -185,7 +195,7 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
     if matches!(run, Run::Wasm { .. }) {
         let why =
             "components have no processes and no files, and are bounded by `memory` and `timeout`";
-        refuse(reader, fields, &["limits"], why);
+        refuse(reader, fields, &["limits", "reserve"], why);
     }
 }
 
@@ -244,6 +254,16 @@ fn read_limits(
     }
     if let Some((key, node)) = fields.entry("limits") {
         workload.limits = scale::read_limits(reader, key.at, node);
+    }
+    if let Some((key, node)) = fields.entry("reserve") {
+        workload.limits.reserved = scale::read_reserve(reader, key.at, node);
+        if let (Some(reserved), Some(limit)) = (workload.limits.reserved, workload.limits.cpu)
+            && reserved > limit
+        {
+            reader
+                .error(key.at, "more CPU is reserved than `limits` allows")
+                .help("`reserve.cpu` must not be above `limits.cpu`");
+        }
     }
     if let Some(node) = fields.get("max_body") {
         let most = match workload.run {

@@ -103,7 +103,8 @@ fn scales_say_what_they_follow() {
 workloads:
   function: {as: function, run: {container: {image: 'it:1'}}, scale: {max: 9, on: {concurrency: 80%}, down: 30s}}
   service: {as: service, run: {process: {command: [./it]}}, scale: {max: 9, on: {cpu: 70%}, up: 30s}}
-  worker: {as: service, run: {process: {command: [./it]}}, scale: {min: 0, max: 9, on: {backlog: 100, cpu: 150%}}}
+  worker: {as: service, run: {process: {command: [./it]}}, scale: {min: 0, max: 9, on: {backlog: 100, cpu: 150%}}, on: [{event: {source: [/x]}}]}
+  idle: {as: service, run: {process: {command: [./it]}}, scale: {on: {backlog: 100}}}
   wrong:
     as: service
     run: {process: {command: [./it]}}
@@ -124,6 +125,7 @@ workloads:
     run: {process: {command: [./it]}}
     health: {startup: {path: /s, failures: 600, grace: 5s}, liveness: {timeout: 3s}, readiness: /ready}
     scale: {max: 9, on: {cpu: 70%, backlog: 100}, down: 30s, idle: 1m}
+    on: [{event: {source: [/x]}}]
   short: {as: service, run: {process: {command: [./it]}}, health: /healthz}
 ";
     let app = parse(text, "tangelo.yaml", &Limits::default()).app;
@@ -147,4 +149,36 @@ workloads:
     let stored = serde_json::to_value(short).expect("JSON");
     assert!(stored.get("probes").is_none() && stored["scale"].get("up").is_none());
     assert_eq!(stored["health"], "/healthz", "as revisions before have it");
+}
+
+#[test]
+fn what_is_reserved_is_within_the_limits() {
+    let one = |rest: &str| {
+        let text = format!(
+            "app: reserved\nworkloads:\n  it: {{as: service, run: {{process: {{command: [./it]}}}}, {rest}}}\n"
+        );
+        let parsed = parse(&text, "tangelo.yaml", &Limits::default());
+        let told = render(&parsed.diagnostics, &text, "tangelo.yaml");
+        (
+            parsed.app.map(|app| app.workloads["it"].limits.reserved),
+            told,
+        )
+    };
+    assert_eq!(
+        one("reserve: {cpu: 0.5}, limits: {cpu: 1}").0,
+        Some(Some(500))
+    );
+    for (rest, words) in [
+        (
+            "reserve: {cpu: 2}, limits: {cpu: 1}",
+            "more CPU is reserved than `limits` allows",
+        ),
+        ("reserve: 0.5", "expected a map with `cpu`"),
+        ("reserve: {}", "`cpu` is missing"),
+        ("reserve: {memory: 1}", "unknown key `memory`"),
+        ("reserve: {cpu: 0.5, cpus: 1}", "did you mean `cpu`?"),
+    ] {
+        let (app, told) = one(rest);
+        assert!(app.is_none() && told.contains(words), "{rest}: {told}");
+    }
 }

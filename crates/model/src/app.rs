@@ -123,7 +123,8 @@ impl Workload {
     }
 }
 
-/// What one instance of a process or a handler may take, beside its memory; `None`: as much as there is.
+/// What one instance of a process or a handler may take, and is kept for it, beside its memory; `None`: as much as
+/// there is, and nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InstanceLimits {
@@ -133,13 +134,19 @@ pub struct InstanceLimits {
     pub processes: Option<u32>,
     /// Files that each of its processes may have open.
     pub files: Option<u32>,
+    /// Thousandths of a CPU that are kept for it when there is not enough for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u32>,
 }
 
 impl InstanceLimits {
     /// Whether nothing is limited.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.cpu.is_none() && self.processes.is_none() && self.files.is_none()
+        self.cpu.is_none()
+            && self.processes.is_none()
+            && self.files.is_none()
+            && self.reserved.is_none()
     }
 }
 

@@ -58,3 +58,12 @@ pub(super) struct Limits {
     #[schemars(range(min = 16, max = 1_048_576))]
     files: Option<u32>,
 }
+
+/// What is kept for one instance when there is not enough for all.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Reserve {
+    /// CPUs: `0.5`, `2`. What it does not use, others may.
+    #[schemars(range(min = 0.01, max = 1024.0))]
+    cpu: f64,
+}

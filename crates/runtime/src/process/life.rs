@@ -188,10 +188,7 @@ impl Life {
             return Err(Error::internal("a container for another runtime"));
         };
         let engine = &self.ctx.engine;
-        let id = self.image.get_or_try_init(|| async {
-            let found = engine.connect().await?;
-            container::image(&found, image, *pull).await
-        });
+        let id = self.image.get_or_try_init(|| engine.image(image, *pull));
         let facts = environment::Facts {
             mark: engine.mark(),
             instance: self.instance.presence.instance,

@@ -111,17 +111,17 @@ impl Life {
                     .inspect(|pool| pool.cleared(&self.instance));
                 continue;
             };
-            if self.ctx.clock.monotonic() >= graceless {
-                misses += 1;
-            }
+            let forgiven = self.ctx.clock.monotonic() < graceless;
+            misses += u32::from(!forgiven);
             self.note(Some(&reason));
             self.say(format!("does not answer its liveness probe: {reason}"));
             if misses >= probe.failures {
                 return reason;
             }
             if suspected {
+                let pause = if forgiven { probe.interval } else { DOUBT };
                 self.instance.suspected.notify_one();
-                self.ctx.clock.sleep(DOUBT).await;
+                self.ctx.clock.sleep(pause).await;
             }
         }
     }

@@ -200,6 +200,7 @@ impl Podman {
                 PathBuf::from("/nowhere.sock"),
                 self.folder.path().join("podman.sock"),
             ],
+            logins: Vec::new(),
             data: data.to_owned(),
         })
     }

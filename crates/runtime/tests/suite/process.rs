@@ -234,7 +234,10 @@ async fn a_process_that_never_listens_is_ended_and_told() {
         let (ran, pid) = tokio::join!(invoked, seen);
         let error = ran.response.err().expect("not ready");
         assert_eq!(error.code, code::NEVER_STARTED);
-        assert!(error.message.contains("not ready within 300ms"), "{error}");
+        assert!(
+            error.message.contains("not ready within 300.0ms"),
+            "{error}"
+        );
         let hint = "it must listen on $PORT, which is ";
         assert!(error.message.contains(hint), "{error}");
         assert_eq!(error.context.as_deref(), Some("waiting"));

@@ -187,3 +187,29 @@ async fn scaled_down_under_load_without_a_failed_request_or_a_cut_connection() {
     assert!(answered > 10, "{answered}");
     assert_eq!(pool.stats().failures, 0);
 }
+
+/// D10: what holds a request for longer than any function may, and says so from time to time, is let work. The times are
+/// made short by the manifest and not by a clock: with a timeout of a second, twice that is what hours are to a day.
+#[tokio::test]
+async fn nothing_cuts_off_a_worker_that_works_for_hours() {
+    let stage = Stage::new();
+    let pool = stage.service(&[], |spec| {
+        spec.workload.timeout = SECOND;
+        spec.workload.scale = scale(1, 1, 10, SECOND);
+    });
+    pool.warm().await.expect("it starts");
+    // Its own work, that no request asks for, and a connection over which it says that it is alive.
+    let pid = pool.stats().instances[0].pid.expect("a process");
+    let burns = stage.get(&pool, "/burn?5").await;
+    assert_eq!(burns.expect("an answer").status, 200);
+    let mut socket = stage.socket(&pool).await;
+    let begun = stage.clock.monotonic();
+    while stage.clock.monotonic() < begun + SECOND * 4 {
+        assert_eq!(socket.say("alive").await, "ALIVE");
+        stage.clock.sleep(Duration::from_millis(100)).await;
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.starts, stats.failures), (1, 0));
+    assert_eq!(stats.instances[0].pid, Some(pid));
+    assert_eq!(stats.instances[0].in_flight, 1, "the connection is open");
+}

@@ -33,6 +33,7 @@ impl Fixture {
     pub(crate) fn no_engine(&self) -> Engine {
         Engine::new(container::Options {
             sockets: Vec::new(),
+            logins: Vec::new(),
             data: self.folder.path().to_owned(),
         })
     }

@@ -7,6 +7,7 @@ mod coldload;
 mod cpu;
 mod lambda;
 mod load;
+mod neighbours;
 mod overload;
 mod process;
 mod proxy;
@@ -77,6 +78,7 @@ const ALL: &[(&str, Run)] = &[
     ("coldload", coldload::run),
     ("scale", scale::run),
     ("overload", overload::run),
+    ("neighbours", neighbours::run),
     ("lambda", lambda::run),
     ("coldstart", lambda::cold),
 ];
