@@ -7,6 +7,10 @@ use super::Duration;
 /// How instances are asked.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the types are never made, only described"
+)]
 pub(super) enum Health {
     /// A path that answers 2xx when an instance has started and is alive.
     Path(String),
@@ -29,6 +33,10 @@ pub(super) struct Probes {
 /// One probe.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the types are never made, only described"
+)]
 enum Probe {
     /// Its path.
     Path(String),

@@ -293,9 +293,8 @@ async fn pull_image(docker: &Docker, name: &str, login: Option<Login>) -> Result
         while let Some(step) = steps.next().await {
             // Some engines answer well first, and tell a step that failed.
             if let Some(detail) = step?.error_detail {
-                return Ok(detail
-                    .message
-                    .or(Some("the engine does not say why".to_owned())));
+                let words = detail.message;
+                return Ok(words.or_else(|| Some("the engine does not say why".to_owned())));
             }
         }
         Ok(None)

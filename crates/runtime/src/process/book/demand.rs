@@ -115,7 +115,7 @@ impl Demand {
             max,
             ..
         } = self.scale;
-        let share = on.concurrency.or(on.is_empty().then_some(100));
+        let share = on.concurrency.or_else(|| on.is_empty().then_some(100));
         let by_requests = share.map(|percent| {
             let places = u64::from(concurrency) * u64::from(percent);
             (u64::from(requests) * 100).div_ceil(places.max(1))
