@@ -39,6 +39,7 @@ mod call {
 
 pub use manifest::law::law as manifest;
 pub use model::laws::{cloudevents, traces};
+pub use pattern::law::{event_paths, patterns};
 
 /// HTTP/1.1 framing at the edge.
 pub fn framing(bytes: &[u8]) {

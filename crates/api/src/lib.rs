@@ -52,7 +52,13 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/invoke", post(invoke::invoke))
         .route("/v1/invocations/{id}", get(invoke::status))
         .route("/v1/events", post(events::publish))
+        .route("/v1/events/find", get(events::find))
+        .route("/v1/events/{position}", get(events::at))
         .route("/v1/subscriptions", get(events::subscriptions))
+        .route(
+            "/v1/subscriptions/{app}/{workload}/{name}/filter",
+            get(events::filter),
+        )
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
         .route(

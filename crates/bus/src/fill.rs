@@ -102,7 +102,7 @@ fn wanted(shared: &Shared, id: SubscriptionId) -> Option<Wanted> {
 }
 
 fn matches(pattern: Option<&Arc<Pattern>>, logged: &Logged) -> bool {
-    pattern.is_some_and(|pattern| pattern.matches(&pattern::event_view(&logged.event)))
+    pattern.is_some_and(|pattern| pattern.matches_event(&logged.event))
 }
 
 fn hand_over(shared: &Shared, id: SubscriptionId, matching: Vec<Arc<Logged>>, through: Position) {

@@ -11,7 +11,7 @@ use store::log::{
 
 use crate::{
     bus::Shared,
-    matching::{self, Entry, Index},
+    matching::{self, Index},
     range::Range,
 };
 
@@ -202,9 +202,7 @@ impl Follower {
                 continue;
             };
             if let Some(pattern) = &range.pattern {
-                let entry = Entry::new(stored.id, Arc::clone(pattern), stored.begin);
-                index.remove(&[stored.id]);
-                index.add(&stored.spec.filter, entry);
+                index.add(stored.id, pattern, stored.begin);
             }
         }
     }

@@ -1,11 +1,10 @@
-//! Which subscriptions an event goes to: each event is looked at once. Filters that ask for exact types are found by
-//! the type; the others are tried one by one.
+//! Which subscriptions an event goes to: each event is looked at once, in one index of all living subscriptions, which is
+//! changed in place when one comes or goes.
 
 use std::{collections::HashMap, sync::Arc};
 
 use model::{Event, EventFilter, Position};
 use pattern::Pattern;
-use serde_json::Value;
 use store::log::{StoredSubscription, SubscriptionId};
 
 use crate::error::Error;
@@ -13,61 +12,30 @@ use crate::error::Error;
 /// The living subscriptions of a namespace, by what they ask for.
 #[derive(Default)]
 pub(crate) struct Index {
-    by_type: HashMap<String, Vec<Arc<Entry>>>,
-    others: Vec<Arc<Entry>>,
-}
-
-/// One subscription of an index.
-pub(crate) struct Entry {
-    id: SubscriptionId,
-    pattern: Arc<Pattern>,
-    begin: Position,
-}
-
-impl Entry {
-    pub(crate) const fn new(id: SubscriptionId, pattern: Arc<Pattern>, begin: Position) -> Self {
-        Self { id, pattern, begin }
-    }
+    patterns: pattern::Index<SubscriptionId>,
+    begins: HashMap<SubscriptionId, Position>,
 }
 
 impl Index {
-    /// Adds a subscription with this filter.
-    pub(crate) fn add(&mut self, filter: &EventFilter, entry: Entry) {
-        let entry = Arc::new(entry);
-        match exact_types(&filter.0) {
-            None => self.others.push(entry),
-            Some(types) => {
-                for kind in types {
-                    let entries = self.by_type.entry(kind.to_owned()).or_default();
-                    entries.push(Arc::clone(&entry));
-                }
-            }
-        }
+    /// Adds a subscription, which gets what comes after `begin`; one with this id goes.
+    pub(crate) fn add(&mut self, id: SubscriptionId, pattern: &Pattern, begin: Position) {
+        self.patterns.insert(id, pattern);
+        self.begins.insert(id, begin);
     }
 
     /// Removes subscriptions.
     pub(crate) fn remove(&mut self, ids: &[SubscriptionId]) {
-        let stays = |entry: &Arc<Entry>| !ids.contains(&entry.id);
-        self.others.retain(stays);
-        self.by_type.retain(|_, entries| {
-            entries.retain(stays);
-            !entries.is_empty()
-        });
+        for id in ids {
+            self.patterns.remove(id);
+            self.begins.remove(id);
+        }
     }
 
     /// The subscriptions that get the event at `position`.
     pub(crate) fn matches(&self, event: &Event, position: Position) -> Vec<SubscriptionId> {
-        let by_type = self.by_type.get(&event.kind).map_or(&[][..], Vec::as_slice);
-        let candidates = by_type.iter().chain(&self.others);
-        let mut candidates = candidates.filter(|entry| position > entry.begin).peekable();
-        if candidates.peek().is_none() {
-            return Vec::new();
-        }
-        let view = pattern::event_view(event);
-        candidates
-            .filter(|entry| entry.pattern.matches(&view))
-            .map(|entry| entry.id)
-            .collect()
+        let mut ids = self.patterns.matches(event);
+        ids.retain(|id| self.begins.get(id).is_some_and(|begin| position > *begin));
+        ids
     }
 }
 
@@ -97,16 +65,6 @@ pub(crate) fn compile_stored(stored: &StoredSubscription) -> Option<Arc<Pattern>
             None
         }
     }
-}
-
-/// The types that a filter asks for, when it asks for exact ones only.
-fn exact_types(filter: &Value) -> Option<Vec<&str>> {
-    filter
-        .get("type")?
-        .as_array()?
-        .iter()
-        .map(Value::as_str)
-        .collect()
 }
 
 #[cfg(test)]
@@ -143,19 +101,11 @@ mod tests {
             let filter = EventFilter(filter.clone());
             let key = "a/w/s".parse().expect("is a key");
             let pattern = compile(&key, &filter).expect("is a pattern");
-            index.add(
-                &filter,
-                Entry::new(SubscriptionId(id), pattern, Position(3)),
-            );
+            index.add(SubscriptionId(id), &pattern, Position(3));
         }
         let found = |index: &Index, kind: &str, position| {
-            let mut ids: Vec<_> = index
-                .matches(&event(kind), Position(position))
-                .into_iter()
-                .map(|id| id.0)
-                .collect();
-            ids.sort_unstable();
-            ids
+            let ids = index.matches(&event(kind), Position(position));
+            ids.into_iter().map(|id| id.0).collect::<Vec<_>>()
         };
         assert_eq!(found(&index, "a", 5), [0, 1, 2]);
         assert_eq!(found(&index, "b", 5), [0, 2]);

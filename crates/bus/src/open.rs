@@ -23,7 +23,7 @@ use crate::{
     bus::Shared,
     calls, fill,
     follow::{self, Follower},
-    matching::{self, Entry, Index},
+    matching::{self, Index},
     range::{MAX_RETRYING, Range},
     state::State,
 };
@@ -145,9 +145,8 @@ async fn load(store: &Store, state: &mut State) -> Result<HashMap<Namespace, Ind
         let limit = u32::try_from(MAX_RETRYING).expect("is small");
         range.restore_waiting(log.waiting(stored.id, limit).await?);
         if let (Some(pattern), None) = (&range.pattern, range.end) {
-            let entry = Entry::new(stored.id, Arc::clone(pattern), stored.begin);
             let index = indexes.entry(stored.namespace.clone()).or_default();
-            index.add(&stored.spec.filter, entry);
+            index.add(stored.id, pattern, stored.begin);
         }
         state.add(range);
     }

@@ -1,6 +1,6 @@
 //! How far behind each subscription is, and what it waits for.
 
-use model::{SubscriptionKey, Time};
+use model::{AppName, SubscriptionKey, Time, WorkloadName};
 use serde::Serialize;
 
 use crate::{Bus, range::Range, state::State};
@@ -35,6 +35,18 @@ impl Bus {
         let shown =
             consumers.filter(|(_, consumer)| !consumer.ranges.is_empty() || consumer.dead > 0);
         shown.map(|(key, _)| stats(&state, key)).collect()
+    }
+
+    /// Deliveries of all subscriptions of a workload that wait for their first attempt or are under way. Those that
+    /// failed and wait for their time are not among them: more instances would not make them come sooner.
+    #[must_use]
+    pub fn backlog(&self, app: &AppName, workload: &WorkloadName) -> u64 {
+        let state = self.0.shared.state.lock();
+        let keys = state.consumers.keys();
+        let own = keys.filter(|key| key.app == *app && key.workload == *workload);
+        own.map(|key| stats(&state, key))
+            .map(|stats| stats.backlog + stats.in_flight)
+            .sum()
     }
 }
 

@@ -10,6 +10,7 @@ mod checks;
 mod container;
 mod deferred;
 mod diagnostic;
+mod health;
 #[doc(hidden)]
 pub mod law;
 mod nearest;

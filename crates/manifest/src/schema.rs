@@ -5,11 +5,15 @@
 
 #![allow(dead_code, reason = "the types are never made, only described")]
 
+mod health;
 mod run;
+mod scale;
 
 use std::collections::BTreeMap;
 
+use health::Health;
 use run::Run;
+use scale::{Limits, Reserve, Scale};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -84,8 +88,8 @@ struct Workload {
     build: Option<Build>,
     /// How many instances, and how many requests each.
     scale: Option<Scale>,
-    /// A path that answers 2xx when an instance is ready. Without it: ready when the port accepts. Only `process`, `container` and `external`.
-    health: Option<String>,
+    /// A path that answers 2xx when an instance has started and is alive, or the probes apart. Without it: started when the port accepts. Only `process`, `container` and `external`.
+    health: Option<Health>,
     /// The team that answers for it.
     owner: Option<String>,
     /// How long one invocation may take: `10s`, `5m`. Functions 30s, services 60s unless given.
@@ -94,6 +98,8 @@ struct Workload {
     memory: Option<Size>,
     /// What else one instance may take. Only `process`, `lambda` and `container`.
     limits: Option<Limits>,
+    /// What is kept for one instance when there is not enough for all. Only `process`, `lambda` and `container`.
+    reserve: Option<Reserve>,
     /// Largest request body. `lambda` 6MiB, others 100MiB unless given.
     max_body: Option<Size>,
     /// Variables of its environment that are not secret.
@@ -232,38 +238,6 @@ struct BuildCommand {
     output: String,
 }
 
-/// How many instances, and how many requests each.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Scale {
-    /// Instances kept even when idle. Functions 0, services 1 unless given.
-    #[schemars(range(max = 1000))]
-    min: Option<u32>,
-    /// Instances at most. Functions 100, services 1 (or `min`) unless given.
-    #[schemars(range(min = 1, max = 1000))]
-    max: Option<u32>,
-    /// Requests that one instance takes at the same time. `lambda` 1, `wasm` 64, `process` and `container` 250, `external` 1000 unless given.
-    #[schemars(range(min = 1, max = 10_000))]
-    concurrency: Option<u32>,
-    /// How long an instance beyond `min` may idle. Functions 5m, services 10m unless given.
-    idle: Option<Duration>,
-}
-
-/// What one instance may take beside its memory.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Limits {
-    /// CPUs: `0.5`, `2`. As many as there are unless given.
-    #[schemars(range(min = 0.01, max = 1024.0))]
-    cpu: Option<f64>,
-    /// Processes and threads at the same time. As many as there may be unless given.
-    #[schemars(range(min = 1, max = 4_194_304))]
-    processes: Option<u32>,
-    /// Files that each of its processes may have open. 65536 unless given, or what the server itself may have.
-    #[schemars(range(min = 16, max = 1_048_576))]
-    files: Option<u32>,
-}
-
 /// A subscription: which events, and what to do when a delivery fails.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -391,7 +365,7 @@ enum Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{app, container, deferred, routes, run, scale, subscriptions, workload};
+    use crate::{app, container, deferred, health, routes, run, scale, subscriptions, workload};
 
     #[test]
     fn every_key_has_a_description() {
@@ -432,7 +406,11 @@ mod tests {
         check("Gateway", app::GATEWAY_KEYS);
         check("Workload", workload::KEYS);
         check("Scale", scale::KEYS);
+        check("ScaleOn", scale::ON_KEYS);
         check("Limits", scale::LIMITS_KEYS);
+        check("Reserve", scale::RESERVE_KEYS);
+        check("Probes", health::KEYS);
+        check("ProbeSettings", health::PROBE_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Reuse", run::REUSE_KEYS);

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use model::{
-    Build, ByteSize, Deferred, Egress, InstanceLimits, Name, Run, Scale, Tier, Workload,
+    Build, ByteSize, Deferred, Egress, InstanceLimits, Name, Probes, Run, Scale, Tier, Workload,
     WorkloadName,
 };
 
 use crate::{
     app::later,
-    deferred,
+    deferred, health,
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
@@ -28,6 +28,7 @@ pub(crate) const KEYS: &[&str] = &[
     "timeout",
     "memory",
     "limits",
+    "reserve",
     "max_body",
     "env",
     "secrets",
@@ -86,6 +87,14 @@ pub(crate) fn read(
     if let Some(node) = fields.get("on") {
         workload.on = subscriptions::read(reader, node, &mut places);
     }
+    if let (Some(scale), None) = (fields.get("scale"), fields.get("on"))
+        && workload.scale.on.backlog.is_some()
+    {
+        let message = "`backlog` follows subscriptions, and this workload has none";
+        reader.error(scale.at, message).help(
+            "`on: [{event: …}]` of the workload subscribes it; `scale.on` says what is counted",
+        );
+    }
     (workload, places)
 }
 
@@ -115,6 +124,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         scale: assumed_scale(tier, &run),
         run,
         health: None,
+        probes: Probes::default(),
         owner: None,
         timeout: Duration::from_secs(if function { 30 } else { 60 }),
         memory: ByteSize::mib(if function { 128 } else { 512 }),
@@ -139,20 +149,11 @@ fn assumed_scale(tier: Tier, run: &Run) -> Scale {
         Run::Process { .. } | Run::Container { .. } => 250,
         Run::External { .. } => 1_000,
     };
-    match tier {
-        Tier::Function => Scale {
-            min: 0,
-            max: 100,
-            concurrency,
-            idle: Duration::from_secs(300),
-        },
-        Tier::Service | Tier::Job => Scale {
-            min: 1,
-            max: 1,
-            concurrency,
-            idle: Duration::from_secs(600),
-        },
-    }
+    let (min, max, idle) = match tier {
+        Tier::Function => (0, 100, 300),
+        Tier::Service | Tier::Job => (1, 1, 600),
+    };
+    Scale::by_requests(min, max, concurrency, Duration::from_secs(idle))
 }
 
 fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: &Run) {
@@ -176,6 +177,7 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
                 "build",
                 "memory",
                 "limits",
+                "reserve",
                 "env",
                 "secrets",
                 "state",
@@ -193,7 +195,7 @@ fn check_together(reader: &mut Reader<'_>, fields: Fields<'_>, tier: Tier, run: 
     if matches!(run, Run::Wasm { .. }) {
         let why =
             "components have no processes and no files, and are bounded by `memory` and `timeout`";
-        refuse(reader, fields, &["limits"], why);
+        refuse(reader, fields, &["limits", "reserve"], why);
     }
 }
 
@@ -233,13 +235,10 @@ fn read_limits(
 ) {
     let limits = *reader.limits();
     if let Some((key, node)) = fields.entry("scale") {
-        scale::read(reader, key.at, node, &mut workload.scale);
+        scale::read(reader, key.at, node, workload);
     }
-    if let Some(node) = fields.get("health") {
-        workload.health = reader.string(node, "a path");
-        if let Some(path) = &workload.health {
-            reader.route_path(node.at, path);
-        }
+    if let Some((key, node)) = fields.entry("health") {
+        health::read(reader, key.at, node, workload);
     }
     if let Some(node) = fields.get("owner") {
         workload.owner = reader.string(node, "the name of a team");
@@ -255,6 +254,16 @@ fn read_limits(
     }
     if let Some((key, node)) = fields.entry("limits") {
         workload.limits = scale::read_limits(reader, key.at, node);
+    }
+    if let Some((key, node)) = fields.entry("reserve") {
+        workload.limits.reserved = scale::read_reserve(reader, key.at, node);
+        if let (Some(reserved), Some(limit)) = (workload.limits.reserved, workload.limits.cpu)
+            && reserved > limit
+        {
+            reader
+                .error(key.at, "more CPU is reserved than `limits` allows")
+                .help("`reserve.cpu` must not be above `limits.cpu`");
+        }
     }
     if let Some(node) = fields.get("max_body") {
         let most = match workload.run {

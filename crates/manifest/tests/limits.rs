@@ -68,3 +68,117 @@ workloads:
 "
     ));
 }
+
+#[test]
+fn probes_say_what_they_take() {
+    insta::assert_snapshot!(told(
+        "app: asked
+workloads:
+  short: {as: service, run: {process: {command: [./it]}}, health: /healthz}
+  long:
+    as: service
+    run: {process: {command: [./it]}}
+    health:
+      startup: {path: /started, interval: 200ms, failures: 600, grace: 5s}
+      liveness: {timeout: 3s}
+      readiness: /ready
+  wrong:
+    as: service
+    run: {process: {command: [./it]}}
+    health:
+      start: /started
+      liveness: {path: alive, interval: 1ms, failures: 0, period: 3s}
+      readiness: [/ready]
+  empty: {as: service, run: {process: {command: [./it]}}, health: {}}
+  list: {as: service, run: {process: {command: [./it]}}, health: [/healthz]}
+  elsewhere: {as: service, run: {external: {url: 'http://x'}}, health: {readiness: /ready}}
+"
+    ));
+}
+
+#[test]
+fn scales_say_what_they_follow() {
+    insta::assert_snapshot!(told(
+        "app: scaled
+workloads:
+  function: {as: function, run: {container: {image: 'it:1'}}, scale: {max: 9, on: {concurrency: 80%}, down: 30s}}
+  service: {as: service, run: {process: {command: [./it]}}, scale: {max: 9, on: {cpu: 70%}, up: 30s}}
+  worker: {as: service, run: {process: {command: [./it]}}, scale: {min: 0, max: 9, on: {backlog: 100, cpu: 150%}}, on: [{event: {source: [/x]}}]}
+  idle: {as: service, run: {process: {command: [./it]}}, scale: {on: {backlog: 100}}}
+  wrong:
+    as: service
+    run: {process: {command: [./it]}}
+    scale: {on: {cpu: 70, concurrency: 120%, backlog: 0, queue: 3}, up: fast, down: 0s}
+  plain: {as: service, run: {process: {command: [./it]}}, scale: {on: cpu}}
+  empty: {as: service, run: {process: {command: [./it]}}, scale: {on: {}}}
+  wasm: {as: function, run: {wasm: {component: a.wasm}}, scale: {on: {cpu: 70%}, down: 1m}}
+"
+    ));
+}
+
+#[test]
+fn probes_and_windows_are_read_with_what_is_assumed() {
+    let text = "app: read
+workloads:
+  long:
+    as: service
+    run: {process: {command: [./it]}}
+    health: {startup: {path: /s, failures: 600, grace: 5s}, liveness: {timeout: 3s}, readiness: /ready}
+    scale: {max: 9, on: {cpu: 70%, backlog: 100}, down: 30s, idle: 1m}
+    on: [{event: {source: [/x]}}]
+  short: {as: service, run: {process: {command: [./it]}}, health: /healthz}
+";
+    let app = parse(text, "tangelo.yaml", &Limits::default()).app;
+    let app = app.expect("no mistakes");
+    let probes = app.workloads["long"].asked();
+    let second = std::time::Duration::from_secs(1);
+    let startup = probes.startup.expect("said");
+    assert_eq!(startup.window(), second * 65);
+    let liveness = probes.liveness.expect("said");
+    assert_eq!((liveness.path, liveness.timeout), (None, second * 3));
+    let readiness = probes.readiness.expect("said");
+    assert_eq!(
+        (readiness.path.as_deref(), readiness.failures),
+        (Some("/ready"), 1)
+    );
+    let scale = app.workloads["long"].scale;
+    assert_eq!((scale.on.cpu, scale.on.backlog), (Some(70), Some(100)));
+    assert_eq!((scale.up, scale.down), (second * 10, Some(second * 30)));
+    let short = &app.workloads["short"];
+    assert_eq!(short.asked(), model::Probes::of_path("/healthz"));
+    let stored = serde_json::to_value(short).expect("JSON");
+    assert!(stored.get("probes").is_none() && stored["scale"].get("up").is_none());
+    assert_eq!(stored["health"], "/healthz", "as revisions before have it");
+}
+
+#[test]
+fn what_is_reserved_is_within_the_limits() {
+    let one = |rest: &str| {
+        let text = format!(
+            "app: reserved\nworkloads:\n  it: {{as: service, run: {{process: {{command: [./it]}}}}, {rest}}}\n"
+        );
+        let parsed = parse(&text, "tangelo.yaml", &Limits::default());
+        let told = render(&parsed.diagnostics, &text, "tangelo.yaml");
+        (
+            parsed.app.map(|app| app.workloads["it"].limits.reserved),
+            told,
+        )
+    };
+    assert_eq!(
+        one("reserve: {cpu: 0.5}, limits: {cpu: 1}").0,
+        Some(Some(500))
+    );
+    for (rest, words) in [
+        (
+            "reserve: {cpu: 2}, limits: {cpu: 1}",
+            "more CPU is reserved than `limits` allows",
+        ),
+        ("reserve: 0.5", "expected a map with `cpu`"),
+        ("reserve: {}", "`cpu` is missing"),
+        ("reserve: {memory: 1}", "unknown key `memory`"),
+        ("reserve: {cpu: 0.5, cpus: 1}", "did you mean `cpu`?"),
+    ] {
+        let (app, told) = one(rest);
+        assert!(app.is_none() && told.contains(words), "{rest}: {told}");
+    }
+}

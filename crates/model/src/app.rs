@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deferred::Deferred,
     name::{AppName, WorkloadName},
+    probes::Probes,
+    scale::Scale,
     subscription::Subscription,
     units::ByteSize,
 };
@@ -63,9 +65,12 @@ pub struct Workload {
     pub run: Run,
     /// How many instances, and how many requests each.
     pub scale: Scale,
-    /// The path that answers 2xx when an instance is ready; `None`: ready when the port accepts.
+    /// The path that answers 2xx when an instance has started and is alive; `None`: `probes` says how it is asked.
     #[serde(default)]
     pub health: Option<String>,
+    /// How its instances are asked, where `health` is not one path for all; empty: whether the port accepts.
+    #[serde(default, skip_serializing_if = "Probes::is_empty")]
+    pub probes: Probes,
     /// The team that answers for it.
     #[serde(default)]
     pub owner: Option<String>,
@@ -107,7 +112,19 @@ pub struct Workload {
     pub deferred: Deferred,
 }
 
-/// What one instance of a process or a handler may take, beside its memory; `None`: as much as there is.
+impl Workload {
+    /// How its instances are asked, whether that was said in short or in full.
+    #[must_use]
+    pub fn asked(&self) -> Probes {
+        match &self.health {
+            Some(path) => Probes::of_path(path),
+            None => self.probes.clone(),
+        }
+    }
+}
+
+/// What one instance of a process or a handler may take, and is kept for it, beside its memory; `None`: as much as
+/// there is, and nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InstanceLimits {
@@ -117,13 +134,19 @@ pub struct InstanceLimits {
     pub processes: Option<u32>,
     /// Files that each of its processes may have open.
     pub files: Option<u32>,
+    /// Thousandths of a CPU that are kept for it when there is not enough for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u32>,
 }
 
 impl InstanceLimits {
     /// Whether nothing is limited.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.cpu.is_none() && self.processes.is_none() && self.files.is_none()
+        self.cpu.is_none()
+            && self.processes.is_none()
+            && self.files.is_none()
+            && self.reserved.is_none()
     }
 }
 
@@ -275,19 +298,6 @@ impl LambdaPayload {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// How many instances, and how many requests each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scale {
-    /// Instances kept even when idle.
-    pub min: u32,
-    /// Instances at most.
-    pub max: u32,
-    /// Requests that one instance takes at the same time.
-    pub concurrency: u32,
-    /// How long an instance beyond `min` may idle.
-    pub idle: Duration,
 }
 
 /// A host outside that a workload may reach.

@@ -119,6 +119,10 @@ codes! {
     RUNTIME_MISSING = 413, Unavailable;
     /// An instance needed more memory than its limit, and was ended.
     INSTANCE_MEMORY = 414, WorkloadFailed;
+    /// An instance ran, and its start-up probe did not pass in time.
+    NEVER_STARTED = 420, Unavailable;
+    /// An instance failed its liveness probe, and was replaced.
+    NOT_ALIVE = 421, Unavailable;
 
     /// An event is not a CloudEvent 1.0.
     BAD_EVENT = 501, Invalid;
@@ -132,6 +136,8 @@ codes! {
     NO_SUCH_INVOCATION = 505, NotFound;
     /// An event filter is not one.
     BAD_FILTER = 506, Invalid;
+    /// The log has no such event.
+    NO_SUCH_EVENT = 507, NotFound;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

@@ -15,14 +15,14 @@ pub mod invocation;
 pub mod laws;
 pub mod limits;
 pub mod name;
+pub mod probes;
+pub mod scale;
 pub mod subscription;
 pub mod trace;
 pub mod units;
 pub mod usage;
 
-pub use app::{
-    App, Build, Egress, InstanceLimits, Reuse, Route, RouteTarget, Run, Scale, Tier, Workload,
-};
+pub use app::{App, Build, Egress, InstanceLimits, Reuse, Route, RouteTarget, Run, Tier, Workload};
 pub use clock::{Clock, Time};
 pub use code::Code;
 pub use deferred::{Deferred, Destination, Destinations};
@@ -32,7 +32,9 @@ pub use ids::{BlobHash, Ids, InstanceId, InvocationId, Position, RevisionId, Ver
 pub use invocation::{Cause, Class, Invocation, Outcome, Principal, Select, Target, Trigger};
 pub use limits::{Limits, Profile};
 pub use name::{AppName, Name, Namespace, WorkloadName};
+pub use probes::{Probe, Probes};
+pub use scale::{Scale, ScaleOn};
 pub use subscription::{EventFilter, RetryPolicy, Subscription, SubscriptionKey};
 pub use trace::{SpanId, TraceContext, TraceId};
 pub use units::{ByteSize, parse_duration};
-pub use usage::{ColdStart, Usage};
+pub use usage::{ColdStart, InstanceUsage, Usage};

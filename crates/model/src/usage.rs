@@ -31,7 +31,7 @@ pub struct ColdStart {
     pub load: Duration,
     /// Making the process or the Wasm store.
     pub spawn: Duration,
-    /// The workload's own start: until it asks for work or passes its health check.
+    /// The workload's own start: until it asks for work or passes its start-up probe.
     pub init: Duration,
     /// Whether the process was made of a warm template and not booted.
     #[serde(default)]
@@ -44,4 +44,16 @@ impl ColdStart {
     pub fn total(&self) -> Duration {
         self.wait + self.load + self.spawn + self.init
     }
+}
+
+/// What the instances of a workload used over some time, whether or not they had something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceUsage {
+    /// How long they were there, added up: the instance time of a bill.
+    pub lived: Duration,
+    /// Their user and system time.
+    pub cpu: Duration,
+    /// Their resident bytes times the seconds for which they had them.
+    pub byte_seconds: u64,
 }

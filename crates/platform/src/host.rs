@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use model::{InstanceId, Run, Workload};
+use bus::Bus;
+use model::{AppName, InstanceId, Run, Workload, WorkloadName};
 use runtime::{Body, Caller, Host, LogLine, Presence, host::BoxFuture};
 use telemetry::Telemetry;
 
@@ -35,6 +36,7 @@ pub(crate) struct PlatformHost {
     pub(crate) keys: Arc<access::InstanceKeys<Presence>>,
     pub(crate) secrets: access::Secrets,
     pub(crate) telemetry: Telemetry,
+    pub(crate) bus: Bus,
     pub(crate) ids: model::Ids,
 }
 
@@ -76,6 +78,10 @@ impl Host for PlatformHost {
             let host = request.uri().host().unwrap_or_default().to_owned();
             mesh.serve_host(caller, &host, request).await
         })
+    }
+
+    fn backlog(&self, app: &AppName, workload: &WorkloadName) -> u64 {
+        self.bus.backlog(app, workload)
     }
 
     fn log(&self, line: LogLine) {

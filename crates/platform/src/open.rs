@@ -20,7 +20,7 @@ use crate::{
     Platform, Rooms,
     apps::Apps,
     calls::Calls,
-    deploy::{Deployer, Register},
+    deploy::{Claims, Deployer, Register, Turns},
     dispatch::{Buffers, Dispatch},
     events::Events,
     host::{Doors, PlatformHost},
@@ -175,6 +175,7 @@ fn rooms(
         keys: Arc::clone(&keys),
         secrets: secrets.clone(),
         telemetry: telemetry.clone(),
+        bus: bus.clone(),
         ids: ids.clone(),
     });
     let context = Context {
@@ -218,6 +219,7 @@ fn rooms(
         apps: Arc::clone(&apps),
         versions,
         runtime,
+        telemetry: telemetry.clone(),
         secrets,
         clock: clock.clone(),
         limits,
@@ -225,8 +227,11 @@ fn rooms(
         state: data.join("state"),
         keep_revisions,
         backends: Mutex::default(),
+        leaving: Mutex::default(),
         unswept: AtomicBool::new(true),
-        one_at_a_time: Arc::default(),
+        one_at_a_time: tokio::sync::Mutex::default(),
+        turns: Turns::default(),
+        claims: Claims::default(),
         under_way: Register::default(),
     });
     let rooms = Rooms {
@@ -263,6 +268,7 @@ impl Running {
             .collect();
         futures_util::future::join_all(callees.iter().map(|callee| callee.pool().drain(grace)))
             .await;
+        loops::metering::count(&self.platform);
         self.platform.telemetry().close().await;
         if let Err(error) = self.platform.store().close().await {
             tracing::error!(%error, "the store did not close in order");

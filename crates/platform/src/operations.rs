@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bus::DeadLetter;
-use model::{BlobHash, ByteSize, Error, SubscriptionKey, code};
+use model::{BlobHash, ByteSize, Error, Position, SubscriptionKey, code};
 use prometheus_client::metrics::gauge::Gauge;
 use runtime::Body;
+use serde_json::{Value, json};
 
 use crate::Platform;
 
@@ -151,6 +152,43 @@ impl Platform {
         self.bus().stats()
     }
 
+    /// The event at a position of the log.
+    ///
+    /// # Errors
+    /// `NO_SUCH_EVENT`, or what the store fails with.
+    pub async fn event_at(&self, at: Position) -> Result<Value, Error> {
+        let namespace = model::Name::default_namespace();
+        let found = self.bus().event_at(&namespace, at).await?;
+        let missing = || format!("the log has no event at position {}", at.0);
+        found.map(shown).ok_or_else(|| no_event(missing()))
+    }
+
+    /// The newest event with an id, of `source` when that is given, among the newest 100,000.
+    ///
+    /// # Errors
+    /// `NO_SUCH_EVENT`, or what the store fails with.
+    pub async fn find_event(&self, id: &str, source: Option<&str>) -> Result<Value, Error> {
+        let namespace = model::Name::default_namespace();
+        let found = self.bus().find_event(&namespace, id, source).await?;
+        let missing = || format!("none of the newest 100,000 events has the id `{id}`");
+        found.map(shown).ok_or_else(|| no_event(missing()))
+    }
+
+    /// The pattern of a subscription that lives: `app/workload/name`.
+    ///
+    /// # Errors
+    /// `NO_SUCH_SUBSCRIPTION`, or what the store fails with.
+    pub async fn filter_of(&self, subscription: &str) -> Result<Value, Error> {
+        let key = key(subscription)?;
+        let namespace = model::Name::default_namespace();
+        let found = self.bus().filter_of(&namespace, &key).await?;
+        let missing = || {
+            let message = format!("there is no subscription {key}: see `tangelo subscriptions`");
+            Error::new(code::NO_SUCH_SUBSCRIPTION, message)
+        };
+        found.map(|filter| filter.0).ok_or_else(missing)
+    }
+
     /// Dead letters, oldest first.
     ///
     /// # Errors
@@ -216,6 +254,14 @@ impl Platform {
     pub async fn discard_dead_letter(&self, id: u64) -> Result<(), Error> {
         self.bus().discard(id).await.map_err(Error::from)
     }
+}
+
+fn shown(logged: bus::Logged) -> Value {
+    json!({"position": logged.position, "event": logged.event.to_json()})
+}
+
+fn no_event(message: String) -> Error {
+    Error::new(code::NO_SUCH_EVENT, message)
 }
 
 fn name(text: &str) -> Result<model::Name, Error> {

@@ -115,9 +115,8 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
-            instances: Vec::new(),
-            starts: 0,
             failures: self.failures.load(Relaxed),
+            ..PoolStats::default()
         }
     }
 

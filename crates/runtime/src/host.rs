@@ -27,6 +27,9 @@ pub trait Host: Send + Sync + 'static {
     fn call(&self, caller: Caller, request: http::Request<Body>)
     -> BoxFuture<http::Response<Body>>;
 
+    /// Deliveries of the workload's subscriptions that wait or are under way.
+    fn backlog(&self, app: &AppName, workload: &WorkloadName) -> u64;
+
     /// A line that running code wrote.
     fn log(&self, line: LogLine);
 }

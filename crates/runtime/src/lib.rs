@@ -22,4 +22,6 @@ pub mod wasm;
 pub use body::{Body, BodyError};
 pub use call::{FunctionError, Inferred, Input, LOG_TAIL, LogTail, Meter, Ran, Upgrade};
 pub use host::{Caller, Host, LogLine, LogStream, Presence, Working};
-pub use pool::{Context, InstanceStat, InstanceState, Pool, PoolStats, Runtime, Spec};
+pub use pool::{
+    Context, Ended, Failure, InstanceStat, InstanceState, Pool, PoolStats, Runtime, Spec,
+};

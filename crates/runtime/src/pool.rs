@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use model::{
-    AppName, Clock, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Time, VersionId,
-    Workload, code,
+    AppName, Clock, Code, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Time,
+    VersionId, Workload, code,
 };
 use serde::Serialize;
 
@@ -77,6 +77,44 @@ pub struct PoolStats {
     pub starts: u64,
     /// Starts that failed and instances that died.
     pub failures: u64,
+    /// Instances that failed their liveness probe and were replaced.
+    pub replaced: u64,
+    /// The last start that failed, or instance that died or was replaced; `None` where there was none.
+    pub last_failure: Option<Failure>,
+    /// What those used that are not there any more.
+    pub ended: Ended,
+}
+
+/// What ended instances of a pool used together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Ended {
+    /// How many they were.
+    pub instances: u64,
+    /// How long they were there together, in microseconds.
+    pub lived_us: u64,
+    /// Their user and system time in microseconds, as far as it was seen: not that of the last moment before a crash.
+    pub cpu_us: u64,
+}
+
+impl Ended {
+    /// One more has ended.
+    pub(crate) fn add(&mut self, lived: Duration, cpu: Duration) {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.instances += 1;
+        self.lived_us = self.lived_us.saturating_add(micros(lived));
+        self.cpu_us = self.cpu_us.saturating_add(micros(cpu));
+    }
+}
+
+/// Why an instance is not there any more, or never was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// When that was.
+    pub at: Time,
+    /// The error's code.
+    pub code: Code,
+    /// The same in words.
+    pub message: String,
 }
 
 /// What a pool says about one instance.
@@ -96,6 +134,8 @@ pub struct InstanceStat {
     pub memory: u64,
     /// User and system time since its start in microseconds, where known; else 0.
     pub cpu_us: u64,
+    /// What it last answered to a probe that it fails, while it does.
+    pub problem: Option<String>,
 }
 
 /// What an instance does.
@@ -104,6 +144,8 @@ pub struct InstanceStat {
 pub enum InstanceState {
     /// Not ready yet.
     Starting,
+    /// Started, and not ready for requests: its readiness probe fails.
+    Unready,
     /// Ready, with nothing to do.
     Idle,
     /// Working.

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use runtime::{container::usual_sockets, launcher::CGROUPS};
+use runtime::{
+    container::{usual_logins, usual_sockets},
+    launcher::CGROUPS,
+};
 
 use crate::config::{Origin, Picker};
 
@@ -25,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) cgroups: PathBuf,
     /// Sockets at which a container engine may answer, in this order.
     pub(crate) containers: Vec<PathBuf>,
+    /// Files in which there may be logins for registries, in this order.
+    pub(crate) logins: Vec<PathBuf>,
 }
 
 impl Picker<'_> {
@@ -34,13 +39,20 @@ impl Picker<'_> {
         cgroups: Option<PathBuf>,
         containers: Option<PathBuf>,
     ) -> Machine {
-        let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let user = path("XDG_RUNTIME_DIR");
         let usual = || usual_sockets(user.as_deref());
         let mount = || vec![PathBuf::from(CGROUPS)];
         let cgroups = self.paths("cgroups", flags.cgroups.as_ref(), cgroups, mount);
         Machine {
             cgroups: cgroups.into_iter().next().unwrap_or_default(),
             containers: self.paths("containers", flags.containers.as_ref(), containers, usual),
+            logins: usual_logins(
+                path("REGISTRY_AUTH_FILE").as_deref(),
+                path("DOCKER_CONFIG").as_deref(),
+                user.as_deref(),
+                path("HOME").as_deref(),
+            ),
         }
     }
 

@@ -100,6 +100,7 @@ impl Footing {
         let launcher = launcher.context("cannot start the launcher")?;
         let engine = Engine::new(container::Options {
             sockets: config.machine.containers.clone(),
+            logins: config.machine.logins.clone(),
             data: data.clone(),
         });
         sweep_containers(&engine)?;

@@ -8,7 +8,7 @@ use store::{Store, telemetry as stored};
 
 use crate::{
     histogram::Histogram,
-    usage::{ColdStarts, Sums, UsageFilter, UsageKey, UsageRow},
+    usage::{ColdStarts, INSTANCE, Instances, Sums, UsageFilter, UsageKey, UsageRow},
 };
 
 /// Microseconds of an hour.
@@ -96,6 +96,9 @@ impl Ledger {
             cold_starts: cold.count,
             cold_us: [cold.wait_us, cold.load_us, cold.spawn_us, cold.init_us],
             latency: sums.latency.encode(),
+            instance_us: sums.instances.lived_us,
+            instance_cpu_us: sums.instances.cpu_us,
+            instance_byte_seconds: sums.instances.byte_seconds,
         }
     }
 
@@ -183,7 +186,9 @@ impl Report {
             let key = (app.clone(), workload.clone(), tier.to_owned());
             let (all, triggers) = self.0.entry(key).or_default();
             all.add(sums);
-            *triggers.entry(trigger.to_owned()).or_default() += sums.invocations;
+            if trigger != INSTANCE {
+                *triggers.entry(trigger.to_owned()).or_default() += sums.invocations;
+            }
         }
     }
 
@@ -204,6 +209,9 @@ impl Report {
             bytes_in: sums.bytes_in,
             bytes_out: sums.bytes_out,
             cold_starts: sums.cold,
+            instance_us: sums.instances.lived_us,
+            instance_cpu_us: sums.instances.cpu_us,
+            instance_byte_seconds: sums.instances.byte_seconds,
         };
         self.0.into_iter().map(row).collect()
     }
@@ -231,5 +239,10 @@ fn sums_of(row: &stored::UsageRow) -> Sums {
             init_us,
         },
         latency: Histogram::decode(&row.latency).unwrap_or_default(),
+        instances: Instances {
+            lived_us: row.instance_us,
+            cpu_us: row.instance_cpu_us,
+            byte_seconds: row.instance_byte_seconds,
+        },
     }
 }

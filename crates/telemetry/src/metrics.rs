@@ -14,7 +14,7 @@ use crate::{
     histogram::Histogram,
     recorder::Stats,
     refusals::Refusals,
-    usage::{Sums, UsageKey},
+    usage::{INSTANCE, Instances, Sums, UsageKey},
 };
 
 /// Upper bounds of the buckets of durations, in milliseconds.
@@ -47,7 +47,11 @@ pub(crate) fn text(
     refusals: &Refusals,
     extra: impl FnOnce(&mut Registry),
 ) -> String {
+    let (instances, totals): (Vec<_>, Vec<_>) = totals
+        .into_iter()
+        .partition(|(key, _)| key.trigger == INSTANCE);
     let mut metrics = of_usage(&totals);
+    metrics.extend(of_instances(&instances));
     metrics.extend(of_telemetry(stats));
     metrics.extend(of_refusals(refusals));
     let mut registry = Registry::default();
@@ -92,6 +96,32 @@ fn of_usage(totals: &[(UsageKey, Sums)]) -> Vec<Metric> {
             .map(|(labels, sums)| (labels, Value::Count(sums.memory))),
     ));
     all
+}
+
+fn of_instances(totals: &[(UsageKey, Sums)]) -> Vec<Metric> {
+    let all = |name, help, value: fn(&Instances) -> Value| {
+        let values = totals
+            .iter()
+            .map(|(key, sums)| (of_workload(key), value(&sums.instances)));
+        counter(name, help, values)
+    };
+    vec![
+        all(
+            "tangelo_instance_seconds",
+            "How long instances were there, added up",
+            |used| Value::Amount(seconds(used.lived_us)),
+        ),
+        all(
+            "tangelo_instance_cpu_seconds",
+            "CPU time of instances, whatever they used it for",
+            |used| Value::Amount(seconds(used.cpu_us)),
+        ),
+        all(
+            "tangelo_instance_memory_byte_seconds",
+            "Bytes of memory of instances times the seconds for which they had them",
+            |used| Value::Count(used.byte_seconds),
+        ),
+    ]
 }
 
 fn invocations(totals: &[(UsageKey, Sums)]) -> Metric {

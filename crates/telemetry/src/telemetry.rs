@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Clock, TraceId, Usage};
+use model::{AppName, Clock, InstanceUsage, Tier, TraceId, Usage, WorkloadName};
 use parking_lot::{Condvar, Mutex, RwLock};
 use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
@@ -27,7 +27,7 @@ use crate::{
     ring::{Level, Ring},
     search::Search,
     span::Span,
-    usage::{Counters, UsageFilter, UsageKey, UsageRow},
+    usage::{Counters, INSTANCE, UsageFilter, UsageKey, UsageRow},
 };
 
 /// How often the thread looks at the rings.
@@ -141,6 +141,23 @@ impl Telemetry {
     /// Counts an invocation that ended. Every one counts, whatever becomes of its trace.
     pub fn usage(&self, key: &UsageKey, usage: &Usage, ok: bool) {
         self.shared.counters.record(key, usage, ok);
+    }
+
+    /// Counts what the instances of a workload used since that was last counted.
+    pub fn instances(
+        &self,
+        app: &AppName,
+        workload: &WorkloadName,
+        tier: Tier,
+        used: &InstanceUsage,
+    ) {
+        let key = UsageKey {
+            app: app.clone(),
+            workload: workload.clone(),
+            tier,
+            trigger: INSTANCE,
+        };
+        self.shared.counters.record_instances(&key, used);
     }
 
     /// The latest traces that match. One is listed as soon as a local root of it has ended.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AppName, ColdStart, Name, Tier, Time, Usage, WorkloadName};
+use model::{AppName, ColdStart, InstanceUsage, Name, Tier, Time, Usage, WorkloadName};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct UsageKey {
     /// What caused the invocation: `Trigger::kind`.
     pub trigger: &'static str,
 }
+
+/// The trigger of what instances used whether or not something was triggered.
+pub(crate) const INSTANCE: &str = "instance";
 
 /// Which usage is asked for; the default is all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,6 +73,15 @@ pub struct UsageRow {
     pub bytes_out: u64,
     /// Their cold starts.
     pub cold_starts: ColdStarts,
+    /// How long instances were there, added up, in microseconds; 0 where nothing is started for it (`wasm`, `external`).
+    #[serde(default)]
+    pub instance_us: u64,
+    /// Their CPU time, in microseconds, whatever they used it for.
+    #[serde(default)]
+    pub instance_cpu_us: u64,
+    /// Their bytes of memory times the seconds for which they had them.
+    #[serde(default)]
+    pub instance_byte_seconds: u64,
 }
 
 /// Cold starts, and the sums of their phases in microseconds.
@@ -99,6 +111,15 @@ pub(crate) struct Sums {
     pub(crate) bytes_out: u64,
     pub(crate) cold: ColdStarts,
     pub(crate) latency: Histogram,
+    pub(crate) instances: Instances,
+}
+
+/// Sums over instances.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Instances {
+    pub(crate) lived_us: u64,
+    pub(crate) cpu_us: u64,
+    pub(crate) byte_seconds: u64,
 }
 
 /// The tables of all cores.
@@ -120,16 +141,24 @@ impl Counters {
     }
 
     pub(crate) fn record(&self, key: &UsageKey, usage: &Usage, ok: bool) {
+        self.count(key, |sums| sums.record(usage, ok));
+    }
+
+    pub(crate) fn record_instances(&self, key: &UsageKey, used: &InstanceUsage) {
+        self.count(key, |sums| sums.instances.add(&Instances::from(*used)));
+    }
+
+    fn count(&self, key: &UsageKey, count: impl FnOnce(&mut Sums)) {
         let mut sums = self.shards[own_shard() % self.shards.len()].0.lock();
         if let Some(sums) = sums.get_mut(key) {
-            return sums.record(usage, ok);
+            return count(sums);
         }
         let key = if sums.len() < KEYS {
             key.clone()
         } else {
             self.folded()
         };
-        sums.entry(key).or_default().record(usage, ok);
+        count(sums.entry(key).or_default());
     }
 
     /// The key of what can no longer be told apart; the bill stays complete.
@@ -176,6 +205,25 @@ impl Sums {
         self.bytes_out += other.bytes_out;
         self.cold.add(&other.cold);
         self.latency.add(&other.latency);
+        self.instances.add(&other.instances);
+    }
+}
+
+impl Instances {
+    const fn add(&mut self, other: &Self) {
+        self.lived_us = self.lived_us.saturating_add(other.lived_us);
+        self.cpu_us = self.cpu_us.saturating_add(other.cpu_us);
+        self.byte_seconds = self.byte_seconds.saturating_add(other.byte_seconds);
+    }
+}
+
+impl From<InstanceUsage> for Instances {
+    fn from(used: InstanceUsage) -> Self {
+        Self {
+            lived_us: micros(used.lived),
+            cpu_us: micros(used.cpu),
+            byte_seconds: used.byte_seconds,
+        }
     }
 }
 

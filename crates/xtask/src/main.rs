@@ -8,6 +8,7 @@
 
 mod bench;
 mod demo;
+mod ends;
 mod fuzz;
 mod house;
 mod http;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     let workspace = workspace::Workspace::here()?;
+    ends::watch()?;
     match command {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Demo(options) => demo::run(&workspace, &options),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    shell,
+    ends, shell,
     workspace::{Workspace, cargo},
 };
 
@@ -153,7 +153,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Waits until it ends by itself, as after Ctrl-C in the terminal, which it gets too.
+    /// Waits until it ends by itself, as after Ctrl-C in the terminal, which it gets too (other signals: [`ends`]).
     pub(crate) fn wait(mut self) -> anyhow::Result<()> {
         self.process.wait()?;
         Ok(())
@@ -234,11 +234,19 @@ fn spawn(options: &Options<'_>) -> anyhow::Result<Child> {
     command.env("TANGELO_OTLP_IN", port(3, 4318));
     command.envs(options.path.map(|path| ("PATH", path)));
     command.envs(options.crash.map(|moment| ("TANGELO_CRASH_AT", moment)));
-    command.spawn().context("tangelo does not start")
+    let process = command.spawn().context("tangelo does not start")?;
+    ends::begins(process.id());
+    Ok(process)
 }
 
 /// Waits until a server has ended without notice.
 fn ended_without_notice(process: &mut Child) -> anyhow::Result<()> {
+    let ended = await_end(process);
+    ends::ended(process.id());
+    ended
+}
+
+fn await_end(process: &mut Child) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
         match process.try_wait()? {
@@ -261,6 +269,7 @@ impl Drop for Server {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
+        ends::ended(self.process.id());
     }
 }
 

@@ -131,6 +131,7 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
         launcher: Launcher::start(&launcher(), &record).expect("the launcher starts"),
         engine: Engine::new(container::Options {
             sockets: Vec::new(),
+            logins: Vec::new(),
             data: folder.to_owned(),
         }),
         telemetry: Kept {

@@ -4,13 +4,17 @@ use serde_json::{Map, Number, Value};
 
 use super::{Compiler, Error, Leaf};
 use crate::{
-    number,
+    address::Cidr,
+    fold::Folded,
+    number::Num,
     test::{Bounds, Test},
+    wildcard::Wildcard,
 };
 
 /// The words a test may be.
-const WORDS: &str =
-    "`prefix`, `suffix`, `equals-ignore-case`, `numeric`, `exists` or `anything-but`";
+const WORDS: &str = "`prefix`, `suffix`, `equals-ignore-case`, `wildcard`, `numeric`, `cidr`, `exists` or `anything-but`";
+/// The words that may stand in `anything-but`.
+const BUT_WORDS: &str = "`prefix`, `suffix`, `equals-ignore-case` or `wildcard`";
 
 /// One entry of the list.
 enum Entry {
@@ -24,13 +28,15 @@ impl Compiler {
             return Err(self.error("expected at least one value in the list"));
         }
         let mut leaf = Leaf {
+            name: self.path.join("."),
+            pointer: self.pointer(),
             tests: Vec::with_capacity(list.len()),
-            absent: None,
+            absent: false,
         };
         for (index, value) in list.iter().enumerate() {
             match self.step(index, |compiler| compiler.entry(value))? {
                 Entry::Test(test) => leaf.tests.push(test),
-                Entry::Absent => leaf.absent = Some(self.path.clone()),
+                Entry::Absent => leaf.absent = true,
             }
         }
         Ok(leaf)
@@ -46,7 +52,13 @@ impl Compiler {
 
     fn exact(&mut self, scalar: &Value) -> Result<Test, Error> {
         self.count(scalar.as_str().map_or(8, str::len))?;
-        Ok(Test::Exact(scalar.clone()))
+        match scalar {
+            Value::Null => Ok(Test::Null),
+            Value::Bool(value) => Ok(Test::Bool(*value)),
+            Value::Number(number) => Ok(Test::Number(number.clone())),
+            Value::String(text) => Ok(Test::text(text)),
+            _ => Err(self.error("expected a text, a number, true, false or null")),
+        }
     }
 
     fn test(&mut self, object: &Map<String, Value>) -> Result<Entry, Error> {
@@ -55,24 +67,21 @@ impl Compiler {
             compiler.count(word.len())?;
             let test = match word {
                 "exists" => return compiler.exists(value),
+                "exactly" => Test::text(compiler.text(value)?),
                 "prefix" => compiler.affix(value, Test::Prefix, Test::PrefixIgnoreCase)?,
                 "suffix" => compiler.affix(value, Test::Suffix, Test::SuffixIgnoreCase)?,
-                "equals-ignore-case" => {
-                    Test::EqualsIgnoreCase(compiler.text(value)?.to_lowercase())
-                }
+                "equals-ignore-case" => Test::EqualsIgnoreCase(Folded::new(compiler.text(value)?)),
+                "wildcard" => compiler.wildcard(value)?,
                 "numeric" => Test::Numeric(compiler.bounds(value)?),
+                "cidr" => {
+                    let read = Cidr::parse(compiler.text(value)?);
+                    Test::Cidr(read.map_err(|reason| compiler.error(reason))?)
+                }
                 "anything-but" => Test::AnythingBut(compiler.anything_but(value)?),
-                _ => return Err(compiler.unknown(word)),
+                _ => return Err(compiler.error(format!("`{word}` is no test: expected {WORDS}"))),
             };
             Ok(Entry::Test(test))
         })
-    }
-
-    fn unknown(&self, word: &str) -> Error {
-        match word {
-            "wildcard" | "cidr" => self.error(format!("`{word}` is not spoken by this version")),
-            _ => self.error(format!("`{word}` is no test: expected {WORDS}")),
-        }
     }
 
     fn only_entry<'v>(
@@ -98,23 +107,28 @@ impl Compiler {
         &mut self,
         value: &Value,
         exact: fn(String) -> Test,
-        ignoring_case: fn(String) -> Test,
+        ignoring_case: fn(Folded) -> Test,
     ) -> Result<Test, Error> {
         let Value::Object(object) = value else {
-            return self.text(value).map(exact);
+            return Ok(exact(self.text(value)?.to_owned()));
         };
         match self.only_entry(object)? {
-            ("equals-ignore-case", text) => Ok(ignoring_case(self.text(text)?.to_lowercase())),
+            ("equals-ignore-case", text) => Ok(ignoring_case(Folded::new(self.text(text)?))),
             _ => Err(self.error("expected a text or `equals-ignore-case`")),
         }
     }
 
-    fn text(&mut self, value: &Value) -> Result<String, Error> {
+    fn text<'v>(&mut self, value: &'v Value) -> Result<&'v str, Error> {
         let Value::String(text) = value else {
             return Err(self.error("expected a text"));
         };
         self.count(text.len())?;
-        Ok(text.clone())
+        Ok(text)
+    }
+
+    fn wildcard(&mut self, value: &Value) -> Result<Test, Error> {
+        let read = Wildcard::parse(self.text(value)?);
+        Ok(Test::Wildcard(read.map_err(|reason| self.error(reason))?))
     }
 
     fn bounds(&mut self, value: &Value) -> Result<Bounds, Error> {
@@ -127,77 +141,90 @@ impl Compiler {
                 _ => None,
             }
         };
-        let bounds = match (list.len(), term(0), term(2)) {
-            (2, Some((op, number)), _) => one_bound(op, number),
-            (4, Some((">" | ">=", low)), Some(("<" | "<=", high)))
-                if number::compare(low, high).is_some_and(std::cmp::Ordering::is_lt) =>
-            {
-                Some(Bounds {
-                    low: Some((low.clone(), list[0] == ">=")),
-                    high: Some((high.clone(), list[2] == "<=")),
-                })
+        let (low, high) = match (list.len(), term(0), term(2)) {
+            (2, Some((op, number)), _) => limits(op, Num::of(number)),
+            (4, Some((over @ (">" | ">="), low)), Some((under @ ("<" | "<="), high))) => {
+                if Num::of(low) >= Num::of(high) {
+                    return Err(
+                        self.error("expected a lower bound that is less than the upper one")
+                    );
+                }
+                let (low, high) = (limits(over, Num::of(low)), limits(under, Num::of(high)));
+                low.zip(high).map(|((low, _), (_, high))| (low, high))
             }
             _ => None,
-        };
-        bounds.ok_or_else(|| self.error(wrong))
+        }
+        .ok_or_else(|| self.error(wrong))?;
+        let words = list.iter().map(|word| match word {
+            Value::String(op) => op.clone(),
+            other => other.to_string(),
+        });
+        let text = words.collect::<Vec<_>>().join(" ");
+        Ok(Bounds { low, high, text })
     }
 
     fn anything_but(&mut self, value: &Value) -> Result<Vec<Test>, Error> {
         match value {
             Value::Object(object) => {
                 let (word, value) = self.only_entry(object)?;
-                self.step(word, |compiler| compiler.any_affix(word, value))
+                self.step(word, |compiler| compiler.none_of(word, value))
             }
             Value::Array(list) if list.is_empty() => {
                 Err(self.error("expected at least one value in the list"))
             }
             Value::Array(list) if all_of_one_kind(list) => {
-                list.iter().map(|value| self.exact(value)).collect()
+                list.iter().map(|value| self.other_than(value)).collect()
             }
-            Value::String(_) | Value::Number(_) => Ok(vec![self.exact(value)?]),
+            Value::String(_) | Value::Number(_) => Ok(vec![self.other_than(value)?]),
             _ => Err(self
                 .error("expected a text, a number, a list of texts, a list of numbers, or a test")),
         }
     }
 
-    fn any_affix(&mut self, word: &str, value: &Value) -> Result<Vec<Test>, Error> {
-        let make: fn(String) -> Test = match word {
-            "prefix" => Test::Prefix,
-            "suffix" => Test::Suffix,
-            "equals-ignore-case" => |text| Test::EqualsIgnoreCase(text.to_lowercase()),
-            "wildcard" => return Err(self.unknown(word)),
-            _ => {
-                let expected = "expected `prefix`, `suffix` or `equals-ignore-case`";
-                return Err(self.error(expected));
-            }
-        };
+    /// Here a text that is an address is only a text.
+    fn other_than(&mut self, value: &Value) -> Result<Test, Error> {
+        match self.exact(value)? {
+            Test::Text(text, _) => Ok(Test::Text(text, None)),
+            other => Ok(other),
+        }
+    }
+
+    fn none_of(&mut self, word: &str, value: &Value) -> Result<Vec<Test>, Error> {
         let texts = match value {
             Value::Array(list) if !list.is_empty() => list.as_slice(),
             single => std::slice::from_ref(single),
         };
         let mut tests = Vec::with_capacity(texts.len());
-        for text in texts {
-            let text = self.text(text)?;
-            if text.is_empty() && word != "equals-ignore-case" {
-                return Err(self.error("expected a text that is not empty"));
-            }
-            tests.push(make(text));
+        for value in texts {
+            tests.push(match word {
+                "prefix" => Test::Prefix(self.some_text(value)?),
+                "suffix" => Test::Suffix(self.some_text(value)?),
+                "equals-ignore-case" => Test::EqualsIgnoreCase(Folded::new(self.text(value)?)),
+                "wildcard" => self.wildcard(value)?,
+                _ => return Err(self.error(format!("expected {BUT_WORDS}"))),
+            });
         }
         Ok(tests)
     }
+
+    fn some_text(&mut self, value: &Value) -> Result<String, Error> {
+        match self.text(value)? {
+            "" => Err(self.error("expected a text that is not empty")),
+            text => Ok(text.to_owned()),
+        }
+    }
 }
 
-fn one_bound(op: &str, number: &Number) -> Option<Bounds> {
-    let limit = |inclusive| Some((number.clone(), inclusive));
-    let (low, high) = match op {
-        "=" => (limit(true), limit(true)),
-        ">" => (limit(false), None),
-        ">=" => (limit(true), None),
-        "<" => (None, limit(false)),
-        "<=" => (None, limit(true)),
+fn limits(op: &str, number: Num) -> Option<(Num, Num)> {
+    let (least, most) = Num::ALL;
+    Some(match op {
+        "=" => (number, number),
+        ">" => (number.above(), most),
+        ">=" => (number, most),
+        "<" => (least, number.below()),
+        "<=" => (least, number),
         _ => return None,
-    };
-    Some(Bounds { low, high })
+    })
 }
 
 fn all_of_one_kind(list: &[Value]) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! A revision is immutable. What a switch changes, it changes for all workloads, routes and subscriptions of the app
 //! at once: everything new is unpacked, loaded and healthy before the one commit that switches, and what is no longer
-//! live drains after it. Deploys are serialised; readers of the snapshot never wait for one.
+//! live drains after it. Deploys of one app take turns; readers of the snapshot never wait for one.
 
 mod artifact;
 mod notes;
@@ -10,6 +10,7 @@ mod retire;
 mod revisions;
 mod sweep;
 mod switch;
+mod turns;
 mod under_way;
 
 use std::{
@@ -29,6 +30,8 @@ use runtime::{Runtime, Spec};
 use serde::{Deserialize, Serialize};
 use store::{Store, apps::NewRevision};
 use switch::{Candidate, Commit, Prepared};
+use telemetry::Telemetry;
+pub(crate) use turns::{Claims, Turns};
 pub(crate) use under_way::Register;
 use under_way::Ticket;
 pub use under_way::{Phase, UnderWay};
@@ -77,6 +80,7 @@ pub struct Deployer {
     pub(crate) apps: Arc<Apps>,
     pub(crate) versions: Versions,
     pub(crate) runtime: Runtime,
+    pub(crate) telemetry: Telemetry,
     pub(crate) secrets: access::Secrets,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -87,9 +91,15 @@ pub struct Deployer {
     /// Revisions of an app that stay beside the live one.
     pub(crate) keep_revisions: u32,
     pub(crate) backends: Mutex<HashMap<VersionId, Arc<Backend>>>,
+    /// What finishes its last requests.
+    pub(crate) leaving: Mutex<HashMap<VersionId, Arc<Backend>>>,
     /// Whether something changed since the last sweep.
     pub(crate) unswept: AtomicBool,
-    pub(crate) one_at_a_time: Arc<tokio::sync::Mutex<()>>,
+    /// Held where something that deploys share is changed, and never while one waits for an instance.
+    pub(crate) one_at_a_time: tokio::sync::Mutex<()>,
+    pub(crate) turns: Turns,
+    /// Versions that are brought up, and not live yet.
+    pub(crate) claims: Claims,
     pub(crate) under_way: Register,
 }
 
@@ -104,7 +114,7 @@ impl Deployer {
         let (app, warnings) = self.read(&request.manifest)?;
         self.check(&app, &request)?;
         let ticket = self.under_way.enter(&app.name);
-        let turn = Arc::clone(&self.one_at_a_time).lock_owned().await;
+        let turn = self.turns.of(&app.name).await;
         self.check_expected(&app.name, request.expect)?;
         if let Some(unchanged) = self.unchanged(&app, &request, &warnings).await? {
             return Ok(unchanged);
@@ -138,7 +148,7 @@ impl Deployer {
         to: Option<RevisionId>,
     ) -> Result<Deployed, Error> {
         let ticket = self.under_way.enter(app);
-        let turn = Arc::clone(&self.one_at_a_time).lock_owned().await;
+        let turn = self.turns.of(app).await;
         let live = self.apps.find(app.as_str())?.revision;
         let revision = match to {
             Some(revision) => revision,
@@ -158,6 +168,17 @@ impl Deployer {
         self.under_way.list()
     }
 
+    /// Everything that runs, also what is brought up and what finishes its last requests.
+    pub(crate) fn running(&self) -> Vec<(VersionId, Arc<Backend>)> {
+        let of = |backends: &HashMap<VersionId, Arc<Backend>>| {
+            let all = backends.iter().map(|(v, b)| (*v, Arc::clone(b)));
+            all.collect::<Vec<_>>()
+        };
+        let mut all = of(&self.backends.lock());
+        all.extend(of(&self.leaving.lock()));
+        all
+    }
+
     /// Takes an app out of service. Its revisions and state stay until purged.
     ///
     /// # Errors
@@ -170,7 +191,8 @@ impl Deployer {
     }
 
     async fn remove_now(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
-        let _turn = self.one_at_a_time.lock().await;
+        let _turn = self.turns.of(app).await;
+        let _now = self.one_at_a_time.lock().await;
         self.apps.find(app.as_str())?;
         self.store
             .apps()
@@ -364,9 +386,12 @@ impl Deployer {
         files: &BTreeMap<WorkloadName, Files>,
         ticket: &Ticket,
     ) -> Result<Candidate, Error> {
-        ticket.unpacks();
-        let prepared = self.prepare(Arc::clone(app), files).await?;
-        let candidate = Candidate::new(self, prepared);
+        let candidate = {
+            let _now = self.one_at_a_time.lock().await;
+            ticket.unpacks();
+            let prepared = self.prepare(Arc::clone(app), files).await?;
+            Candidate::new(self, prepared)
+        };
         let callees = &candidate.prepared().callees;
         ticket.starts(callees.keys());
         let warming = callees.values().map(|callee| async move {

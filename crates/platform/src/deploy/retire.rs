@@ -40,6 +40,8 @@ impl Deployer {
             select(idle, timer).await;
         }
         backend.drain(timeout).await;
+        self.count(version, &backend);
+        self.leaving.lock().remove(&version);
         if !self.backends.lock().contains_key(&version) {
             self.versions.remove(version);
             self.unswept.store(true, Relaxed);
@@ -48,14 +50,26 @@ impl Deployer {
 
     /// Takes what runs `version` out of use, unless it is in use again or was taken out already.
     async fn close(&self, version: VersionId) -> Option<Arc<Backend>> {
-        // A deploy under way may be about to make it live.
-        let _turn = self.one_at_a_time.lock().await;
-        if self.is_live(version) {
+        let _now = self.one_at_a_time.lock().await;
+        // A deploy under way may be about to make it live, and retires it when it does not.
+        if self.is_live(version) || self.claims.hold(version) {
             return None;
         }
         let backend = self.backends.lock().remove(&version)?;
         backend.close();
+        self.leaving.lock().insert(version, Arc::clone(&backend));
         Some(backend)
+    }
+
+    /// Counts what the instances of a version used since the last time.
+    pub(crate) fn count(&self, version: VersionId, backend: &Backend) {
+        if let (Ok(known), Some(used)) =
+            (self.versions.get(version), backend.used(self.clock.now()))
+        {
+            let workload = &known.workload;
+            self.telemetry
+                .instances(&known.app, &workload.name, workload.tier, &used);
+        }
     }
 
     fn is_live(&self, version: VersionId) -> bool {

@@ -1,12 +1,13 @@
 //! Removing what no revision needs that is kept: old revisions themselves, unpacked artifacts, compiled code.
 //!
 //! What is removed here can be made again from the blobs of the revisions that stay, so that a rollback to any of them
-//! works and only takes longer. Runs in the turn of deploys: nothing is unpacked meanwhile.
+//! works and only takes longer. Nothing is unpacked or brought up meanwhile.
 
 use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use model::{Error, Run, VersionId};
@@ -28,7 +29,12 @@ impl Deployer {
     /// When the store or the disk cannot be read or written; what was not removed is the next sweep's.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
         let gone = {
-            let _turn = self.one_at_a_time.lock().await;
+            let _now = self.one_at_a_time.lock().await;
+            if !self.claims.are_none() {
+                // What is brought up may be about to read what no revision has yet.
+                self.unswept.store(true, Relaxed);
+                return Ok(());
+            }
             self.forget_old().await?;
             let (versions, components) = self.at_hand().await?;
             let (unpacked, runtime) = (self.unpacked.clone(), self.runtime.clone());

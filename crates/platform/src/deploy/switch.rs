@@ -11,7 +11,7 @@ use model::{
 use store::apps::NewRevision;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Deployed, Deployer, store_error};
+use super::{Deployed, Deployer, store_error, turns::Claim};
 use crate::{apps::LiveApp, dispatch::Callee};
 
 /// A revision on its way to being live. Cheap to clone.
@@ -26,6 +26,8 @@ pub(super) struct Prepared {
 pub(super) struct Candidate {
     deployer: Arc<Deployer>,
     prepared: Prepared,
+    /// Nobody tidies it up before it is live, or given up.
+    _claim: Claim,
     /// Whether it is on its way to being live, and no longer anybody's to call off.
     decided: bool,
 }
@@ -40,7 +42,9 @@ pub(super) enum Commit {
 
 impl Candidate {
     pub(super) fn new(deployer: &Arc<Deployer>, prepared: Prepared) -> Self {
+        let versions = prepared.versions.values().copied();
         Self {
+            _claim: deployer.claims.claim(versions),
             deployer: Arc::clone(deployer),
             prepared,
             decided: false,
@@ -61,6 +65,8 @@ impl Candidate {
     ) -> Result<Deployed, Error> {
         let going = tokio::spawn(async move {
             let _turn = turn;
+            let deployer = Arc::clone(&self.deployer);
+            let _now = deployer.one_at_a_time.lock().await;
             self.commit_and_switch(commit, warnings).await
         });
         going.await.map_err(Error::internal)?

@@ -27,7 +27,7 @@ pub struct UnderWay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Behind another deploy: they take turns.
+    /// Behind another deploy of the same app: they take turns.
     Queued,
     /// Its files are put where they run.
     Unpacking,

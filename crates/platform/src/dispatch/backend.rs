@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use model::{Error, Scale, Target, code};
+use model::{Error, InstanceUsage, Scale, Target, Time, code};
+use parking_lot::Mutex;
 use runtime::Pool;
 use tokio::sync::Notify;
 
-use super::queue::Queue;
+use super::{instances::Metered, queue::Queue};
 
 /// The pool of one version behind its limits.
 pub struct Backend {
@@ -20,6 +21,7 @@ pub struct Backend {
     in_flight: AtomicU32,
     deferred: AtomicU32,
     closed: AtomicBool,
+    metered: Mutex<Metered>,
     /// Told when it is closed and nothing admitted is left.
     idle: Notify,
 }
@@ -35,6 +37,7 @@ impl Backend {
             in_flight: AtomicU32::new(0),
             deferred: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            metered: Mutex::default(),
             idle: Notify::new(),
         }
     }
@@ -42,6 +45,18 @@ impl Backend {
     /// Invocations admitted and not yet ended.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(SeqCst)
+    }
+
+    /// What its instances used since this was last asked; `None` where it has none of its own: what runs in this
+    /// process is there for as long as its requests.
+    pub fn used(&self, now: Time) -> Option<InstanceUsage> {
+        match self.pool {
+            Pool::Wasm(_) | Pool::External(_) => None,
+            Pool::Lambda(_) | Pool::Process(_) => {
+                let mut metered = self.metered.lock();
+                Some(metered.since_last(now, &self.pool.stats()))
+            }
+        }
     }
 
     /// Refuses everything from now on.

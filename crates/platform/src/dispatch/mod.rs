@@ -8,6 +8,7 @@
 mod backend;
 mod buffers;
 mod callee;
+mod instances;
 mod metered;
 mod queue;
 mod spans;
@@ -219,7 +220,7 @@ impl Dispatch {
 fn told(mut error: Error, target: &Target, workload: &Workload) -> Error {
     let external = matches!(workload.run, Run::External { .. });
     let more = match error.code {
-        code::START_FAILED | code::UPSTREAM_UNREACHABLE if !external => {
+        code::START_FAILED | code::NEVER_STARTED | code::UPSTREAM_UNREACHABLE if !external => {
             format!("; see `tangelo logs {target}`")
         }
         code::WORKLOAD_TIMEOUT => {

@@ -7,6 +7,7 @@ mod deliver;
 mod destination;
 mod errand;
 mod housekeeping;
+pub(crate) mod metering;
 
 use bytes::Bytes;
 use model::{ByteSize, Error, code};
@@ -23,6 +24,7 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
+    loops.spawn(metering::run(platform.clone(), stop.clone()));
     loops
 }
 

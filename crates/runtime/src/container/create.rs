@@ -71,6 +71,7 @@ fn host(limits: &Limits, by: &Enforcement, binds: Vec<String>, writable: bool) -
         memory,
         // No swap beyond it.
         memory_swap: memory,
+        cpu_shares: by.cpu.map(|_| i64::from(limits.weight.shares())),
         nano_cpus: cpu.map(|millis| i64::from(millis) * 1_000_000),
         pids_limit: processes.map(i64::from),
         ulimits: Some(ulimits(limits)),
@@ -113,7 +114,7 @@ fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launcher::Means;
+    use crate::launcher::{Means, Weight};
 
     fn plan(writable: bool) -> Plan {
         Plan {
@@ -129,6 +130,8 @@ mod tests {
                 cpu: Some(500),
                 processes: Some(20),
                 files: 100,
+                weight: Weight(600),
+                reserved: Some(500),
             },
             labels: Plan::labels("m", "a", "w"),
         }
@@ -153,6 +156,7 @@ mod tests {
             ),
             (Some(64 << 20), Some(64 << 20), Some(500_000_000), Some(20))
         );
+        assert_eq!(held.cpu_shares, Some(6144));
         let free = host(&Enforcement::default());
         assert_eq!(
             (free.memory, free.nano_cpus, free.pids_limit),

@@ -6,6 +6,7 @@
 //! never asks for an engine.
 
 mod create;
+mod registry;
 mod running;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
+    auth::DockerCredentials,
     query_parameters::{
         CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     },
@@ -30,6 +32,8 @@ use sha2::{Digest, Sha256};
 
 use crate::launcher::{Enforcement, Means};
 pub(crate) use create::Plan;
+use registry::Login;
+pub use registry::usual_logins;
 pub(crate) use running::{Output, Running};
 
 /// The label whose value says which server's a container is.
@@ -46,6 +50,8 @@ const PULL: Duration = Duration::from_secs(600);
 pub struct Options {
     /// Sockets to try, in this order.
     pub sockets: Vec<PathBuf>,
+    /// Files of registry logins, the first that has one for a registry counts.
+    pub logins: Vec<PathBuf>,
     /// The data folder: its whole path is what containers are marked with.
     pub data: PathBuf,
 }
@@ -56,6 +62,7 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     sockets: Vec<PathBuf>,
+    logins: Vec<PathBuf>,
     mark: String,
     /// The sockets at which there may be containers of this server, one a line.
     record: PathBuf,
@@ -97,6 +104,7 @@ impl Engine {
         let mark = Sha256::digest(options.data.as_os_str().as_encoded_bytes());
         Self(Arc::new(Inner {
             sockets: options.sockets,
+            logins: options.logins,
             mark: hex::encode(&mark[..8]),
             record: options.data.join("containers"),
             found: Mutex::new(None),
@@ -242,49 +250,81 @@ fn enforcement(info: &SystemInfo) -> Enforcement {
     }
 }
 
-/// The id of an image, pulled first where `pull` asks for that: what a tag names now.
-pub(crate) async fn image(found: &Found, name: &str, pull: Pull) -> Result<String, Error> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| {
-        Error::new(code::START_FAILED, format!("the image `{name}` {what}")).context(error)
-    };
-    let known = |error: &bollard::errors::Error| !is_missing(error);
-    if pull != Pull::Always {
-        match found.docker.inspect_image(name).await {
-            Ok(image) => {
-                return image
-                    .id
-                    .ok_or_else(|| Error::internal("an image without id"));
+impl Engine {
+    /// The id of an image, pulled first where `pull` asks for that: what a tag names now. Blocks for a moment to read
+    /// the files of logins.
+    pub(crate) async fn image(&self, name: &str, pull: Pull) -> Result<String, Error> {
+        let found = self.connect().await?;
+        if pull != Pull::Always {
+            match found.docker.inspect_image(name).await {
+                Ok(image) => return id_of(image),
+                Err(error) if !is_missing(&error) => {
+                    return Err(unusable(name, "cannot be looked up", &error));
+                }
+                Err(_) if pull == Pull::Never => {
+                    let message =
+                        format!("the image `{name}` is not on this machine, and `pull` is `never`");
+                    return Err(Error::new(code::START_FAILED, message));
+                }
+                Err(_) => {}
             }
-            Err(error) if known(&error) => return Err(failed("cannot be looked up", &error)),
-            Err(error) if pull == Pull::Never => {
-                return Err(failed(
-                    "is not on this machine, and `pull` is `never`",
-                    &error,
-                ));
-            }
-            Err(_) => {}
         }
+        let login = registry::login(name, &self.0.logins);
+        pull_image(&found.docker, name, login).await?;
+        let image = found.docker.inspect_image(name).await;
+        id_of(image.map_err(|error| unusable(name, "was pulled and is not there", &error))?)
     }
+}
+
+async fn pull_image(docker: &Docker, name: &str, login: Option<Login>) -> Result<(), Error> {
+    let who = match &login {
+        Some(login) => format!("as `{}`", login.user),
+        None => "without a login".to_owned(),
+    };
+    let credentials = login.map(|login| DockerCredentials {
+        username: Some(login.user),
+        password: Some(login.password),
+        serveraddress: Some(login.registry),
+        ..DockerCredentials::default()
+    });
     let options = CreateImageOptionsBuilder::new().from_image(name).build();
-    let mut steps = found.docker.create_image(Some(options), None, None);
+    let mut steps = docker.create_image(Some(options), None, credentials);
     let pulled = async {
         while let Some(step) = steps.next().await {
-            step?;
+            // Some engines answer well first, and tell a step that failed.
+            if let Some(detail) = step?.error_detail {
+                let words = detail.message;
+                return Ok(words.or_else(|| Some("the engine does not say why".to_owned())));
+            }
         }
-        Ok(())
+        Ok(None)
     };
+    let what = format!("cannot be pulled {who}");
     match tokio::time::timeout(PULL, pulled).await {
-        Ok(Ok(())) => {}
-        Ok(Err::<(), bollard::errors::Error>(error)) => {
-            return Err(failed("cannot be pulled", &error));
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(words))) => {
+            let message = format!("the image `{name}` {what}: {words}");
+            Err(Error::new(code::START_FAILED, message))
         }
-        Err(late) => return Err(failed("was not pulled in ten minutes", &late)),
+        Ok(Err::<Option<String>, bollard::errors::Error>(error)) => {
+            Err(unusable(name, &what, &error))
+        }
+        Err(_) => {
+            let message = format!("the image `{name}` was not pulled in ten minutes");
+            Err(Error::new(code::START_FAILED, message))
+        }
     }
-    let image = found.docker.inspect_image(name).await;
-    let image = image.map_err(|error| failed("was pulled and is not there", &error))?;
-    image
-        .id
-        .ok_or_else(|| Error::internal("an image without id"))
+}
+
+fn id_of(image: bollard::service::ImageInspect) -> Result<String, Error> {
+    let id = image.id;
+    id.ok_or_else(|| Error::internal("an image without id"))
+}
+
+fn unusable(name: &str, what: &str, error: &bollard::errors::Error) -> Error {
+    let words = running::told(error);
+    let message = format!("the image `{name}` {what}: {words}");
+    Error::new(code::START_FAILED, message).context(error)
 }
 
 #[cfg(test)]
@@ -296,6 +336,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let engine = Engine::new(Options {
             sockets: vec![folder.path().join("no.sock")],
+            logins: Vec::new(),
             data: folder.path().to_owned(),
         });
         let error = engine.look().await.expect_err("nobody is there");

@@ -184,7 +184,7 @@ async fn end(docker: &Docker, id: &str, code: i64) -> Exit {
 }
 
 /// The engine's own words, without the library's around them.
-fn told(error: &EngineError) -> String {
+pub(super) fn told(error: &EngineError) -> String {
     match error {
         EngineError::DockerResponseServerError { message, .. } => {
             message.lines().next().unwrap_or_default().to_owned()

@@ -35,6 +35,11 @@ impl Gauge {
         parse(std::str::from_utf8(&buffer[..length]).ok()?)
     }
 
+    /// The CPU time that was seen in all.
+    pub(crate) fn seen(&self) -> Duration {
+        *self.seen.lock()
+    }
+
     /// The CPU time since this was last asked, and the memory now. The sum over all times is exact; a single one is
     /// as coarse as the system's ticks (10 ms).
     pub(crate) fn since_last(&self) -> Option<Used> {

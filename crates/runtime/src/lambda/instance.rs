@@ -418,6 +418,16 @@ impl Instance {
         }
     }
 
+    /// When it was started.
+    pub(crate) const fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The CPU time that it was last seen to have used.
+    pub(crate) fn cpu_seen(&self) -> std::time::Duration {
+        self.gauge.seen()
+    }
+
     /// Since when it has not asked for work though it has none, if that is so.
     pub(crate) fn silent_since(&self) -> Option<Time> {
         match &*self.stage.lock() {
@@ -443,6 +453,7 @@ impl Instance {
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
             memory: used.memory,
             cpu_us: u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX),
+            problem: None,
         }
     }
 }

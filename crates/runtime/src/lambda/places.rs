@@ -8,6 +8,7 @@ use model::{ColdStart, InstanceId, Time};
 use tokio::sync::oneshot;
 
 use super::{instance::Instance, pool::Place, start::StartFailure};
+use crate::pool::Ended;
 
 /// The state of a pool.
 #[derive(Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Places {
     pub(crate) starts: u64,
     /// Starts that failed and instances that died.
     pub(crate) failures: u64,
+    /// What those used that are not there any more.
+    pub(crate) ended: Ended,
     /// Starts that failed since the last that did not.
     pub(crate) failed_in_a_row: u32,
 }
@@ -128,7 +131,7 @@ impl Places {
     }
 
     /// A process has ended; `unasked` when nobody had wanted that.
-    pub(crate) fn gone(&mut self, instance: &Instance, unasked: bool) {
+    pub(crate) fn gone(&mut self, instance: &Instance, lived: Duration, unasked: bool) {
         self.forget_free(instance);
         let id = instance.presence.instance;
         let Some(at) = self
@@ -138,6 +141,7 @@ impl Places {
         else {
             return;
         };
+        self.ended.add(lived, instance.cpu_seen());
         if self.all.swap_remove(at).started {
             self.live -= 1;
             self.failures += u64::from(unasked);

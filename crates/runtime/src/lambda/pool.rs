@@ -109,14 +109,17 @@ impl Pool {
     /// What it says about itself.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let (all, starts, failures) = {
+        let (all, starts, failures, ended) = {
             let places = self.places.lock();
-            (places.instances(), places.starts, places.failures)
+            let (starts, failures) = (places.starts, places.failures);
+            (places.instances(), starts, failures, places.ended)
         };
         PoolStats {
             instances: all.iter().map(|instance| instance.stat()).collect(),
             starts,
             failures,
+            ended,
+            ..PoolStats::default()
         }
     }
 
@@ -324,8 +327,9 @@ impl Pool {
 
     /// A process has ended; `unasked` when nobody had wanted that.
     pub(crate) fn gone(self: &Arc<Self>, instance: &Instance, unasked: bool) {
+        let lived = self.context.clock.now().since(instance.since());
         let mut places = self.places.lock();
-        places.gone(instance, unasked);
+        places.gone(instance, lived, unasked);
         self.scale_up(&mut places);
         self.keep_up(&mut places);
         drop(places);

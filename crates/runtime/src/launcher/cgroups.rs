@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::Access;
 
-use super::limits::{Enforcement, Limits, Means};
+use super::limits::{Enforcement, Limits, Means, Weight};
 
 /// Where systems mount them.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -184,21 +184,33 @@ fn settings(home: &Home, limits: &Limits) -> Option<Settings> {
                 (vec![("memory.limit_in_bytes", bytes)], more)
             }
         }
-        Controller::Cpu => {
-            let quota = u64::from(limits.cpu?) * PERIOD / 1000;
-            if v2 {
-                (vec![("cpu.max", format!("{quota} {PERIOD}"))], Vec::new())
-            } else {
-                let period = ("cpu.cfs_period_us", PERIOD.to_string());
-                let quota = ("cpu.cfs_quota_us", quota.to_string());
-                (vec![period, quota], Vec::new())
-            }
-        }
+        Controller::Cpu => cpu_settings(v2, limits)?,
         Controller::Pids => (
             vec![("pids.max", limits.processes?.to_string())],
             Vec::new(),
         ),
     })
+}
+
+/// The part of the CPU, and the most of it; nothing when both are what they are anyway.
+fn cpu_settings(v2: bool, limits: &Limits) -> Option<Settings> {
+    let mut needed = Vec::new();
+    if limits.weight != Weight::SERVICE {
+        needed.push(match v2 {
+            true => ("cpu.weight", limits.weight.0.to_string()),
+            false => ("cpu.shares", limits.weight.shares().to_string()),
+        });
+    }
+    if let Some(millis) = limits.cpu {
+        let quota = u64::from(millis) * PERIOD / 1000;
+        if v2 {
+            needed.push(("cpu.max", format!("{quota} {PERIOD}")));
+        } else {
+            needed.push(("cpu.cfs_period_us", PERIOD.to_string()));
+            needed.push(("cpu.cfs_quota_us", quota.to_string()));
+        }
+    }
+    (!needed.is_empty()).then(|| (needed, Vec::new()))
 }
 
 impl Group {

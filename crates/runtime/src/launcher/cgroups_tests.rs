@@ -31,6 +31,8 @@ const LIMITS: Limits = Limits {
     cpu: Some(1500),
     processes: Some(20),
     files: 100,
+    weight: Weight(20),
+    reserved: None,
 };
 
 fn read(folder: &Path, file: &str) -> String {
@@ -93,6 +95,7 @@ fn an_instance_gets_one_group_with_its_limits_in_the_unified_hierarchy() {
         ("memory.swap.max", "0"),
         ("memory.oom.group", "1"),
         ("cpu.max", "150000 100000"),
+        ("cpu.weight", "20"),
         ("pids.max", "20"),
     ] {
         assert_eq!(read(&folder, file), value, "{file}");
@@ -120,6 +123,7 @@ fn an_instance_gets_a_group_in_each_hierarchy_of_its_own() {
         (&memory, "memory.memsw.limit_in_bytes", "67108864"),
         (&cpu, "cpu.cfs_period_us", "100000"),
         (&cpu, "cpu.cfs_quota_us", "150000"),
+        (&cpu, "cpu.shares", "204"),
         (&pids, "pids.max", "20"),
     ] {
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use model::Tier;
 use serde::{Deserialize, Serialize};
 
 /// What one instance may take; `None`: as much as there is.
@@ -16,6 +17,41 @@ pub struct Limits {
     pub processes: Option<u32>,
     /// Files that each of its processes may have open; cut to what the server itself may have.
     pub files: u64,
+    /// Its part of the CPU when there is not enough for all, against the others'.
+    pub weight: Weight,
+    /// Thousandths of a CPU that this weight stands for, where they were asked for.
+    pub reserved: Option<u32>,
+}
+
+/// A part of the CPU against the others', 1 to 10000 (the kernel's own range, cgroups(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weight(pub u32);
+
+impl Weight {
+    /// That of a service, and of every other process of the machine.
+    pub const SERVICE: Self = Self(100);
+    /// That of a function: a batch of them leaves a service most of the CPU.
+    pub const FUNCTION: Self = Self(20);
+    /// How much more a whole reserved CPU weighs: as much as fifty functions.
+    const CPU: u32 = 1_000;
+
+    /// Of an instance of `tier` for which `reserved` thousandths of a CPU are kept.
+    #[must_use]
+    pub fn of(tier: Tier, reserved: Option<u32>) -> Self {
+        let Self(own) = match tier {
+            Tier::Service => Self::SERVICE,
+            Tier::Function | Tier::Job => Self::FUNCTION,
+        };
+        let more = u64::from(reserved.unwrap_or(0)) * u64::from(Self::CPU) / 1000;
+        let weight = u64::from(own).saturating_add(more).min(10_000);
+        Self(u32::try_from(weight).unwrap_or(10_000))
+    }
+
+    /// The same as the shares of cgroups v1, where 1024 is usual.
+    #[must_use]
+    pub fn shares(self) -> u32 {
+        (self.0 * 1024 / Self::SERVICE.0).max(2)
+    }
 }
 
 impl Default for Limits {
@@ -25,6 +61,8 @@ impl Default for Limits {
             cpu: None,
             processes: None,
             files: 65_536,
+            weight: Weight::SERVICE,
+            reserved: None,
         }
     }
 }
@@ -39,6 +77,8 @@ impl Limits {
             cpu: given.cpu,
             processes: given.processes,
             files: given.files.map_or_else(|| Self::default().files, u64::from),
+            weight: Weight::of(workload.tier, given.reserved),
+            reserved: given.reserved,
         }
     }
 }
@@ -78,7 +118,7 @@ pub struct Enforcement {
 /// One limit of a workload's instances as it holds on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Enforced {
-    /// `memory`, `cpu`, `processes` or `files`.
+    /// `memory`, `cpu`, `processes`, `reserved cpu` or `files`.
     pub what: &'static str,
     /// How much, as people write it.
     pub limit: String,
@@ -113,6 +153,11 @@ impl Enforcement {
         }
         if let Some(most) = limits.processes {
             add("processes", most.to_string(), self.processes);
+        }
+        if let Some(millis) = limits.reserved {
+            let grouped = |by: &Means| matches!(by, Means::CgroupV1 | Means::CgroupV2);
+            let limit = (f64::from(millis) / 1000.0).to_string();
+            add("reserved cpu", limit, self.cpu.filter(grouped));
         }
         add("files", limits.files.to_string(), self.files);
         all
@@ -164,15 +209,28 @@ mod tests {
             cpu: Some(1500),
             processes: Some(64),
             files: 100,
+            reserved: Some(500),
+            ..Limits::default()
         };
         assert_eq!(
             said(enforcement(Means::CgroupV2, 2), limits),
-            "memory 128MiB Some(CgroupV1); cpu 1.5 Some(CgroupV2); processes 64 None; files 100 Some(Rlimit)"
+            "memory 128MiB Some(CgroupV1); cpu 1.5 Some(CgroupV2); processes 64 None; reserved cpu 0.5 Some(CgroupV2); files 100 Some(Rlimit)"
         );
+        let apart = said(enforcement(Means::Affinity, 2), limits);
+        assert!(apart.contains("reserved cpu 0.5 None"), "{apart}");
         assert_eq!(
             said(enforcement(Means::CgroupV2, 2), Limits::default()),
             "files 65536 Some(Rlimit)"
         );
+    }
+
+    #[test]
+    fn what_is_reserved_outweighs_many_functions_and_stays_in_the_kernel_s_range() {
+        let weight = |tier, reserved| Weight::of(tier, reserved);
+        assert_eq!(weight(Tier::Function, None), Weight::FUNCTION);
+        assert_eq!(weight(Tier::Service, Some(500)), Weight(600));
+        assert_eq!(weight(Tier::Service, Some(u32::MAX)), Weight(10_000));
+        assert_eq!((Weight::SERVICE.shares(), Weight(0).shares()), (1024, 2));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use cgroups::MOUNT as CGROUPS;
 pub use child::Child;
 pub use client::Launcher;
 pub use command::{Command, Error, Exit, Signal};
-pub use limits::{Enforced, Enforcement, Limits, Means};
+pub use limits::{Enforced, Enforcement, Limits, Means, Weight};
 pub use peer::{Ends, Holder};
 pub use record::sweep;
 pub use serve::main;

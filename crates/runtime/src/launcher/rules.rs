@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::{
     cgroups::{Cgroups, Group},
-    limits::{Enforcement, Limits, Means, whole_cpus},
+    limits::{Enforcement, Limits, Means, Weight, whole_cpus},
     os,
 };
 
@@ -17,6 +17,8 @@ pub(super) struct Rules {
     data: Option<Rlimit>,
     processes: Option<Rlimit>,
     cpus: Option<os::CpuSet>,
+    /// Added to its nice value, where no group gives it its part of the CPU.
+    nice: i32,
 }
 
 impl Rules {
@@ -40,6 +42,11 @@ impl Rules {
             processes: processes
                 .map(|more| at_most(Resource::Nproc, os::tasks_of_user() + u64::from(more))),
             cpus: cpu.and_then(|millis| os::some_cpus(whole_cpus(millis), id)),
+            nice: match by.cpu {
+                Some(Means::CgroupV1 | Means::CgroupV2) => 0,
+                _ if limits.weight.0 < Weight::SERVICE.0 => NICE,
+                _ => 0,
+            },
         })
     }
 
@@ -60,6 +67,10 @@ impl Rules {
         if let Some(cpus) = &self.cpus {
             os::run_on(cpus)?;
         }
+        if self.nice > 0 {
+            // Nobody is refused to be nicer; where it has no effect, nothing is lost.
+            let _ = rustix::process::nice(self.nice);
+        }
         Ok(())
     }
 }
@@ -77,6 +88,11 @@ impl Rules {
         if let Some(processes) = self.processes {
             limit(Resource::Nproc, processes)?;
         }
+        if self.nice > 0 {
+            // It may have inherited it of the process that it was made from: then this changes nothing.
+            let own = rustix::process::getpriority_process(None)?;
+            let _ = rustix::process::setpriority_process(Some(pid), own + self.nice);
+        }
         match &self.cpus {
             Some(cpus) => Ok(os::all_run_on(pid, cpus)?),
             None => Ok(()),
@@ -91,6 +107,9 @@ impl Rules {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// A part of the CPU that is about a fifth of what others have (each step is a tenth: sched(7)).
+const NICE: i32 = 7;
 
 /// By which means limits are enforced: groups where they can, else what each process can be held to by itself.
 pub(super) fn enforcement(groups: &Cgroups) -> Enforcement {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -13,11 +13,15 @@ use model::{ColdStart, Time};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::measure::{Measured, measure};
 use crate::{
     host::Presence,
     launcher::Exit,
     upstream::{Origin, Upstream},
 };
+
+/// The shortest time over which the use of CPU says something: the system counts it in hundredths of a second.
+const SAMPLE: Duration = Duration::from_millis(500);
 
 /// Lines of standard error that are kept to explain an end.
 const TAIL: usize = 20;
@@ -39,9 +43,23 @@ pub(super) struct Instance {
     pub(super) suspected: Notify,
     /// How it ended.
     pub(super) exit: watch::Sender<Option<Exit>>,
+    /// What it last answered to a probe that it fails, while it does.
+    pub(super) problem: Mutex<Option<String>>,
     upstream: OnceLock<Arc<Upstream>>,
     started: OnceLock<Started>,
     tail: Mutex<VecDeque<String>>,
+    used: Mutex<Used>,
+    /// User and system time that it was seen to have used.
+    cpu_us: AtomicU64,
+}
+
+/// What an instance was last seen to use.
+#[derive(Debug, Default)]
+struct Used {
+    /// When, and how much CPU time that was since its start.
+    last: Option<(Instant, Duration)>,
+    /// Thousandths of a CPU since the time before.
+    millis: u64,
 }
 
 /// What an instance is to do.
@@ -72,6 +90,9 @@ impl Instance {
             quiet: Notify::new(),
             suspected: Notify::new(),
             exit: watch::Sender::new(None),
+            problem: Mutex::default(),
+            used: Mutex::default(),
+            cpu_us: AtomicU64::new(0),
             upstream: OnceLock::new(),
             started: OnceLock::new(),
             tail: Mutex::default(),
@@ -95,6 +116,46 @@ impl Instance {
 
     pub(super) fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// Thousandths of a CPU that it uses of late; 0 where that cannot be seen. Reads `/proc`, unless that was just done.
+    pub(super) fn cpu(&self, now: Instant) -> u64 {
+        let Some(pid) = self.pid() else {
+            return 0;
+        };
+        let mut used = self.used.lock();
+        let since = used.last.map(|(at, _)| now.saturating_duration_since(at));
+        if since.is_some_and(|since| since < SAMPLE) {
+            return used.millis;
+        }
+        let cpu = self.measure(pid).cpu;
+        if let (Some((_, before)), Some(since)) = (used.last, since) {
+            let more = cpu.saturating_sub(before).as_secs_f64();
+            used.millis = (more / since.as_secs_f64() * 1000.0).round() as u64;
+        }
+        used.last = Some((now, cpu));
+        used.millis
+    }
+
+    /// What it uses now, as the system says.
+    pub(super) fn measured(&self) -> Measured {
+        self.pid().map(|pid| self.measure(pid)).unwrap_or_default()
+    }
+
+    /// The CPU time that it was last seen to have used.
+    pub(super) fn cpu_seen(&self) -> Duration {
+        Duration::from_micros(self.cpu_us.load(Relaxed))
+    }
+
+    fn measure(&self, pid: u32) -> Measured {
+        let measured = measure(pid);
+        let micros = u64::try_from(measured.cpu.as_micros()).unwrap_or(u64::MAX);
+        // What ended without being waited for takes its time along: what was seen stays.
+        let before = self.cpu_us.fetch_max(micros, Relaxed);
+        Measured {
+            cpu: Duration::from_micros(before.max(micros)),
+            ..measured
+        }
     }
 
     /// What one who waited from `arrived` until `now` waited for, if it was for this instance's start.

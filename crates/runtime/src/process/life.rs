@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use model::{Error, Run, code};
+use model::{Error, Probes, Run, code};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
@@ -20,7 +20,6 @@ use super::{
     instance::{self, Instance, Order, Started},
     logs,
     ports::Port,
-    probe::Probe,
 };
 use crate::{
     container,
@@ -40,6 +39,7 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 pub(super) struct Life {
     pub(super) ctx: Arc<Context>,
     pub(super) spec: Arc<Spec>,
+    pub(super) probes: Arc<Probes>,
     pub(super) pace: Pace,
     pub(super) pool: Weak<Pool>,
     pub(super) instance: Arc<Instance>,
@@ -48,16 +48,16 @@ pub(super) struct Life {
 }
 
 /// An instance that runs.
-struct Running {
-    child: Child,
-    port: Port,
-    upstream: Arc<Upstream>,
-    spawned: Instant,
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) port: Port,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) spawned: Instant,
     readers: Vec<JoinHandle<()>>,
 }
 
 /// Why a process did not become ready.
-enum NotReady {
+pub(super) enum NotReady {
     Exited(Exit),
     TooSlow(String),
     /// Nobody wants it any more.
@@ -86,19 +86,26 @@ impl Life {
             spawned: running.spawned,
             ready: self.ctx.clock.monotonic(),
         };
+        self.instance
+            .set_ready(Arc::clone(&running.upstream), started);
+        self.announce(started);
+        self.serve(&mut running).await
+    }
+
+    /// Says that it has started, and that it takes requests where it need not be asked about that first.
+    fn announce(&self, started: Started) {
         let took = started
             .ready
             .saturating_duration_since(self.instance.created);
-        self.say(format!(
-            "ready after {}",
-            model::units::display_duration(took)
-        ));
-        self.instance
-            .set_ready(Arc::clone(&running.upstream), started);
-        if let Some(pool) = self.pool.upgrade() {
-            pool.ready(&self.instance);
+        let took = model::units::display_duration(took);
+        let pool = self.pool.upgrade();
+        if self.probes.readiness.is_some() {
+            self.say(format!("started after {took}"));
+            pool.inspect(|pool| pool.started(&self.instance));
+        } else {
+            self.say(format!("ready after {took}"));
+            pool.inspect(|pool| pool.ready(&self.instance));
         }
-        self.serve(&mut running).await
     }
 
     /// A process that is ready; `None` when it was dismissed meanwhile.
@@ -110,7 +117,7 @@ impl Life {
                 () = self.dismissed() => return Ok(None),
                 spawned = Box::pin(self.spawn(given)) => spawned?,
             };
-            match self.until_ready(&running).await {
+            match self.until_started(&running).await {
                 Ok(()) => return Ok(Some(running)),
                 Err(NotReady::Dismissed) => {
                     self.end(&mut running, self.pace.patience).await;
@@ -125,18 +132,29 @@ impl Life {
                     return Err(self.start_failed(&mut running, &reason).await);
                 }
                 Err(NotReady::TooSlow(last)) => {
-                    let limit = model::units::display_duration(self.pace.start);
-                    let port = running.port.0;
-                    let hint = if last.starts_with("no connection") {
-                        format!("; it must listen on $PORT, which is {port}")
-                    } else {
-                        String::new()
-                    };
-                    let reason = format!("was not ready within {limit}: {last}{hint}");
-                    self.end(&mut running, Duration::ZERO).await;
-                    return Err(self.start_failed(&mut running, &reason).await);
+                    return Err(self.too_slow(&mut running, &last).await);
                 }
             }
+        }
+    }
+
+    /// It never passed its start-up probe: it is ended.
+    async fn too_slow(&self, running: &mut Running, last: &str) -> Error {
+        let window = self.startup().window();
+        let limit = model::units::display_duration(window);
+        let port = running.port.0;
+        let hint = if last.starts_with("no connection") {
+            format!("; it must listen on $PORT, which is {port}")
+        } else {
+            String::new()
+        };
+        let reason = format!("was not ready within {limit}: {last}{hint}");
+        self.end(running, Duration::ZERO).await;
+        let error = self.start_failed(running, &reason).await;
+        Error {
+            code: code::NEVER_STARTED,
+            category: code::NEVER_STARTED.category(),
+            ..error
         }
     }
 
@@ -170,10 +188,7 @@ impl Life {
             return Err(Error::internal("a container for another runtime"));
         };
         let engine = &self.ctx.engine;
-        let id = self.image.get_or_try_init(|| async {
-            let found = engine.connect().await?;
-            container::image(&found, image, *pull).await
-        });
+        let id = self.image.get_or_try_init(|| engine.image(image, *pull));
         let facts = environment::Facts {
             mark: engine.mark(),
             instance: self.instance.presence.instance,
@@ -190,106 +205,14 @@ impl Life {
         })
     }
 
-    async fn until_ready(&self, running: &Running) -> Result<(), NotReady> {
-        let mut exited = pin!(running.child.exited());
-        let mut dismissed = pin!(self.dismissed());
-        let deadline = running.spawned + self.pace.start;
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let probe = self.probe(running);
-            let asked = tokio::select! {
-                biased;
-                exit = &mut exited => return Err(NotReady::Exited(exit)),
-                () = &mut dismissed => return Err(NotReady::Dismissed),
-                asked = probe.ask() => asked,
-            };
-            let Err(reason) = asked else {
-                return Ok(());
-            };
-            if self.ctx.clock.monotonic() >= deadline {
-                return Err(NotReady::TooSlow(reason));
-            }
-            tokio::select! {
-                biased;
-                exit = &mut exited => return Err(NotReady::Exited(exit)),
-                () = &mut dismissed => return Err(NotReady::Dismissed),
-                () = self.ctx.clock.sleep(pause) => {}
-            }
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
-    }
-
-    async fn serve(&self, running: &mut Running) -> Result<(), Error> {
-        let mut exited = pin!(running.child.exited());
-        let mut dismissed = pin!(self.dismissed());
-        let mut misses = 0;
-        loop {
-            let suspected = tokio::select! {
-                biased;
-                exit = &mut exited => return Err(self.died(running, exit).await),
-                () = &mut dismissed => return self.leave(running).await,
-                () = self.instance.suspected.notified() => true,
-                () = self.next_check(misses) => false,
-            };
-            let asked = tokio::select! {
-                biased;
-                exit = &mut exited => return Err(self.died(running, exit).await),
-                asked = async { self.probe(running).ask().await } => asked,
-            };
-            match asked {
-                Ok(()) => {
-                    misses = 0;
-                    self.cleared();
-                }
-                Err(reason) => {
-                    misses += 1;
-                    self.say(format!("does not answer its health check: {reason}"));
-                    if misses >= self.pace.misses {
-                        return self.replace(running, &reason).await;
-                    }
-                    if suspected {
-                        self.instance.suspected.notify_one();
-                        self.ctx.clock.sleep(Duration::from_millis(20)).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The time of the next health check; never, where there is none to do.
-    async fn next_check(&self, misses: u32) {
-        if self.spec.workload.health.is_none() && misses == 0 {
-            return std::future::pending().await;
-        }
-        self.ctx.clock.sleep(self.pace.check).await;
-    }
-
-    /// It serves, in case anyone doubted it.
-    fn cleared(&self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.ready(&self.instance);
-        }
-    }
-
-    /// Gets no more requests; another takes its place while it finishes what it has.
-    async fn replace(&self, running: &mut Running, reason: &str) -> Result<(), Error> {
-        let name = &self.spec.workload.name;
-        let message = format!("an instance of `{name}` is unhealthy: {reason}");
-        self.say(message.clone());
-        if let Some(pool) = self.pool.upgrade() {
-            pool.unhealthy(&self.instance, Error::new(code::START_FAILED, message));
-        }
-        self.leave(running).await
-    }
-
-    async fn dismissed(&self) {
+    pub(super) async fn dismissed(&self) {
         let mut order = self.instance.order.subscribe();
         let leave = |order: &Order| matches!(order, Order::Leave { .. });
         let _ = order.wait_for(leave).await;
     }
 
     /// Finishes what it works on, as long as it was given; then it is asked to end, then ended.
-    async fn leave(&self, running: &mut Running) -> Result<(), Error> {
+    pub(super) async fn leave(&self, running: &mut Running) -> Result<(), Error> {
         let mut orders = self.instance.order.subscribe();
         let mut exited = pin!(running.child.exited());
         loop {
@@ -323,6 +246,8 @@ impl Life {
 
     /// Asks all of its processes to end, and after `patience` ends them.
     async fn end(&self, running: &mut Running, patience: Duration) {
+        // For the last time.
+        self.instance.measured();
         let mut exited = pin!(running.child.exited());
         if patience > Duration::ZERO {
             running.child.signal(Signal::Term);
@@ -350,17 +275,7 @@ impl Life {
         });
     }
 
-    fn probe<'a>(&'a self, running: &'a Running) -> Probe<'a> {
-        Probe {
-            clock: &self.ctx.clock,
-            upstream: &running.upstream,
-            port: &running.port,
-            path: self.spec.workload.health.as_deref(),
-            patience: self.pace.answer,
-        }
-    }
-
-    async fn died(&self, running: &mut Running, exit: Exit) -> Error {
+    pub(super) async fn died(&self, running: &mut Running, exit: Exit) -> Error {
         self.instance.exit.send_replace(Some(exit));
         self.hear_out(running).await;
         let workload = &self.spec.workload;
@@ -402,7 +317,7 @@ impl Life {
         )
     }
 
-    fn say(&self, text: String) {
+    pub(super) fn say(&self, text: String) {
         logs::log(&self.ctx, &self.instance, LogStream::Platform, text);
     }
 }

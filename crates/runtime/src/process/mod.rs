@@ -16,13 +16,14 @@ mod ports;
 mod probe;
 mod reconcile;
 mod requests;
+mod watching;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-use model::{Error, Invocation};
+use model::{Error, Invocation, Probes, Workload};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -32,36 +33,28 @@ use tokio::{
 use crate::{
     call::{Input, Meter, Ran},
     launcher::Enforced,
-    pool::{Context, InstanceStat, InstanceState, PoolStats, Spec},
+    pool::{Context, Ended, Failure, InstanceStat, InstanceState, PoolStats, Spec},
 };
 use book::{Book, Standing};
 use instance::{Instance, Order};
 pub use measure::{Measured, measure};
 use place::Waiter;
 
-/// How patient a pool is with its instances.
+/// How patient a pool is with its instances, beside what their probes say.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// From the start of a process to its readiness.
-    pub start: Duration,
-    /// Between two health checks.
-    pub check: Duration,
-    /// For the answer to a health check.
-    pub answer: Duration,
-    /// Checks that fail in a row before an instance is replaced.
-    pub misses: u32,
     /// From being asked to end to being killed.
     pub patience: Duration,
+    /// How long an instance that has started may be not ready for requests before who waits for the least of the pool
+    /// is told.
+    pub unready: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            start: Duration::from_secs(30),
-            check: Duration::from_secs(1),
-            answer: Duration::from_secs(1),
-            misses: 2,
             patience: Duration::from_secs(5),
+            unready: Duration::from_secs(60),
         }
     }
 }
@@ -70,9 +63,13 @@ impl Default for Pace {
 pub struct Pool {
     ctx: Arc<Context>,
     spec: Arc<Spec>,
+    probes: Arc<Probes>,
     pace: Pace,
     runtime: Handle,
     book: Mutex<Book<Arc<Instance>, Waiter>>,
+    last_failure: Mutex<Option<Failure>>,
+    /// What those used that are not in the books any more.
+    gone: Mutex<Ended>,
     numbers: AtomicU64,
     /// The id of the image, once it is known, where instances are containers.
     image: Arc<OnceCell<String>>,
@@ -94,7 +91,10 @@ impl Pool {
     pub fn with_pace(ctx: &Arc<Context>, spec: Spec, pace: Pace) -> Arc<Self> {
         let pool = Arc::new(Self {
             ctx: Arc::clone(ctx),
-            book: Mutex::new(Book::new(spec.workload.scale)),
+            book: Mutex::new(Book::new(spec.workload.scale, quota(&spec.workload))),
+            probes: Arc::new(spec.workload.asked()),
+            last_failure: Mutex::default(),
+            gone: Mutex::default(),
             spec: Arc::new(spec),
             pace,
             runtime: Handle::current(),
@@ -137,8 +137,13 @@ impl Pool {
                 if let Some(error) = book.trouble() {
                     return Err(error.clone());
                 }
-                if let Some(error) = book.refusal(self.ctx.clock.monotonic()) {
+                let now = self.ctx.clock.monotonic();
+                if let Some(error) = book.refusal(now) {
                     return Err(error);
+                }
+                let unready = book.unready_since();
+                if unready.is_some_and(|since| now >= since + self.pace.unready) {
+                    return Err(self.unready_error(&book));
                 }
             }
             self.wake.notify_one();
@@ -149,18 +154,28 @@ impl Pool {
     /// What it says about itself. Reads `/proc` for every instance.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let mut stats = {
+        let (members, mut stats) = {
             let book = self.book.lock();
-            PoolStats {
-                instances: book.members().iter().map(stat).collect(),
+            let members = book.members().iter();
+            let members = members.map(|m| (Arc::clone(&m.handle), stat(m)));
+            let members: Vec<_> = members.collect();
+            let stats = PoolStats {
+                instances: Vec::with_capacity(members.len()),
                 starts: book.starts,
                 failures: book.failures,
-            }
+                replaced: book.replaced,
+                last_failure: self.last_failure.lock().clone(),
+                ended: *self.gone.lock(),
+            };
+            (members, stats)
         };
-        for instance in &mut stats.instances {
-            let used = instance.pid.map(measure).unwrap_or_default();
-            instance.memory = used.memory;
-            instance.cpu_us = u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX);
+        for (instance, stat) in members {
+            let used = instance.measured();
+            stats.instances.push(InstanceStat {
+                memory: used.memory,
+                cpu_us: u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX),
+                ..stat
+            });
         }
         stats
     }
@@ -209,6 +224,7 @@ fn stat(member: &book::Member<Arc<Instance>>) -> InstanceStat {
         instance: instance.presence.instance,
         state: match member.standing {
             Standing::Starting => InstanceState::Starting,
+            Standing::Unready(_) => InstanceState::Unready,
             Standing::Leaving(_) => InstanceState::Draining,
             Standing::Ready(_) | Standing::Suspect(_) if member.in_flight > 0 => {
                 InstanceState::Busy
@@ -220,5 +236,11 @@ fn stat(member: &book::Member<Arc<Instance>>) -> InstanceStat {
         in_flight: member.in_flight,
         memory: 0,
         cpu_us: 0,
+        problem: instance.problem.lock().clone(),
     }
+}
+
+/// Thousandths of a CPU that an instance may use, as far as its load is measured by that: one CPU unless it is limited.
+fn quota(workload: &Workload) -> u32 {
+    workload.limits.cpu.unwrap_or(1000)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{HeaderValue, Request, header};
-use model::Clock;
+use model::{Clock, Probe};
 use tokio::net::TcpStream;
 
 use super::ports::Port;
@@ -14,27 +14,23 @@ use crate::{
     upstream::{Terms, Upstream},
 };
 
-/// How one is asked.
-pub(super) struct Probe<'a> {
+/// Who is asked.
+pub(super) struct Asked<'a> {
     pub(super) clock: &'a Clock,
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) port: &'a Port,
-    /// The path that answers 2xx; `None`: it is enough that the port accepts.
-    pub(super) path: Option<&'a str>,
-    /// How long an answer may take.
-    pub(super) patience: Duration,
 }
 
-impl Probe<'_> {
+impl Asked<'_> {
     /// Asks once. The error says what came instead.
-    pub(super) async fn ask(&self) -> Result<(), String> {
-        match self.path {
-            Some(path) => self.ask_path(path).await,
-            None => self.ask_port().await,
+    pub(super) async fn ask(&self, probe: &Probe) -> Result<(), String> {
+        match &probe.path {
+            Some(path) => self.ask_path(path, probe.timeout).await,
+            None => self.ask_port(probe.timeout).await,
         }
     }
 
-    async fn ask_path(&self, path: &str) -> Result<(), String> {
+    async fn ask_path(&self, path: &str, patience: Duration) -> Result<(), String> {
         let request = Request::get(path)
             .header(
                 header::USER_AGENT,
@@ -43,8 +39,8 @@ impl Probe<'_> {
             .body(Body::Empty)
             .map_err(|error| error.to_string())?;
         let terms = Terms {
-            deadline: self.clock.monotonic() + self.patience,
-            body_idle: self.patience,
+            deadline: self.clock.monotonic() + patience,
+            body_idle: patience,
             meter: Arc::new(Meter::default()),
             repeated: false,
         };
@@ -55,9 +51,9 @@ impl Probe<'_> {
         }
     }
 
-    async fn ask_port(&self) -> Result<(), String> {
+    async fn ask_port(&self, patience: Duration) -> Result<(), String> {
         let connecting = std::pin::pin!(TcpStream::connect(self.port.address()));
-        let timer = std::pin::pin!(self.clock.sleep(self.patience));
+        let timer = std::pin::pin!(self.clock.sleep(patience));
         match select(connecting, timer).await {
             Either::Left((Ok(_), _)) => Ok(()),
             Either::Left((Err(error), _)) => Err(format!("no connection to its port: {error}")),

@@ -136,6 +136,9 @@ impl Pool {
             return error.clone();
         }
         if book.ready_count() == 0 {
+            if book.unready_since().is_some() {
+                return self.unready_error(&book);
+            }
             let message = format!("no instance of `{name}` became ready in time");
             return Error::new(code::START_FAILED, message);
         }

@@ -164,11 +164,13 @@ impl Pool {
             in_flight,
             memory: self.memory.load(Relaxed),
             cpu_us: 0,
+            problem: None,
         });
         PoolStats {
             instances: instance.into_iter().collect(),
             starts: self.starts.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            ..PoolStats::default()
         }
     }
 

@@ -19,7 +19,7 @@ use runtime::{
 use tempfile::TempDir;
 
 use crate::{
-    stage::{PACE, Stage, answer, post, scale},
+    stage::{PACE, Stage, answer, post, quick, scale},
     support::{Fixture, alive, eventually},
 };
 
@@ -200,6 +200,7 @@ impl Podman {
                 PathBuf::from("/nowhere.sock"),
                 self.folder.path().join("podman.sock"),
             ],
+            logins: Vec::new(),
             data: data.to_owned(),
         })
     }
@@ -258,7 +259,7 @@ fn run() -> Run {
 fn pool(stage: &Stage, change: impl FnOnce(&mut Spec)) -> Arc<Pool> {
     let mut spec = stage.spec(run());
     spec.workload.scale = scale(1, 1, 10, Duration::from_secs(600));
-    spec.workload.health = Some("/health".to_owned());
+    spec.workload.probes = quick("/health");
     spec.workload.memory = ByteSize::mib(64);
     spec.workload.limits.cpu = Some(500);
     spec.workload.limits.processes = Some(50);

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use model::{ByteSize, code};
 use runtime::{
     Body,
-    launcher::{Command, Enforced, Limits, Means},
-    process::Pool,
+    launcher::{Command, Enforced, Limits, Means, Weight},
+    process::{Pool, measure},
 };
 
 use crate::{
@@ -169,4 +169,48 @@ async fn what_left_its_session_and_its_environment_ends_with_its_group() {
     eventually("it ends", || !alive(escaped)).await;
     eventually("its group is gone", || !folder.exists()).await;
     assert!(alive(bystander.pid));
+}
+
+/// A5 and A12 at their root: when all want the same CPU, a service that has some reserved gets it, and a function the
+/// rest, whatever else the machine does meanwhile.
+#[tokio::test]
+async fn reserved_cpu_outweighs_functions_that_want_all_of_it() {
+    let fixture = Fixture::new();
+    if fixture.launcher.enforcement().cpu == Some(Means::Affinity) {
+        eprintln!("SKIPPED: no control group with cpu can be made here");
+        return;
+    }
+    let path = std::env::var_os("PATH").expect("set");
+    let spin =
+        "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass";
+    let start = |weight: Weight| {
+        let mut command = Command::new("python3", "/").arg("-c").arg(spin);
+        command = command.env("PATH", path.to_string_lossy());
+        command.limits = Limits {
+            weight,
+            ..Limits::default()
+        };
+        fixture.launcher.spawn(command)
+    };
+    let service = start(Weight::of(model::Tier::Service, Some(500)));
+    let service = service.await.expect("started");
+    let mut functions = Vec::new();
+    for _ in 0..3 {
+        functions.push(start(Weight::FUNCTION).await.expect("started"));
+    }
+    let cpu = |pid: u32| measure(pid).cpu;
+    eventually("all of them spin", || {
+        let mut all = functions.iter().chain([&service]);
+        all.all(|child| cpu(child.pid) > Duration::from_millis(60))
+    })
+    .await;
+    let before = [service.pid, functions[0].pid].map(cpu);
+    eventually("the service has had a second", || {
+        cpu(service.pid) > before[0] + Duration::from_secs(1)
+    })
+    .await;
+    let [served, rest] = [service.pid, functions[0].pid].map(cpu);
+    let (served, rest) = (served - before[0], rest - before[1]);
+    // 600 against 20; a fifth of that is left to the coarseness of the kernel's counting.
+    assert!(served > rest * 6, "{served:?} against {rest:?}");
 }

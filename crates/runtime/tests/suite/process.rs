@@ -3,12 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use model::{ByteSize, code};
-use runtime::{
-    Input, InstanceState, LogStream,
-    launcher::Launcher,
-    process::{Pace, Pool},
-};
+use model::{ByteSize, Probe, code};
+use runtime::{Input, InstanceState, LogStream, launcher::Launcher, process::Pool};
 
 use crate::{
     stage::{PACE, Stage, answer, get, scale},
@@ -223,11 +219,11 @@ async fn a_process_that_never_listens_is_ended_and_told() {
         files: Vec::new(),
     });
     spec.workload.scale = scale(0, 1, 1, SECOND);
-    let pace = Pace {
-        start: Duration::from_millis(300),
-        ..PACE
-    };
-    let pool = Pool::with_pace(&stage.context, spec, pace);
+    spec.workload.probes.startup = Some(Probe {
+        failures: 3,
+        ..Probe::startup(None)
+    });
+    let pool = Pool::with_pace(&stage.context, spec, PACE);
     let invocation = stage.invocation(SECOND);
     let pid = {
         let invoked = pool.invoke(invocation, Input::Http(get("/")));
@@ -237,8 +233,11 @@ async fn a_process_that_never_listens_is_ended_and_told() {
         };
         let (ran, pid) = tokio::join!(invoked, seen);
         let error = ran.response.err().expect("not ready");
-        assert_eq!(error.code, code::START_FAILED);
-        assert!(error.message.contains("not ready within"), "{error}");
+        assert_eq!(error.code, code::NEVER_STARTED);
+        assert!(
+            error.message.contains("not ready within 300.0ms"),
+            "{error}"
+        );
         let hint = "it must listen on $PORT, which is ";
         assert!(error.message.contains(hint), "{error}");
         assert_eq!(error.context.as_deref(), Some("waiting"));

@@ -2,8 +2,28 @@
 import base64, hashlib, http.server, json, os, resource, signal, sys, threading, time
 
 connections = 0
+switches = {"/started": 503, "/ready": 503}
 healthy = True
 started = time.time()
+
+
+burning = 0
+
+
+def burn(percent):
+    global burning
+    first, burning = burning == 0, percent
+    if first and percent:
+        threading.Thread(target=burn_on, daemon=True).start()
+
+
+def burn_on():
+    while burning:
+        # Against its own CPU time, so that a busy machine makes it slower and not lazier.
+        begun = time.thread_time()
+        while time.thread_time() - begun < burning / 2000:
+            pass
+        time.sleep((100 - burning) / 2000)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -47,11 +67,20 @@ class Service(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path == "/health":
             self.answer(200 if healthy else 503, {})
+        elif path in switches or query.startswith("switch="):
+            # A path that answers what it was switched to, 503 at first.
+            if query:
+                switches[path] = int(query.partition("=")[2])
+            self.answer(switches.get(path, 503), {})
         elif path == "/unhealthy":
             healthy = False
             self.answer(200, {})
         elif path == "/env":
             self.answer(200, dict(os.environ))
+        elif path == "/burn":
+            # Uses about so many percent of a CPU until told otherwise, beside whatever is asked.
+            burn(int(query))
+            self.answer(200, {})
         elif path == "/head":
             self.answer(200, {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}})
         elif path == "/connections":
@@ -198,6 +227,10 @@ def main():
         elif name == "--child":
             if os.fork() == 0:
                 time.sleep(1000)
+        elif name == "--burn":
+            burn(int(value))
+        elif name == "--switch-on":
+            switches.update((path, 200) for path in value.split(","))
     http.server.ThreadingHTTPServer.request_queue_size = 128
     http.server.ThreadingHTTPServer.daemon_threads = True
     http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Service).serve_forever()

@@ -1,20 +1,33 @@
 //! A place for pools to play on: a host that keeps what it hears, a launcher, and workloads made in one line.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use model::{
-    AppName, ByteSize, Class, Clock, Ids, InstanceId, Invocation, Limits, Namespace, Run, Scale,
-    SpanId, Target, Tier, TraceContext, TraceId, Trigger, VersionId, Workload, invocation::Select,
+    AppName, ByteSize, Class, Clock, Ids, InstanceId, Invocation, Limits, Namespace, Probe, Probes,
+    Run, Scale, SpanId, Target, Tier, TraceContext, TraceId, Trigger, VersionId, Workload,
+    invocation::Select,
 };
 use parking_lot::Mutex;
 use runtime::{
-    Body, Caller, Context, Host, Input, LogLine, Presence, Ran, Spec,
+    Body, Caller, Context, Host, Input, LogLine, Presence, Ran, Spec, Upgrade,
     container::Engine,
     host::BoxFuture,
     process::{Pace, Pool},
 };
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::Fixture;
 
@@ -23,6 +36,7 @@ use crate::support::Fixture;
 pub(crate) struct Listener {
     pub(crate) lines: Mutex<Vec<LogLine>>,
     pub(crate) present: Mutex<Vec<InstanceId>>,
+    pub(crate) backlog: AtomicU64,
 }
 
 impl Host for Listener {
@@ -37,6 +51,10 @@ impl Host for Listener {
 
     fn call(&self, _: Caller, _: Request<Body>) -> BoxFuture<Response<Body>> {
         Box::pin(async { Response::new(Body::Empty) })
+    }
+
+    fn backlog(&self, _: &AppName, _: &AppName) -> u64 {
+        self.backlog.load(Relaxed)
     }
 
     fn log(&self, line: LogLine) {
@@ -115,14 +133,11 @@ impl Stage {
 
     /// The test service with options, and what `change` makes of its manifest.
     pub(crate) fn service(&self, options: &[String], change: impl FnOnce(&mut Spec)) -> Arc<Pool> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/service.py");
-        let mut command = vec!["python3".to_owned(), script.to_owned()];
-        command.extend(options.iter().cloned());
         let mut spec = self.spec(Run::Process {
-            command,
+            command: command(options),
             files: Vec::new(),
         });
-        spec.workload.health = Some("/health".to_owned());
+        spec.workload.probes = quick("/health");
         change(&mut spec);
         Pool::with_pace(&self.context, spec, PACE)
     }
@@ -161,6 +176,27 @@ impl Stage {
         answer(self.send(pool, get(path)).await).await
     }
 
+    /// A connection to `/ws` that was upgraded.
+    pub(crate) async fn socket(&self, pool: &Arc<Pool>) -> Socket {
+        let request = Request::get("/ws")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let request = request.body(Body::Empty).expect("a request");
+        let response = self.send(pool, request).await.response.expect("a head");
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let key = &response.headers()["sec-websocket-accept"];
+        assert_eq!(key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let upgrade = response.extensions().get::<Upgrade>().cloned();
+        let upgraded = upgrade.and_then(|upgrade| upgrade.0.lock().take());
+        drop(response);
+        let upgraded = upgraded.expect("an upgrade, not taken yet").await;
+        let mut socket = Socket(TokioIo::new(upgraded.expect("upgraded")));
+        assert_eq!(socket.hear(11).await, "hello first");
+        socket
+    }
+
     /// GETs a path that answers 200 with a number.
     pub(crate) async fn number(&self, pool: &Arc<Pool>, path: &str) -> u32 {
         let answer = self.get(pool, path).await.expect("an answer");
@@ -175,20 +211,52 @@ impl Stage {
 
 /// Quicker than the real thing, so that tests of failures need not wait.
 pub(crate) const PACE: Pace = Pace {
-    start: Duration::from_secs(20),
-    check: Duration::from_millis(100),
-    answer: Duration::from_secs(1),
-    misses: 2,
     patience: Duration::from_secs(20),
+    unready: Duration::from_secs(20),
 };
+
+/// What `health: path` stands for, asked more often.
+pub(crate) fn quick(path: &str) -> Probes {
+    let path = Some(path.to_owned());
+    Probes {
+        startup: Some(Probe {
+            failures: 200,
+            ..Probe::startup(path.clone())
+        }),
+        liveness: Some(Probe {
+            interval: Duration::from_millis(100),
+            ..Probe::liveness(path)
+        }),
+        readiness: None,
+    }
+}
 
 /// A scale.
 pub(crate) fn scale(min: u32, max: u32, concurrency: u32, idle: Duration) -> Scale {
-    Scale {
-        min,
-        max,
-        concurrency,
-        idle,
+    Scale::by_requests(min, max, concurrency, idle)
+}
+
+/// The command of the test service.
+pub(crate) fn command(options: &[String]) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/service.py");
+    let mut command = vec!["python3".to_owned(), script.to_owned()];
+    command.extend(options.iter().cloned());
+    command
+}
+
+/// An upgraded connection to the test service, which says everything again in capitals.
+pub(crate) struct Socket(TokioIo<Upgraded>);
+
+impl Socket {
+    pub(crate) async fn say(&mut self, text: &str) -> String {
+        self.0.write_all(text.as_bytes()).await.expect("open");
+        self.hear(text.len()).await
+    }
+
+    async fn hear(&mut self, length: usize) -> String {
+        let mut heard = vec![0; length];
+        self.0.read_exact(&mut heard).await.expect("bytes");
+        String::from_utf8(heard).expect("text")
     }
 }
 
@@ -231,13 +299,9 @@ fn workload(run: Run) -> Workload {
         name: AppName::literal("orders"),
         tier: Tier::Service,
         run,
-        scale: Scale {
-            min: 1,
-            max: 1,
-            concurrency: 100,
-            idle: Duration::from_secs(600),
-        },
+        scale: scale(1, 1, 100, Duration::from_secs(600)),
         health: None,
+        probes: model::Probes::default(),
         owner: None,
         timeout: Duration::from_secs(30),
         memory: ByteSize::mib(128),

@@ -33,6 +33,7 @@ impl Fixture {
     pub(crate) fn no_engine(&self) -> Engine {
         Engine::new(container::Options {
             sockets: Vec::new(),
+            logins: Vec::new(),
             data: self.folder.path().to_owned(),
         })
     }
@@ -106,4 +107,26 @@ pub(crate) fn kill(signal: &str, pid: u32) {
         .status()
         .expect("kill runs");
     assert!(status.success(), "kill {signal} {pid}");
+}
+
+/// The port that an instance was told to listen on.
+pub(crate) fn port(pid: u32) -> u16 {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it is ours");
+    let mut variables = environment.split(|byte| *byte == 0);
+    let port = variables.find_map(|variable| variable.strip_prefix(b"PORT="));
+    let port = std::str::from_utf8(port.expect("it has one")).expect("text");
+    port.parse().expect("a number")
+}
+
+/// GETs a path of an instance past its pool, and gives back the first line of the answer.
+pub(crate) async fn ask_past(port: u16, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer.lines().next().unwrap_or_default().to_owned()
 }

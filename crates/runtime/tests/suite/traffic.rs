@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use model::{ByteSize, code};
-use runtime::{Body, Input, Upgrade};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use runtime::{Body, Input};
 
 use crate::stage::{Stage, answer, get, post, scale};
 
@@ -96,7 +95,9 @@ async fn events_and_payloads_are_posts() {
 #[tokio::test]
 async fn a_thousand_requests_use_one_connection() {
     let stage = Stage::new();
-    let pool = stage.service(&[], |spec| spec.workload.health = None);
+    let pool = stage.service(&[], |spec| {
+        spec.workload.probes = model::Probes::default();
+    });
     for n in 0..1000 {
         let request = if n % 3 == 0 {
             post("/sum", Body::full("x"))
@@ -249,36 +250,9 @@ async fn heads_and_server_sent_events_come_through_as_they_are_made() {
 async fn an_upgraded_connection_carries_bytes_and_keeps_its_place() {
     let stage = Stage::new();
     let pool = stage.service(&[], |_| {});
-    let request = Request::get("/ws")
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    let ran = stage
-        .send(&pool, request.body(Body::Empty).expect("a request"))
-        .await;
-    let response = ran.response.expect("a head");
-    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(
-        response.headers()["sec-websocket-accept"],
-        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-    );
-    let upgrade = response
-        .extensions()
-        .get::<Upgrade>()
-        .expect("an upgrade")
-        .clone();
-    drop(response);
-    let upgraded = upgrade.0.lock().take().expect("not taken");
-    let upgraded = upgraded.await.expect("upgraded");
-    let mut socket = hyper_util::rt::TokioIo::new(upgraded);
-    let mut text = [0; 11];
-    socket.read_exact(&mut text).await.expect("bytes");
-    assert_eq!(&text, b"hello first");
+    let mut socket = stage.socket(&pool).await;
     for _ in 0..100 {
-        socket.write_all(b"ping").await.expect("open");
-        socket.read_exact(&mut text[..4]).await.expect("bytes");
-        assert_eq!(&text[..4], b"PING");
+        assert_eq!(socket.say("ping").await, "PING");
     }
     assert_eq!(pool.stats().instances[0].in_flight, 1);
     drop(socket);

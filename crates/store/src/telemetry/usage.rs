@@ -57,10 +57,17 @@ pub struct UsageRow {
     pub cold_us: [u64; 4],
     /// A histogram of durations, as `telemetry` encodes it.
     pub latency: Vec<u8>,
+    /// How long instances were there, added up, in microseconds.
+    pub instance_us: u64,
+    /// Sum of their CPU time, in microseconds.
+    pub instance_cpu_us: u64,
+    /// Sum of their bytes of memory times the seconds for which they had them.
+    pub instance_byte_seconds: u64,
 }
 
 const PUT: &str = "INSERT OR REPLACE INTO usage VALUES
-    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+    ?20, ?21, ?22)";
 
 const PURGE: &str = "DELETE FROM usage WHERE (hour, app, workload, tier, trigger, boot) IN
     (SELECT hour, app, workload, tier, trigger, boot FROM usage WHERE hour < ?1 LIMIT ?2)";
@@ -179,6 +186,9 @@ fn put(statement: &mut Statement<'_>, rows: &[UsageRow]) -> rusqlite::Result<()>
             spawn,
             init,
             row.latency,
+            int(row.instance_us),
+            int(row.instance_cpu_us),
+            int(row.instance_byte_seconds),
         ])?;
     }
     Ok(())
@@ -219,6 +229,9 @@ fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
             number("init_us")?,
         ],
         latency: row.get("latency")?,
+        instance_us: number("instance_us")?,
+        instance_cpu_us: number("instance_cpu_us")?,
+        instance_byte_seconds: number("instance_byte_seconds")?,
     })
 }
 
@@ -256,6 +269,9 @@ mod tests {
             cold_starts: 7,
             cold_us: [8, 9, 10, 11],
             latency: vec![1, 2, 3],
+            instance_us: 12,
+            instance_cpu_us: 13,
+            instance_byte_seconds: 14,
         }
     }
 

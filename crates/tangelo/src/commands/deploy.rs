@@ -107,6 +107,12 @@ impl Source {
         }
     }
 
+    /// All that its workloads run, read and hashed.
+    pub(crate) fn artifacts(&self, hashes: &mut Hashes) -> Result<Artifacts> {
+        self.check_files()?;
+        upload::collect(&self.folder, &self.app, hashes)
+    }
+
     /// Whether all that its workloads run is there, once it was built.
     fn check_files(&self) -> Result<()> {
         let (text, name) = (&self.text, &self.name);
@@ -127,7 +133,8 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Deploy) -> Result<Exit
             anstream::eprintln!("{line}")
         })?;
     }
-    let deployed = push(client, &source, &mut Hashes::default()).await?;
+    let artifacts = source.artifacts(&mut Hashes::default())?;
+    let deployed = push(client, &source, &artifacts).await?;
     if cli.json {
         show::json(&deployed)?;
     } else {
@@ -146,10 +153,8 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn push(
     client: &Client,
     source: &Source,
-    hashes: &mut Hashes,
+    artifacts: &Artifacts,
 ) -> Result<Deployed> {
-    source.check_files()?;
-    let artifacts = upload::collect(&source.folder, &source.app, hashes)?;
     let hashes: Vec<BlobHash> = artifacts.sources.keys().copied().collect();
     let wanted: Wanted = client
         .post(
@@ -157,11 +162,11 @@ pub(crate) async fn push(
             &serde_json::json!({ "hashes": hashes }),
         )
         .await?;
-    say_what_is_compiled(source, &artifacts, &wanted.missing);
-    upload_missing(client, &artifacts, wanted.missing).await?;
+    say_what_is_compiled(source, artifacts, &wanted.missing);
+    upload_missing(client, artifacts, wanted.missing).await?;
     let request = Request {
         manifest: source.text.clone(),
-        files: artifacts.files,
+        files: artifacts.files.clone(),
         expect: None,
     };
     progress::show(

@@ -15,6 +15,7 @@ mod ps;
 mod traces;
 mod up;
 mod usage;
+mod why;
 
 use std::{
     path::{Path, PathBuf},
@@ -80,6 +81,8 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Publish an event
     Publish(events::Publish),
+    /// Look at events of the log
+    Events(why::Events),
     /// List subscriptions, and why they wait
     Subscriptions,
     /// Show what workloads wrote
@@ -139,6 +142,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Ps(ask) => ps::run(cli, &client, ask).await,
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
+        Command::Events(ask) => why::run(cli, &client, ask).await,
         Command::Subscriptions => events::subscriptions(cli, &client).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,

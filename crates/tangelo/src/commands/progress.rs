@@ -44,7 +44,7 @@ pub(super) async fn show<T>(client: &Client, app: &str, deploy: impl Future<Outp
 fn words(deploy: &UnderWay) -> String {
     let app = &deploy.app;
     match deploy.phase {
-        Phase::Queued => format!("{app}: waits for another deploy to end"),
+        Phase::Queued => format!("{app}: waits for another deploy of it to end"),
         Phase::Unpacking => format!("{app}: its files are unpacked"),
         Phase::Starting if deploy.waits_for.is_empty() => format!("{app}: everything is up"),
         Phase::Starting => {
@@ -95,6 +95,6 @@ mod tests {
         let told = words(&deploy(Phase::Starting, vec![name("a")]));
         assert_eq!(told, "shop: a is not ready yet");
         let told = words(&deploy(Phase::Queued, vec![]));
-        assert_eq!(told, "shop: waits for another deploy to end");
+        assert_eq!(told, "shop: waits for another deploy of it to end");
     }
 }

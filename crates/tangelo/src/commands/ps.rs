@@ -42,6 +42,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
             "in flight",
             "memory",
             "cpu",
+            "last answer to a failed probe",
         ];
         let rows = rows.iter().flat_map(instances_of).collect();
         show::table(&header, rows, "nothing runs");
@@ -58,19 +59,30 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
         "starts",
         "failures",
         "memory",
+        "cpu",
     ];
     show::table(
         &header,
         rows.iter().map(row).collect(),
         "nothing is deployed",
     );
+    rows.iter()
+        .filter_map(last_failure)
+        .for_each(|line| anstream::println!("{line}"));
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(row: &Value) -> Vec<String> {
     let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
     let instances = row["instances"].as_array().map_or(&[][..], Vec::as_slice);
-    let memory: u64 = instances.iter().filter_map(|i| i["memory"].as_u64()).sum();
+    let sum = |name: &str| {
+        instances
+            .iter()
+            .filter_map(|i| i[name].as_u64())
+            .sum::<u64>()
+    };
+    let memory = sum("memory");
+    let cpu = sum("cpu_us") + row["ended"]["cpu_us"].as_u64().unwrap_or_default();
     vec![
         text("app"),
         text("workload"),
@@ -82,7 +94,32 @@ fn row(row: &Value) -> Vec<String> {
         row["starts"].to_string(),
         row["failures"].to_string(),
         mebibytes(memory),
+        cpu_time(cpu),
     ]
+}
+
+/// Why an instance of a workload is not there any more, or never was, for as long as it may be so again.
+fn last_failure(row: &Value) -> Option<String> {
+    let failure = row["last_failure"].as_object()?;
+    let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+    let at = failure["at"].as_u64().map(|at| Time(at).rfc3339());
+    Some(format!(
+        "{}/{}: {} [{}], {}; {} replaced for their liveness",
+        text(&row["app"]),
+        text(&row["workload"]),
+        text(&failure["message"]),
+        text(&failure["code"]),
+        at.unwrap_or_default(),
+        row["replaced"],
+    ))
+}
+
+/// Unknown is no zero.
+fn cpu_time(micros: u64) -> String {
+    match micros {
+        0 => "-".to_owned(),
+        micros => model::units::display_duration(Duration::from_micros(micros)),
+    }
 }
 
 /// The instances of one workload, a row each.
@@ -105,11 +142,8 @@ fn instances_of(row: &Value) -> Vec<Vec<String>> {
                 .map_or_else(|| "-".to_owned(), |since| Time(since).rfc3339()),
             number("in_flight").to_string(),
             mebibytes(number("memory")),
-            if cpu == 0 {
-                "-".to_owned()
-            } else {
-                model::units::display_duration(Duration::from_micros(cpu))
-            },
+            cpu_time(cpu),
+            instance["problem"].as_str().unwrap_or_default().to_owned(),
         ]
     };
     instances.iter().map(line).collect()
@@ -225,12 +259,12 @@ mod tests {
     fn each_instance_says_what_it_used_and_what_is_not_known() {
         let row = json!({"app": "shop", "workload": "orders", "instances": [
             {"instance": "i-1", "state": "busy", "pid": 7, "in_flight": 2, "memory": 3 << 20, "cpu_us": 1_500_000},
-            {"instance": "i-2", "state": "starting", "pid": null, "in_flight": 0, "memory": 0, "cpu_us": 0},
+            {"instance": "i-2", "state": "starting", "pid": null, "in_flight": 0, "memory": 0, "cpu_us": 0, "problem": "`/ready` answers 503"},
         ]});
         let rows = instances_of(&row);
         assert_eq!(rows[0][2..5], ["i-1", "busy", "7"]);
-        assert_eq!(rows[0][6..], ["2", "3.0MiB", "1.50s"]);
-        assert_eq!(rows[1][6..], ["0", "-", "-"]);
+        assert_eq!(rows[0][6..], ["2", "3.0MiB", "1.50s", ""]);
+        assert_eq!(rows[1][6..], ["0", "-", "-", "`/ready` answers 503"]);
     }
 
     #[test]

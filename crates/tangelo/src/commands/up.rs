@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -21,7 +22,7 @@ use crate::{
     client::Client,
     config::{Config, Flags},
     serve::{self, Footing, Server},
-    upload::Hashes,
+    upload::{Artifacts, Hashes},
 };
 
 /// Serve, build, deploy and watch an app
@@ -73,10 +74,59 @@ async fn follow(
     said: &mut Said,
     mut changes: mpsc::UnboundedReceiver<()>,
 ) {
-    deploy_and_say(cli, client, path, said).await;
-    while changes.recv().await.is_some() {
+    let mut next = build(path, said).await;
+    loop {
+        let begun = model::Clock::system().monotonic();
+        let deployed = match next {
+            Err(error) => Err(error),
+            Ok(build) => match push_or_supersede(client, path, said, &mut changes, &build).await {
+                Pushed::Ended(deployed) => deployed,
+                Pushed::Superseded(by) => {
+                    anstream::eprintln!("  a later save takes its place");
+                    next = by;
+                    continue;
+                }
+            },
+        };
+        said.say(cli, deployed, begun);
+        if changes.recv().await.is_none() {
+            return;
+        }
         settle(&mut changes).await;
-        deploy_and_say(cli, client, path, said).await;
+        next = build(path, said).await;
+    }
+}
+
+/// What came of pushing a build.
+enum Pushed {
+    /// It is live, or has failed.
+    Ended(Result<Deployed>),
+    /// Something else was saved meanwhile: it was called off.
+    Superseded(Result<Build>),
+}
+
+/// Pushes a build, unless another is saved before it is live: what waits for an instance that never comes up is not
+/// waited for by who has mended it. A change that leaves the build as it is changes nothing, as when an instance
+/// writes into the folder.
+async fn push_or_supersede(
+    client: &Client,
+    path: &Path,
+    said: &mut Said,
+    changes: &mut mpsc::UnboundedReceiver<()>,
+    current: &Build,
+) -> Pushed {
+    let mut push = pin!(deploy::push(client, &current.source, &current.artifacts));
+    loop {
+        tokio::select! {
+            deployed = &mut push => return Pushed::Ended(deployed),
+            Some(()) = changes.recv() => {}
+        }
+        settle(changes).await;
+        let next = build(path, said).await;
+        match next {
+            Ok(next) if next.is_same(current) => {}
+            next => return Pushed::Superseded(next),
+        }
     }
 }
 
@@ -110,6 +160,34 @@ impl Said {
         Some(warnings).filter(|warnings| changed && !warnings.is_empty())
     }
 
+    /// Prints what came of a save; after a mistake the old revision serves on.
+    fn say(&mut self, cli: &Cli, deployed: Result<Deployed>, begun: std::time::Instant) {
+        let was_live = std::mem::replace(&mut self.live, deployed.is_ok());
+        if was_live || deployed.is_ok() {
+            self.mistake = None;
+        }
+        match deployed {
+            Ok(deployed) if cli.json => {
+                let _ = crate::show::json(&deployed);
+            }
+            Ok(deployed) if deployed.changed.is_empty() && deployed.removed.is_empty() => {
+                if !was_live {
+                    anstream::println!("{}: revision {} is live", deployed.app, deployed.revision);
+                }
+            }
+            Ok(deployed) => {
+                deploy::print(&deployed);
+                let took = model::Clock::system().monotonic() - begun;
+                anstream::eprintln!("  live after {}", model::units::display_duration(took));
+            }
+            Err(error) if self.is_new(&error) => {
+                crate::show::error(&error);
+                anstream::eprintln!("  the revision before this serves on");
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Whether an error is another than the one that was said last.
     fn is_new(&mut self, error: &anyhow::Error) -> bool {
         let told = format!("{error:#}");
@@ -117,37 +195,19 @@ impl Said {
     }
 }
 
-/// Builds and deploys; a mistake is printed and the old revision serves on.
-async fn deploy_and_say(cli: &Cli, client: &Client, path: &Path, said: &mut Said) {
-    let begun = model::Clock::system().monotonic();
-    let deployed = build_and_push(client, path, said).await;
-    let was_live = std::mem::replace(&mut said.live, deployed.is_ok());
-    if was_live || deployed.is_ok() {
-        said.mistake = None;
-    }
-    match deployed {
-        Ok(deployed) if cli.json => {
-            let _ = crate::show::json(&deployed);
-        }
-        Ok(deployed) if deployed.changed.is_empty() && deployed.removed.is_empty() => {
-            if !was_live {
-                anstream::println!("{}: revision {} is live", deployed.app, deployed.revision);
-            }
-        }
-        Ok(deployed) => {
-            deploy::print(&deployed);
-            let took = model::Clock::system().monotonic() - begun;
-            anstream::eprintln!("  live after {}", model::units::display_duration(took));
-        }
-        Err(error) if said.is_new(&error) => {
-            crate::show::error(&error);
-            anstream::eprintln!("  the revision before this serves on");
-        }
-        Err(_) => {}
+/// An app as it was saved, built and read.
+struct Build {
+    source: Source,
+    artifacts: Artifacts,
+}
+
+impl Build {
+    fn is_same(&self, other: &Self) -> bool {
+        self.source.text == other.source.text && self.artifacts.files == other.artifacts.files
     }
 }
 
-async fn build_and_push(client: &Client, path: &Path, said: &mut Said) -> Result<Deployed> {
+async fn build(path: &Path, said: &mut Said) -> Result<Build> {
     let source = Source::read(path)?;
     if let Some(warnings) = said.news(&source.warnings) {
         anstream::eprintln!("{warnings}");
@@ -160,7 +220,8 @@ async fn build_and_push(client: &Client, path: &Path, said: &mut Said) -> Result
         })
     })
     .await??;
-    deploy::push(client, &source, &mut said.hashes).await
+    let artifacts = source.artifacts(&mut said.hashes)?;
+    Ok(Build { source, artifacts })
 }
 
 /// Watches everything below `folder` but what tools write there.

@@ -42,9 +42,11 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Usage) -> Result<ExitC
         "p99",
         "cold starts",
         "cpu",
+        "instance time",
+        "memory",
     ];
     let rows = answer["usage"].as_array().into_iter().flatten().map(row);
-    show::table(&header, rows.collect(), "nothing was invoked yet");
+    show::table(&header, rows.collect(), "nothing was used yet");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,9 +56,10 @@ fn row(row: &Value) -> Vec<String> {
             .as_str()
             .map_or_else(|| row[name].to_string(), str::to_owned)
     };
+    let number = |name: &str| row[name].as_u64().unwrap_or_default();
     let span = |name: &str| {
-        let micros = row[name].as_u64().unwrap_or_default();
-        model::units::display_duration(std::time::Duration::from_micros(micros))
+        let span = std::time::Duration::from_micros(number(name));
+        model::units::display_duration(span)
     };
     vec![
         text("app"),
@@ -67,6 +70,18 @@ fn row(row: &Value) -> Vec<String> {
         span("p50_us"),
         span("p99_us"),
         row["cold_starts"]["count"].to_string(),
-        span("cpu_us"),
+        // What instances use they use for their requests, too.
+        match number("instance_cpu_us") {
+            0 => span("cpu_us"),
+            _ => span("instance_cpu_us"),
+        },
+        match number("instance_us") {
+            0 => "-".to_owned(),
+            _ => span("instance_us"),
+        },
+        match number("instance_byte_seconds") {
+            0 => "-".to_owned(),
+            bytes => format!("{:.2} GiB·s", bytes as f64 / f64::from(1 << 30)),
+        },
     ]
 }

@@ -245,6 +245,56 @@ async fn ctrl_c_lets_up_finish_what_is_under_way() -> Result<()> {
     Ok(())
 }
 
+/// What is saved while a deploy waits for an instance that never comes up takes its place.
+#[tokio::test]
+async fn up_takes_the_next_save_while_it_waits_for_an_instance() -> Result<()> {
+    let app = tempfile::tempdir()?;
+    let manifest = |path: &str| {
+        format!(
+            "
+app: saved
+workloads:
+  echo:
+    as: service
+    run: {{process: {{command: [python3, echo.py]}}}}
+    health: {{startup: {{path: {path}, failures: 10000}}}}
+gateway:
+  routes:
+    - {{path: /echo, to: echo}}
+"
+        )
+    };
+    std::fs::write(app.path().join("echo.py"), crate::ECHO)?;
+    // It fails every start-up probe for a quarter of an hour.
+    std::fs::write(app.path().join("tangelo.yaml"), manifest("/fail"))?;
+    let mut up = up(app.path())?;
+    let printed = up.stdout.take().context("is piped")?;
+    let mut printed = serde_json::Deserializer::from_reader(printed).into_iter::<Value>();
+    let addresses = printed.next().context("where it listens")??;
+    let gateway = Client::new(addresses["gateway"].as_str().context("an address")?);
+    let data = app.path().join(".tangelo");
+    eventually("an instance is asked, and waited for", || async {
+        let mut logs = Command::new(TANGELO);
+        let logs = logs.args(["--json", "--data"]).arg(&data).arg("logs");
+        let lines = logs.output().ok()?.stdout;
+        String::from_utf8_lossy(&lines)
+            .contains("asked for /fail")
+            .then_some(())
+    })
+    .await;
+    std::fs::write(app.path().join("tangelo.yaml"), manifest("/"))?;
+    let deployed = printed.next().context("a deploy")??;
+    assert_eq!(
+        (&deployed["app"], &deployed["revision"]),
+        (&"saved".into(), &1.into())
+    );
+    assert_eq!(gateway.get("/echo").await?.status, http::StatusCode::OK);
+    testkit::interrupt(&up)?;
+    let status = up.wait()?;
+    ensure!(status.success(), "`up` ended with {status}");
+    Ok(())
+}
+
 /// `tangelo up` on free ports, with a data folder in the app's.
 fn up(app: &std::path::Path) -> Result<Child> {
     let doors = ["--gateway", "--control", "--aws", "--otlp-in"];

@@ -150,3 +150,68 @@ async fn a_kill_loses_no_accepted_event() -> Result<()> {
     assert!(ids.len() >= 20);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_explanation_names_the_fields_that_kept_an_event_from_a_subscription() -> Result<()> {
+    let server = deployed()?;
+    let published = server.json(&[
+        "publish",
+        "order.created",
+        "--id",
+        "e-1",
+        "-d",
+        r#"{"total": "5"}"#,
+    ])?;
+    let position = published["events"][0]["position"].to_string();
+    let explain = |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let output = server.cli(&[&["events", "explain"], arguments].concat())?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8(said)?))
+    };
+    let subscription = ["--subscription", "news/reader/order-created"];
+    let (code, said) = explain(&[&subscription[..], &["--position", &position]].concat())?;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("data.total: it is a text, not a number"),
+        "{said}"
+    );
+    assert!(
+        said.contains("expected a number > 0\n    asked at /data/total"),
+        "{said}"
+    );
+    let (_, said) = explain(&[&subscription[..], &["--id", "e-1", "--json"]].concat())?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    assert_eq!(said["ways"][0][0]["found"], json!(["5"]));
+    assert_eq!(said["event"]["id"], "e-1");
+    let scratch = server.scratch();
+    let (pattern, event) = (scratch.join("pattern.json"), scratch.join("event.json"));
+    std::fs::write(&event, json!({"detail": {"state": "on"}}).to_string())?;
+    std::fs::write(
+        &pattern,
+        json!({"detail": {"state": [{"prefix": "o"}]}}).to_string(),
+    )?;
+    let files = [
+        "--pattern",
+        pattern.to_str().expect("is UTF-8"),
+        "--event",
+        event.to_str().expect("is UTF-8"),
+    ];
+    assert_eq!(
+        explain(&files)?,
+        (Some(0), "the event matches\n".to_owned())
+    );
+    std::fs::write(
+        &pattern,
+        json!({"detail": {"state": [{"prefx": "o"}]}}).to_string(),
+    )?;
+    let (code, said) = explain(&files)?;
+    assert!(
+        code == Some(1) && said.contains("/detail/state/0/prefx"),
+        "{said}"
+    );
+    let (_, said) = explain(&[&subscription[..], &["--position", "99"]].concat())?;
+    assert!(said.contains("TG0507"), "{said}");
+    let (_, said) = explain(&["--subscription", "news/reader/nix", "--position", "1"])?;
+    assert!(said.contains("TG0504"), "{said}");
+    Ok(())
+}

@@ -213,3 +213,43 @@ gateway: {{routes: [{{path: /, to: hello}}]}}
     assert_eq!(server.gateway().get("/").await?.text(), "hello");
     Ok(())
 }
+
+/// A service that never listens, and is waited for longer than any test.
+const NEVER: &str = "
+app: never
+workloads:
+  silent:
+    as: service
+    run: {process: {command: [sleep, '1000']}}
+    health: {startup: {path: /, failures: 10000}}
+";
+
+#[tokio::test]
+async fn a_deploy_that_waits_for_an_instance_keeps_no_other_app_waiting() -> Result<()> {
+    let server = server();
+    let folder = server.scratch().join("never");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("tangelo.yaml"), NEVER)?;
+    let folder = folder.to_str().expect("is UTF-8").to_owned();
+    let mut waits = server
+        .command(&["deploy", &folder])
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let told = std::io::BufReader::new(waits.stderr.take().expect("is piped"));
+    let mut told = std::io::BufRead::lines(told);
+    let waiting = told.any(|line| line.is_ok_and(|line| line.contains("silent is not ready yet")));
+    assert!(waiting, "it says for whom it waits");
+    let other = server.deploy(&[("tangelo.yaml", &manifest("5s")), ("echo.py", ECHO)])?;
+    assert_eq!(other["revision"], 1);
+    let again = server.deploy(&[("tangelo.yaml", &manifest("6s"))])?;
+    assert_eq!(again["revision"], 2);
+    assert!(waits.try_wait()?.is_none(), "it still waits");
+    // Whoever waits gives up: what was brought up for it ends.
+    waits.kill()?;
+    waits.wait()?;
+    let mended = NEVER.replace("[sleep, '1000']", "[python3, echo.py]");
+    std::fs::write(std::path::Path::new(&folder).join("tangelo.yaml"), mended)?;
+    std::fs::write(std::path::Path::new(&folder).join("echo.py"), ECHO)?;
+    assert_eq!(server.json(&["deploy", &folder])?["app"], "never");
+    Ok(())
+}

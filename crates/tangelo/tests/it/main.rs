@@ -16,6 +16,7 @@ mod limits;
 mod mesh;
 mod otlp;
 mod overload;
+mod scaling;
 mod sdk;
 mod secrets;
 mod templates;

@@ -13,6 +13,7 @@ mod lambda;
 mod load;
 mod memory;
 mod open_loop;
+mod neighbours;
 mod overload;
 mod process;
 mod proxy;
@@ -78,6 +79,7 @@ const ALL: &[(&str, Run)] = &[
     ("wasm", wasm::run),
     ("proxy", proxy::run),
     ("publish", publish::run),
+    ("patterns", publish::patterns),
     ("reload", reload::run),
     ("coldload", coldload::run),
     ("scale", scale::run),
@@ -85,6 +87,7 @@ const ALL: &[(&str, Run)] = &[
     ("idle", idle::run),
     ("deliver", deliver::run),
     ("footprint", footprint::run),
+    ("neighbours", neighbours::run),
     ("lambda", lambda::run),
     ("coldstart", coldstart::run),
 ];

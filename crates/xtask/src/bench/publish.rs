@@ -1,5 +1,5 @@
-//! Events appended and settled per second on the real schema: an example of the bus measures itself, since it has
-//! the store at hand; this runs it and passes its figures on.
+//! What an example of a crate measures itself, since it has what is measured at hand: events appended and settled on the
+//! real schema, and patterns in an index. This runs it and passes its figures on.
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -13,16 +13,30 @@ struct Line {
     tangelo: f64,
 }
 
-/// Runs it.
+/// Events appended and settled per second.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    example(bench, "publish", "tangelo-bus", "append_settle")
+}
+
+/// Events per second against many patterns.
+pub(super) fn patterns(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
+    example(bench, "patterns", "tangelo-pattern", "many")
+}
+
+fn example(
+    bench: &Bench<'_>,
+    name: &'static str,
+    package: &str,
+    example: &str,
+) -> anyhow::Result<Vec<Figure>> {
     let mut arguments = vec![
         "run",
         "--quiet",
         "--locked",
         "-p",
-        "tangelo-bus",
+        package,
         "--example",
-        "append_settle",
+        example,
     ];
     if !bench.options.dev {
         arguments.push("--release");
@@ -39,7 +53,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         .map(|line| {
             let figure: Line =
                 serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
-            Ok(bench.alone("publish", &figure.metric, figure.tangelo))
+            Ok(bench.alone(name, &figure.metric, figure.tangelo))
         })
         .collect()
 }

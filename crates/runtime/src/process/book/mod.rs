@@ -3,6 +3,8 @@
 //! Pure: it knows no clock, no process and no channel. `H` is how its user knows an instance, `W` one who waits.
 //! Whoever changes it asks [`Book::decide`] afterwards; deciding twice without a change does nothing the second time.
 
+mod decide;
+mod demand;
 mod trouble;
 
 use std::{
@@ -10,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use demand::Demand;
+pub(super) use demand::Seen;
 use model::{Error, Scale, code};
 use trouble::Trouble;
 
@@ -21,6 +25,8 @@ const QUEUE: usize = 1_000;
 pub(super) enum Standing {
     /// Not ready yet.
     Starting,
+    /// Has started, and asks for no requests (yet, or for now).
+    Unready(Instant),
     /// Takes requests.
     Ready(Instant),
     /// Was ready, and just refused a connection: takes nothing until it proves itself.
@@ -46,20 +52,14 @@ pub(super) struct Book<H, W> {
     waiting: VecDeque<(u64, W)>,
     tickets: u64,
     trouble: Trouble,
+    demand: Demand,
+    /// The most requests at the same time since that was last decided upon.
+    peak: u32,
     closing: bool,
     pub(super) starts: u64,
     pub(super) failures: u64,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decision<H> {
-    /// Instances to start.
-    pub(super) start: u32,
-    /// Instances that now leave.
-    pub(super) retire: Vec<H>,
-    /// When to decide again at the latest.
-    pub(super) again: Option<Instant>,
+    /// Instances that were alive and then failed their liveness probe.
+    pub(super) replaced: u64,
 }
 
 /// What a freed place leads to.
@@ -71,7 +71,8 @@ pub(super) struct Freed<H, W> {
 }
 
 impl<H: Clone, W> Book<H, W> {
-    pub(super) fn new(scale: Scale) -> Self {
+    /// Of instances that may use `quota` thousandths of a CPU each.
+    pub(super) fn new(scale: Scale, quota: u32) -> Self {
         let scale = Scale {
             max: scale.max.max(scale.min).max(1),
             concurrency: scale.concurrency.max(1),
@@ -83,9 +84,12 @@ impl<H: Clone, W> Book<H, W> {
             waiting: VecDeque::new(),
             tickets: 0,
             trouble: Trouble::default(),
+            demand: Demand::new(scale, quota),
+            peak: 0,
             closing: false,
             starts: 0,
             failures: 0,
+            replaced: 0,
         }
     }
 
@@ -103,7 +107,9 @@ impl<H: Clone, W> Book<H, W> {
             .min_by_key(|m| m.in_flight)?;
         member.in_flight += 1;
         member.last_used = now;
-        Some(member.handle.clone())
+        let taken = member.handle.clone();
+        self.peak = self.peak.max(self.requests());
+        Some(taken)
     }
 
     /// Why one without a place should not wait for one.
@@ -134,6 +140,7 @@ impl<H: Clone, W> Book<H, W> {
     pub(super) fn wait(&mut self, waiter: W) -> u64 {
         self.tickets += 1;
         self.waiting.push_back((self.tickets, waiter));
+        self.peak = self.peak.max(self.requests());
         self.tickets
     }
 
@@ -186,7 +193,9 @@ impl<H: Clone, W> Book<H, W> {
         let member = self.members.iter_mut().find(|m| m.id == id)?;
         match member.standing {
             Standing::Starting => member.standing = Standing::Ready(now),
-            Standing::Suspect(since) => member.standing = Standing::Ready(since),
+            Standing::Suspect(since) | Standing::Unready(since) => {
+                member.standing = Standing::Ready(since);
+            }
             Standing::Ready(_) | Standing::Leaving(_) => return None,
         }
         member.last_used = now;
@@ -201,6 +210,43 @@ impl<H: Clone, W> Book<H, W> {
         Some(served)
     }
 
+    /// An instance has started, and takes nothing before it is ready.
+    pub(super) fn started(&mut self, id: u64, now: Instant) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.id == id)
+            && member.standing == Standing::Starting
+        {
+            member.standing = Standing::Unready(now);
+            self.trouble.succeeded();
+        }
+    }
+
+    /// An instance takes nothing for now. Returns whether that is news.
+    pub(super) fn unready(&mut self, id: u64) -> bool {
+        let member = self.members.iter_mut().find(|m| m.id == id);
+        if let Some(member) = member
+            && let Standing::Ready(since) | Standing::Suspect(since) = member.standing
+        {
+            member.standing = Standing::Unready(since);
+            return true;
+        }
+        false
+    }
+
+    /// Whether an instance refused a connection, and has not proved itself since.
+    pub(super) fn is_suspect(&self, id: u64) -> bool {
+        let mut members = self.members.iter();
+        members.any(|m| m.id == id && matches!(m.standing, Standing::Suspect(_)))
+    }
+
+    /// Since when the one has started that waits for longest to be ready for requests.
+    pub(super) fn unready_since(&self) -> Option<Instant> {
+        let since = |m: &Member<H>| match m.standing {
+            Standing::Unready(since) => Some(since),
+            _ => None,
+        };
+        self.members.iter().filter_map(since).min()
+    }
+
     /// An instance refused a connection. Returns whether that is news.
     pub(super) fn suspect(&mut self, id: u64) -> bool {
         match self.members.iter_mut().find(|m| m.id == id) {
@@ -209,7 +255,7 @@ impl<H: Clone, W> Book<H, W> {
                     member.standing = Standing::Suspect(since);
                     true
                 }
-                Standing::Starting | Standing::Suspect(_) | Standing::Leaving(_) => false,
+                _ => false,
             },
             None => false,
         }
@@ -222,6 +268,7 @@ impl<H: Clone, W> Book<H, W> {
         };
         let ready = member.ready_since();
         member.standing = Standing::Leaving(ready);
+        self.replaced += 1;
         self.failed(ready, error, now);
     }
 
@@ -296,84 +343,6 @@ impl<H: Clone, W> Book<H, W> {
     pub(super) fn trouble(&self) -> Option<&Error> {
         self.trouble.error()
     }
-
-    /// What is to be done now. Those it retires have left the books' service when this returns; those it wants
-    /// started are to be added by the caller.
-    pub(super) fn decide(&mut self, now: Instant) -> Decision<H> {
-        let target = self.target();
-        let active = count(self.members.iter().filter(|m| !m.is_leaving()));
-        let mut decision = Decision {
-            start: target.saturating_sub(active),
-            retire: Vec::new(),
-            again: None,
-        };
-        if decision.start > 0
-            && let Some(not_before) = self.trouble.pause(now)
-        {
-            decision.start = 0;
-            decision.look_again(not_before);
-        }
-        self.retire_idle(active.saturating_sub(target), now, &mut decision);
-        if active > self.least() {
-            // Who becomes idle tells nobody, so that requests wake nobody: it is looked for in time.
-            decision.look_again(now + self.idle());
-        }
-        decision
-    }
-
-    /// Instances that are kept without any load.
-    const fn least(&self) -> u32 {
-        if self.closing { 0 } else { self.scale.min }
-    }
-
-    /// How long one more than needed may idle.
-    const fn idle(&self) -> Duration {
-        if self.closing {
-            Duration::ZERO
-        } else {
-            self.scale.idle
-        }
-    }
-
-    /// Instances that the load asks for, between `min` and `max`.
-    fn target(&self) -> u32 {
-        let working: u32 = self
-            .members
-            .iter()
-            .filter(|m| !m.is_leaving())
-            .map(|m| m.in_flight)
-            .sum();
-        let load = working.saturating_add(count(self.waiting.iter()));
-        load.div_ceil(self.scale.concurrency)
-            .clamp(self.least(), self.scale.max)
-    }
-
-    /// Retires up to `surplus` instances that have idled for long enough, the longest first.
-    fn retire_idle(&mut self, surplus: u32, now: Instant, decision: &mut Decision<H>) {
-        let idle = self.idle();
-        for _ in 0..surplus {
-            let oldest = self
-                .members
-                .iter_mut()
-                .filter(|m| matches!(m.standing, Standing::Ready(_)) && m.in_flight == 0)
-                .min_by_key(|m| m.last_used);
-            let Some(member) = oldest else {
-                return;
-            };
-            let due = member.last_used + idle;
-            if due > now {
-                return decision.look_again(due);
-            }
-            member.standing = Standing::Leaving(member.ready_since());
-            decision.retire.push(member.handle.clone());
-        }
-    }
-}
-
-impl<H> Decision<H> {
-    fn look_again(&mut self, at: Instant) {
-        self.again = Some(self.again.map_or(at, |again| again.min(at)));
-    }
 }
 
 impl<H> Member<H> {
@@ -384,7 +353,9 @@ impl<H> Member<H> {
     const fn ready_since(&self) -> Option<Instant> {
         match self.standing {
             Standing::Starting => None,
-            Standing::Ready(since) | Standing::Suspect(since) => Some(since),
+            Standing::Unready(since) | Standing::Ready(since) | Standing::Suspect(since) => {
+                Some(since)
+            }
             Standing::Leaving(since) => since,
         }
     }

@@ -3,6 +3,7 @@
 use model::Clock;
 
 use super::{
+    decide::Decision,
     trouble::{LONGEST_PAUSE, PAUSE, PROVEN},
     *,
 };
@@ -12,18 +13,13 @@ const IDLE: Duration = Duration::from_secs(60);
 type TestBook = Book<u64, &'static str>;
 
 fn book(min: u32, max: u32, concurrency: u32) -> (TestBook, Instant) {
-    let scale = Scale {
-        min,
-        max,
-        concurrency,
-        idle: IDLE,
-    };
-    (Book::new(scale), Clock::system().monotonic())
+    let scale = Scale::by_requests(min, max, concurrency, IDLE);
+    (Book::new(scale, 1000), Clock::system().monotonic())
 }
 
 /// Does what the books decide; the handles of new instances are their numbers.
 fn act(book: &mut TestBook, now: Instant) -> Decision<u64> {
-    let decision = book.decide(now);
+    let decision = book.decide(now, Seen::default());
     for _ in 0..decision.start {
         let id = book.starts;
         book.add(id, id, now);
@@ -129,8 +125,21 @@ fn an_instance_that_was_proven_starts_the_pauses_anew() {
     assert_eq!(again.duration_since(now + PROVEN), PAUSE);
 }
 
+/// Decides as often as it is asked to, until `to`, and says who was retired how many seconds after `from`.
+fn pass(book: &mut TestBook, from: Instant, to: Duration) -> Vec<(u64, u64)> {
+    let mut retired = Vec::new();
+    let mut now = from;
+    while now <= from + to {
+        let decision = act(book, now);
+        let after = now.duration_since(from).as_secs();
+        retired.extend(decision.retire.into_iter().map(|id| (id, after)));
+        now = decision.again.unwrap_or(from + to * 2);
+    }
+    retired
+}
+
 #[test]
-fn the_longest_idle_leaves_first_and_the_least_stays() {
+fn those_beyond_what_is_enough_leave_the_longest_idle_first_and_the_least_stays() {
     let (mut book, now) = book(1, 3, 1);
     for waiter in ["a", "b", "c"] {
         book.wait(waiter);
@@ -140,28 +149,68 @@ fn the_longest_idle_leaves_first_and_the_least_stays() {
         ready(&mut book, id, now);
     }
     let second = Duration::from_secs(1);
-    for id in [2, 0, 1] {
-        let at = now + second * u32::try_from(id).expect("small");
-        assert!(!book.release(id, at).quiet, "nobody waits for that");
+    assert!(!book.release(2, now).quiet, "nobody waits for that");
+    let retired = pass(&mut book, now, second * 20);
+    assert_eq!(retired, [], "they are kept for a while");
+    for id in [0, 1] {
+        book.release(id, now + second * 20);
     }
-    let decision = act(&mut book, now);
-    assert!(decision.retire.is_empty());
-    let again = decision.again.expect("somebody will be idle for too long");
-    assert_eq!(again, now + IDLE);
-    assert_eq!(act(&mut book, again).retire, [0]);
-    assert_eq!(act(&mut book, now + IDLE + second * 9).retire, [1]);
-    assert_eq!(act(&mut book, now + IDLE * 9).retire, [] as [u64; 0]);
+    let retired = pass(&mut book, now + second * 20, IDLE * 3);
+    // Two were enough from the beginning, and one from the twentieth second on: within a look of each.
+    assert_eq!(retired.iter().map(|r| r.0).collect::<Vec<_>>(), [2, 0]);
+    assert!(
+        (40..43).contains(&retired[0].1) && (59..63).contains(&retired[1].1),
+        "{retired:?}"
+    );
 }
 
 #[test]
-fn while_more_than_the_least_work_it_is_looked_for_idle_ones() {
+fn the_last_leaves_when_there_was_nothing_to_do_for_so_long() {
     let (mut book, now) = book(0, 1, 1);
     book.wait("a");
     act(&mut book, now);
     ready(&mut book, 0, now);
-    assert_eq!(act(&mut book, now).again, Some(now + IDLE));
+    assert_eq!(pass(&mut book, now, IDLE * 2), [], "it works");
+    book.release(0, now + IDLE * 2);
+    let retired = pass(&mut book, now + IDLE * 2, IDLE * 2);
+    assert!(matches!(retired[..], [(0, 60..=63)]), "{retired:?}");
+}
+
+#[test]
+fn one_that_is_busy_leaves_too_when_fewer_were_enough_and_works_to_its_end() {
+    let (mut book, now) = book(0, 2, 2);
+    for waiter in ["a", "b", "c"] {
+        book.wait(waiter);
+    }
+    act(&mut book, now);
+    ready(&mut book, 0, now);
+    ready(&mut book, 1, now);
     book.release(0, now);
-    assert_eq!(act(&mut book, now + IDLE).retire, [0]);
+    assert_eq!(pass(&mut book, now, IDLE * 2).len(), 1);
+    let leaving: Vec<_> = book.members().iter().filter(|m| m.is_leaving()).collect();
+    assert_eq!(leaving[0].in_flight, 1);
+    let (stays, leaves) = (1 - leaving[0].id, leaving[0].id);
+    assert_eq!(book.take(now), Some(stays));
+    assert!(book.release(leaves, now).quiet);
+}
+
+#[test]
+fn who_is_not_ready_keeps_its_requests_and_gets_no_more() {
+    let (mut book, now) = book(1, 1, 5);
+    act(&mut book, now);
+    book.started(0, now);
+    assert_eq!((book.take(now), book.unready_since()), (None, Some(now)));
+    assert!(!book.suspect(0) && book.failures == 0);
+    book.wait("w");
+    assert_eq!(ready(&mut book, 0, now), ["w"]);
+    assert!(book.unready(0) && !book.unready(0));
+    assert_eq!((book.take(now), book.members()[0].in_flight), (None, 1));
+    assert_eq!(
+        act(&mut book, now).start,
+        0,
+        "it is there, and not to be replaced"
+    );
+    assert!(book.ready(0, now).is_some() && book.take(now).is_some());
 }
 
 #[test]

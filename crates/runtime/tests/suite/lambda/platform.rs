@@ -53,6 +53,10 @@ impl Host for Told {
         unreachable!("handlers call over sockets")
     }
 
+    fn backlog(&self, _: &AppName, _: &AppName) -> u64 {
+        0
+    }
+
     fn log(&self, line: LogLine) {
         self.lines.lock().push(line);
     }
@@ -334,13 +338,9 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
             payload: model::app::LambdaPayload::default(),
             template: model::app::LambdaTemplate::default(),
         },
-        scale: Scale {
-            min: 0,
-            max: 8,
-            concurrency: 1,
-            idle: Duration::from_secs(60),
-        },
+        scale: Scale::by_requests(0, 8, 1, Duration::from_secs(60)),
         health: None,
+        probes: model::Probes::default(),
         owner: None,
         timeout: Duration::from_secs(30),
         memory: ByteSize::mib(128),

@@ -56,6 +56,10 @@ impl Host for Asked {
         })
     }
 
+    fn backlog(&self, _: &AppName, _: &AppName) -> u64 {
+        0
+    }
+
     fn log(&self, line: LogLine) {
         self.lines.lock().push(line);
     }
@@ -226,13 +230,9 @@ fn workload(component: &str) -> Workload {
             component: component.to_owned(),
             reuse: None,
         },
-        scale: Scale {
-            min: 0,
-            max: 1,
-            concurrency: 100,
-            idle: Duration::from_secs(60),
-        },
+        scale: Scale::by_requests(0, 1, 100, Duration::from_secs(60)),
         health: None,
+        probes: model::Probes::default(),
         owner: None,
         timeout: Duration::from_secs(60),
         memory: ByteSize::mib(64),

@@ -311,6 +311,7 @@ fn containers(data: &Path, sockets: &[PathBuf]) -> Finding {
     let (what, without) = ("container engine", "`run: {container: …}` (TG0413)");
     let engine = Engine::new(container::Options {
         sockets: sockets.to_vec(),
+        logins: Vec::new(),
         data: data.to_owned(),
     });
     let missing = |found: String| {

@@ -2,7 +2,7 @@
 //! the killed process worked on.
 
 mod guards;
-mod load;
+pub(crate) mod load;
 pub(crate) mod socket;
 
 use std::{
