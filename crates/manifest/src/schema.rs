@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "the types are never made, only described")]
 
 mod run;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -106,8 +107,9 @@ struct Workload {
     publishes: Option<Vec<String>>,
     /// Hosts outside that it may reach: `api.example.com`, `*.example.com`, `10.0.0.5:5432`. Ports 80 and 443 unless given.
     egress: Option<Vec<Egress>>,
-    /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
-    state: Option<Vec<State>>,
+    /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`), `kv` a bucket of keys
+    /// and values that it may use.
+    state: Option<Vec<state::State>>,
     /// The events that it reacts to.
     on: Option<Vec<Subscription>>,
     /// What its asynchronous invocations get: those of routes with `async: true`, and AWS's `Event`.
@@ -137,14 +139,6 @@ enum Tier {
     Function,
     /// Billed per instance-second; kept at one by default.
     Service,
-}
-
-/// What a workload keeps.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum State {
-    /// A folder of its own that outlives instances.
-    Folder,
 }
 
 /// A host outside.
@@ -432,6 +426,8 @@ mod tests {
         check("Scale", scale::KEYS);
         check("Limits", scale::LIMITS_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
+        check("KvState", crate::state::KEYS);
+        check("KvBucket", crate::state::KV_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Reuse", run::REUSE_KEYS);
         check("Lambda", run::LAMBDA_KEYS);

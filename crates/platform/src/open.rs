@@ -24,6 +24,7 @@ use crate::{
     dispatch::{Buffers, Dispatch},
     events::Events,
     host::{Doors, PlatformHost},
+    keyvalue::KeyValue,
     loops,
     mesh::Mesh,
     versions::Versions,
@@ -166,7 +167,10 @@ fn rooms(
         telemetry.clone(),
         Buffers::new(limits.body_buffers),
     );
+    let buffers = dispatch.buffers().clone();
+    let keyvalue = KeyValue::new(&store, &apps, &versions, buffers.clone(), limits);
     let host = Arc::new(PlatformHost {
+        keyvalue: keyvalue.clone(),
         doors: Doors { mesh, aws },
         mesh: OnceLock::new(),
         versions: versions.clone(),
@@ -187,7 +191,7 @@ fn rooms(
     };
     let runtime = Runtime::new(context)?;
     let events = Events {
-        buffers: dispatch.buffers().clone(),
+        buffers,
         versions: versions.clone(),
         bus: bus.clone(),
         clock: clock.clone(),
@@ -205,6 +209,7 @@ fn rooms(
         versions: versions.clone(),
         dispatch: dispatch.clone(),
         events: events.clone(),
+        keyvalue: keyvalue.clone(),
         telemetry: telemetry.clone(),
         tokens,
         clock: clock.clone(),
@@ -237,6 +242,7 @@ fn rooms(
         dispatch,
         apps,
         events,
+        keyvalue,
         calls,
         mesh,
         deployer,

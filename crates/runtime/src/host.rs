@@ -3,12 +3,15 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use model::{
-    AppName, InstanceId, Invocation, InvocationId, Namespace, Time, TraceId, VersionId,
+    AppName, Error, InstanceId, Invocation, InvocationId, Namespace, Time, TraceId, VersionId,
     WorkloadName,
 };
 use parking_lot::Mutex;
 
-use crate::body::Body;
+use crate::{
+    body::Body,
+    keyvalue::{Answer, Ask},
+};
 
 /// A future that may cross threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -26,6 +29,14 @@ pub trait Host: Send + Sync + 'static {
     /// Always answers; refusals are problem documents.
     fn call(&self, caller: Caller, request: http::Request<Body>)
     -> BoxFuture<http::Response<Body>>;
+
+    /// What running code asks of the bucket `bucket` of its app. Writes are on disk when it answers.
+    fn keyvalue(
+        &self,
+        presence: &Arc<Presence>,
+        bucket: &str,
+        ask: Ask,
+    ) -> BoxFuture<Result<Answer, Error>>;
 
     /// A line that running code wrote.
     fn log(&self, line: LogLine);

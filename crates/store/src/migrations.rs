@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0003_calls.sql"),
     include_str!("schema/0004_apps.sql"),
     include_str!("schema/0005_usage.sql"),
+    include_str!("schema/0006_kv.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -7,12 +7,14 @@
 
 mod cache;
 mod code;
+mod config;
 mod dial;
 mod egress;
 mod engine;
 mod fault;
 mod guest;
 mod imports;
+mod keyvalue;
 mod native;
 mod outbound;
 mod output;

@@ -8,6 +8,7 @@ mod doctor;
 mod events;
 mod explain;
 mod invoke;
+mod kv;
 mod local;
 mod logs;
 mod progress;
@@ -80,6 +81,8 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Publish an event
     Publish(events::Publish),
+    /// Look at buckets, and read and write what workloads keep in them
+    Kv(kv::Kv),
     /// List subscriptions, and why they wait
     Subscriptions,
     /// Show what workloads wrote
@@ -139,6 +142,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Ps(ask) => ps::run(cli, &client, ask).await,
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
+        Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions => events::subscriptions(cli, &client).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,

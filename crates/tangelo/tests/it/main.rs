@@ -10,6 +10,7 @@ mod edge;
 mod events;
 mod health;
 mod http;
+mod keyvalue;
 mod lambda;
 mod lifecycle;
 mod limits;
