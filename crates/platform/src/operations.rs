@@ -4,13 +4,30 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bus::DeadLetter;
 use model::{BlobHash, ByteSize, Error, SubscriptionKey, code};
-use prometheus_client::metrics::gauge::Gauge;
-use runtime::Body;
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use runtime::{Body, wasm::Used};
 
 use crate::Platform;
 
 /// Largest single file of an upload.
 const LARGEST_FILE: ByteSize = ByteSize::mib(512);
+
+/// A figure: its name, what it is, and where it comes from.
+type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
+
+/// The figures of the pool of Wasm guests, each by what it is of.
+const POOL: [PoolFigure; 2] = [
+    (
+        "tangelo_wasm_pool_used",
+        "What Wasm guests use of their pool",
+        |used| used.used,
+    ),
+    (
+        "tangelo_wasm_pool_most",
+        "What their pool has of it",
+        |used| used.most,
+    ),
+];
 
 impl Platform {
     /// Those of `hashes` that an upload would have to bring.
@@ -78,7 +95,13 @@ impl Platform {
     pub fn metrics(&self) -> String {
         let store = self.store().stats();
         let bus = self.bus().stats();
-        let gauges: [(&str, &str, u64); 5] = [
+        let pool = self.wasm_totals();
+        let gauges: [(&str, &str, u64); 6] = [
+            (
+                "tangelo_wasm_resident_unused_bytes",
+                "Bytes that stay resident for the next Wasm guest",
+                pool.resident_unused,
+            ),
             (
                 "tangelo_store_queue",
                 "Commands waiting for the store's writer",
@@ -110,6 +133,14 @@ impl Platform {
                 let gauge = Gauge::<i64>::default();
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
                 registry.register(name, help, gauge);
+            }
+            for (name, help, pick) in POOL {
+                let family = Family::<[(&str, &str); 1], Gauge>::default();
+                for (kind, used) in pool.kinds() {
+                    let gauge = family.get_or_create(&[("kind", kind)]);
+                    gauge.set(i64::try_from(pick(used)).unwrap_or(i64::MAX));
+                }
+                registry.register(name, help, family);
             }
         })
     }

@@ -12,6 +12,7 @@ mod dial;
 mod egress;
 mod engine;
 mod fault;
+mod flood;
 mod guest;
 mod imports;
 mod keyvalue;
@@ -23,6 +24,7 @@ mod response;
 mod reuse;
 mod run;
 mod ticker;
+mod totals;
 
 use std::{
     future::poll_fn,
@@ -40,12 +42,15 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
 };
 
-pub use self::engine::{Engine, EngineStats, Options};
 use self::{
     code::{Code, Slot},
     guest::Guest,
     reuse::{Instance, Shelf},
     run::{Run, Running, before_deadline},
+};
+pub use self::{
+    engine::{Engine, EngineStats, Options},
+    totals::{Totals, Used},
 };
 use crate::{
     body::Body,
@@ -77,6 +82,7 @@ pub struct Pool {
     memory: AtomicU64,
     starts: AtomicU64,
     failures: AtomicU64,
+    flood: flood::Flood,
 }
 
 impl Pool {
@@ -110,6 +116,7 @@ impl Pool {
             memory: AtomicU64::new(0),
             starts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            flood: flood::Flood::new(ctx.clock.monotonic()),
         }
     }
 

@@ -20,6 +20,7 @@ mod sdk;
 mod secrets;
 mod templates;
 mod under_load;
+mod wasm;
 
 use testkit::Server;
 

@@ -5,7 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) lines: Mutex<Vec<LogLine>>,
     pub(crate) calls: Mutex<Vec<(Caller, String)>>,
     pub(crate) left: Mutex<Vec<InstanceId>>,
+    /// Calls under way, and most ever.
+    pub(crate) under_way: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 impl Host for Asked {
@@ -45,7 +50,14 @@ impl Host for Asked {
         let said = format!("{} {}", request.method(), request.uri());
         self.calls.lock().push((caller, said));
         let breaks = request.uri().path() == "/break";
+        let under_way = Arc::clone(&self.under_way);
         Box::pin(async move {
+            let now = 1 + under_way.0.fetch_add(1, SeqCst);
+            under_way.1.fetch_max(now, SeqCst);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            under_way.0.fetch_sub(1, SeqCst);
             assert!(!breaks, "a fault of the platform");
             let body = request.into_body().collect(ByteSize::mib(1)).await;
             let body = body.expect("the guest sends it all");
