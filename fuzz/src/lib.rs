@@ -29,6 +29,12 @@ mod lambda {
     }
 }
 
+#[path = "../../crates/platform/src/keyvalue"]
+mod keyvalue {
+    pub mod wire;
+    pub mod wire_law;
+}
+
 /// What `http_reply` needs of the runtime.
 #[path = "../../crates/runtime/src/body.rs"]
 mod body;
@@ -54,4 +60,9 @@ pub fn payloads(bytes: &[u8]) {
 /// The server of the Runtime API.
 pub fn runtime_api(bytes: &[u8]) {
     lambda::wire_law::law(bytes);
+}
+
+/// What a request asks of buckets.
+pub fn buckets(bytes: &[u8]) {
+    keyvalue::wire_law::law(bytes);
 }

@@ -98,7 +98,7 @@ pub(crate) async fn rollback(
 }
 
 pub(crate) async fn ps(State(platform): State<Platform>) -> Json<Value> {
-    Json(json!({ "workloads": platform.ps() }))
+    Json(json!({ "workloads": platform.ps(), "wasm": platform.wasm_totals() }))
 }
 
 fn summary(app: &platform::apps::LiveApp) -> Value {

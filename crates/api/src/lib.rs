@@ -10,6 +10,7 @@ mod dead_letters;
 mod events;
 mod fault;
 mod invoke;
+mod kv;
 mod observe;
 mod otlp;
 mod serve;
@@ -20,7 +21,7 @@ pub use auth::OperatorToken;
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    routing::{delete, get, post, put},
+    routing::{any, delete, get, post, put},
 };
 pub use fault::Fault;
 use model::Limits;
@@ -51,6 +52,9 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/ps", get(apps::ps))
         .route("/v1/invoke", post(invoke::invoke))
         .route("/v1/invocations/{id}", get(invoke::status))
+        .route("/v1/kv", get(kv::buckets))
+        .route("/v1/kv/{app}", any(kv::serve))
+        .route("/v1/kv/{app}/{*place}", any(kv::serve))
         .route("/v1/events", post(events::publish))
         .route("/v1/events/find", get(events::find))
         .route("/v1/events/{position}", get(events::at))

@@ -117,6 +117,7 @@ impl From<Error> for Fault {
             Category::Unauthenticated => (403, "UnrecognizedClientException"),
             Category::Forbidden => (403, "AccessDeniedException"),
             Category::NotFound => (404, "ResourceNotFoundException"),
+            Category::Precondition => (412, "PreconditionFailedException"),
             Category::Conflict => (409, "ResourceConflictException"),
             Category::TooLarge => (413, "RequestTooLargeException"),
             Category::Throttled => (429, "TooManyRequestsException"),

@@ -19,7 +19,7 @@ pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
 pub(crate) const LATER: &[&str] = &["workflows"];
 /// Names that mean something else where workloads are named.
-const RESERVED: &[&str] = &["events"];
+const RESERVED: &[&str] = &["events", "kv"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     let mut draft = Draft {
@@ -96,7 +96,9 @@ fn workload_name(reader: &mut Reader<'_>, key: &Key) -> Option<WorkloadName> {
     if RESERVED.contains(&key.text.as_str()) {
         reader
             .error(key.at, format!("`{}` cannot name a workload", key.text))
-            .help("`to: events` on a route means the bus; choose another name");
+            .help(
+                "`events` and `kv` are the bus and the buckets of every app; choose another name",
+            );
     }
     if key.text.starts_with("tangelo") {
         reader

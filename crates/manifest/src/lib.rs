@@ -23,6 +23,7 @@ mod run;
 mod scalars;
 mod scale;
 mod schema;
+mod state;
 mod subscriptions;
 mod tree;
 mod workload;

@@ -8,6 +8,7 @@
 mod health;
 mod run;
 mod scale;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -112,8 +113,9 @@ struct Workload {
     publishes: Option<Vec<String>>,
     /// Hosts outside that it may reach: `api.example.com`, `*.example.com`, `10.0.0.5:5432`. Ports 80 and 443 unless given.
     egress: Option<Vec<Egress>>,
-    /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
-    state: Option<Vec<State>>,
+    /// What it keeps: `folder` is a folder of its own that outlives instances (`TANGELO_STATE_DIR`), `kv` a bucket of keys
+    /// and values that it may use.
+    state: Option<Vec<state::State>>,
     /// The events that it reacts to.
     on: Option<Vec<Subscription>>,
     /// What its asynchronous invocations get: those of routes with `async: true`, and AWS's `Event`.
@@ -145,14 +147,6 @@ enum Tier {
     Function,
     /// Billed per instance-second; kept at one by default.
     Service,
-}
-
-/// What a workload keeps.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum State {
-    /// A folder of its own that outlives instances.
-    Folder,
 }
 
 /// A host outside.
@@ -412,6 +406,8 @@ mod tests {
         check("Probes", health::KEYS);
         check("ProbeSettings", health::PROBE_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
+        check("KvState", crate::state::KEYS);
+        check("KvBucket", crate::state::KV_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Reuse", run::REUSE_KEYS);
         check("Lambda", run::LAMBDA_KEYS);

@@ -13,7 +13,7 @@ use crate::{
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
-    run, scale, subscriptions,
+    run, scale, state, subscriptions,
     tree::{Bytes, Node, Value},
 };
 
@@ -41,8 +41,6 @@ pub(crate) const KEYS: &[&str] = &[
 ];
 /// Keys of an entry of `egress`.
 pub(crate) const EGRESS_KEYS: &[&str] = &["host", "port"];
-/// What `state` may list.
-pub(crate) const STATES: &[&str] = &["folder"];
 
 /// Reads one workload. Without a name (that was noted) it is read for its mistakes alone.
 pub(crate) fn read(
@@ -136,6 +134,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         publishes: Vec::new(),
         egress: Vec::new(),
         state_folder: false,
+        buckets: BTreeMap::new(),
         on: Vec::new(),
         build: None,
         deferred: Deferred::default(),
@@ -320,8 +319,8 @@ fn read_rights(
             .collect();
     }
     if let Some(node) = fields.get("state") {
-        for item in reader.list(node, "`folder`") {
-            workload.state_folder |= reader.word(item, STATES) == Some("folder");
+        for item in reader.list(node, "`folder` and buckets") {
+            state::read(reader, item, workload);
         }
     }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deferred::Deferred,
-    name::{AppName, WorkloadName},
+    keyvalue::Access,
+    name::{AppName, Name, WorkloadName},
     probes::Probes,
     scale::Scale,
     subscription::Subscription,
@@ -101,6 +102,9 @@ pub struct Workload {
     /// Whether it has a folder of its own that outlives instances (`TANGELO_STATE_DIR`).
     #[serde(default)]
     pub state_folder: bool,
+    /// Buckets of its app that it may use, and how.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub buckets: BTreeMap<Name, Access>,
     /// What it reacts to.
     #[serde(default)]
     pub on: Vec<Subscription>,

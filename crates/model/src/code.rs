@@ -75,6 +75,8 @@ codes! {
     BAD_REQUEST = 211, Invalid;
     /// The client has as many connections as it may have.
     TOO_MANY_CONNECTIONS = 212, Throttled;
+    /// A workload used a bucket that its manifest does not declare, or wrote one that it may only read.
+    KV_NOT_DECLARED = 213, Forbidden;
 
     /// All permits of the workload are taken.
     CONCURRENCY_LIMIT = 301, Unavailable;
@@ -166,6 +168,16 @@ codes! {
     STORE_TOO_LARGE = 708, TooLarge;
     /// A stored payload cannot be read back.
     STORE_CORRUPT = 709, Internal;
+    /// Under a key is not what the condition of a write says.
+    KV_CONDITION = 710, Precondition;
+    /// What is under a key is no whole number, or would leave its range.
+    KV_NOT_A_NUMBER = 711, Conflict;
+    /// The app keeps as much under keys as it may.
+    KV_FULL = 712, TooLarge;
+    /// A key is empty, too long or not text.
+    KV_BAD_KEY = 713, Invalid;
+    /// Nothing is under this key.
+    KV_NOT_FOUND = 714, NotFound;
 
     /// An AWS operation that Tangelo does not have.
     AWS_UNSUPPORTED = 801, Unsupported;

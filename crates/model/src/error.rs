@@ -23,6 +23,8 @@ pub enum Category {
     MethodNotAllowed,
     /// It contradicts what is there.
     Conflict,
+    /// A condition that the request itself sets does not hold.
+    Precondition,
     /// It is larger than a limit.
     TooLarge,
     /// Slow down: too many, for now.
@@ -50,6 +52,7 @@ impl Category {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict => 409,
+            Self::Precondition => 412,
             Self::TooLarge => 413,
             Self::Throttled => 429,
             Self::Internal => 500,

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod invocation;
+pub mod keyvalue;
 #[doc(hidden)]
 pub mod laws;
 pub mod limits;

@@ -36,6 +36,12 @@ pub struct Limits {
     pub event: ByteSize,
     /// Most events in one publish.
     pub publish_batch: usize,
+    /// Largest value under a key of a bucket.
+    pub keyvalue_value: ByteSize,
+    /// Most keys in all buckets of one app.
+    pub keyvalue_keys: u64,
+    /// Most bytes of keys and values in all buckets of one app.
+    pub keyvalue_bytes: ByteSize,
     /// Largest `tangelo.yaml`.
     pub manifest: ByteSize,
     /// Deepest nesting of any JSON or YAML from outside.
@@ -94,6 +100,9 @@ impl Limits {
         async_payload: ByteSize::mib(1),
         event: ByteSize::mib(1),
         publish_batch: 1000,
+        keyvalue_value: ByteSize::mib(8),
+        keyvalue_keys: 1_000_000,
+        keyvalue_bytes: ByteSize::mib(4096),
         manifest: ByteSize::mib(1),
         depth: 64,
         component: ByteSize::mib(100),

@@ -6,17 +6,25 @@ use std::{
 };
 
 use bus::Bus;
-use model::{AppName, InstanceId, Run, Workload, WorkloadName};
-use runtime::{Body, Caller, Host, LogLine, Presence, host::BoxFuture};
+use model::{AppName, Error, InstanceId, Run, Workload, WorkloadName};
+use runtime::{
+    Body, Caller, Host, LogLine, Presence,
+    host::BoxFuture,
+    keyvalue::{Answer, Ask},
+};
 use telemetry::Telemetry;
 
 use crate::{
+    keyvalue::KeyValue,
     mesh::Mesh,
     versions::{Known, Versions},
 };
 
 /// The variable that tells an AWS SDK the id of its key pair.
 pub(crate) const KEY_VARIABLE: &str = "AWS_ACCESS_KEY_ID";
+
+/// The variable that says where a workload's buckets are; only those that declare one have it.
+const KV_VARIABLE: &str = "TANGELO_KV_URL";
 
 /// Where workloads reach the platform: bound before the platform opens, so that the first instance knows them.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +39,7 @@ pub struct Doors {
 pub(crate) struct PlatformHost {
     pub(crate) doors: Doors,
     pub(crate) mesh: OnceLock<Mesh>,
+    pub(crate) keyvalue: KeyValue,
     pub(crate) versions: Versions,
     pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
     pub(crate) keys: Arc<access::InstanceKeys<Presence>>,
@@ -82,6 +91,17 @@ impl Host for PlatformHost {
 
     fn backlog(&self, app: &AppName, workload: &WorkloadName) -> u64 {
         self.bus.backlog(app, workload)
+    }
+
+    fn keyvalue(
+        &self,
+        presence: &Arc<Presence>,
+        bucket: &str,
+        ask: Ask,
+    ) -> BoxFuture<Result<Answer, Error>> {
+        let (keyvalue, bucket) = (self.keyvalue.clone(), bucket.to_owned());
+        let presence = Arc::clone(presence);
+        Box::pin(async move { keyvalue.ask(&presence, &bucket, ask).await })
     }
 
     fn log(&self, line: LogLine) {
@@ -138,6 +158,9 @@ fn guest_variables(workload: &Workload) -> Vec<(String, String)> {
         "TANGELO_EVENTS_URL".to_owned(),
         "http://events.internal/".to_owned(),
     )];
+    if !workload.buckets.is_empty() {
+        env.push((KV_VARIABLE.to_owned(), "http://kv.internal".to_owned()));
+    }
     env.extend(workload.calls.iter().map(|call| {
         (
             url_variable(call),
@@ -162,6 +185,9 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
         ),
         ("OTEL_SERVICE_NAME".to_owned(), workload.name.to_string()),
     ];
+    if !workload.buckets.is_empty() {
+        env.push((KV_VARIABLE.to_owned(), format!("{base}/kv")));
+    }
     env.extend(workload.calls.iter().map(|call| {
         (
             url_variable(call),

@@ -9,6 +9,7 @@ pub mod direct;
 pub mod dispatch;
 pub mod events;
 mod host;
+pub mod keyvalue;
 mod loops;
 pub mod mesh;
 mod open;
@@ -27,6 +28,7 @@ use deploy::Deployer;
 use dispatch::Dispatch;
 use events::Events;
 pub use host::Doors;
+use keyvalue::KeyValue;
 use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext, TraceId};
 pub use open::{Kept, Options, Running};
@@ -56,6 +58,7 @@ struct Rooms {
     dispatch: Dispatch,
     apps: Arc<Apps>,
     events: Events,
+    keyvalue: KeyValue,
     calls: Calls,
     mesh: Mesh,
     deployer: Arc<Deployer>,
@@ -90,6 +93,12 @@ impl Platform {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.0.events
+    }
+
+    /// What workloads keep under keys.
+    #[must_use]
+    pub fn keyvalue(&self) -> &KeyValue {
+        &self.0.keyvalue
     }
 
     /// Work that is committed now and done later.

@@ -15,6 +15,7 @@ use crate::{
     apps::Apps,
     dispatch::Dispatch,
     events::{Events, Origin},
+    keyvalue::KeyValue,
     problem,
     versions::{Known, Versions},
 };
@@ -26,6 +27,7 @@ pub struct Mesh {
     pub(crate) versions: Versions,
     pub(crate) dispatch: Dispatch,
     pub(crate) events: Events,
+    pub(crate) keyvalue: KeyValue,
     pub(crate) telemetry: Telemetry,
     pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
     pub(crate) clock: Clock,
@@ -39,7 +41,7 @@ impl Mesh {
         self.tokens.find(token)
     }
 
-    /// Serves `/w/NAME/…`, `/events` and `/otlp/…` (origin form, the token already taken off).
+    /// Serves `/w/NAME/…`, `/events`, `/kv/…` and `/otlp/…` (origin form, the token already taken off).
     pub async fn serve(&self, caller: Caller, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/events" || path == "/events/" {
@@ -50,6 +52,12 @@ impl Mesh {
                 .await
                 .unwrap_or_else(|error| problem::response(&error, None));
         }
+        if let Some(rest) = path.strip_prefix("/kv")
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            let rest = rest.to_owned();
+            return self.keyvalue.serve(&caller.presence, &rest, request).await;
+        }
         if let Some(signal) = path.strip_prefix("/otlp/") {
             let signal = signal.to_owned();
             return self.ingest(&caller.presence, &signal, request).await;
@@ -58,14 +66,14 @@ impl Mesh {
             Some((name, rest)) => self.call(&caller, &name, rest, request).await,
             None => {
                 let message = format!(
-                    "the mesh has no `{path}`: there are /w/NAME/…, /events and /otlp/v1/traces"
+                    "the mesh has no `{path}`: there are /w/NAME/…, /events, /kv/BUCKET/KEY and /otlp/v1/traces"
                 );
                 problem::response(&Error::new(code::NO_SUCH_WORKLOAD, message), None)
             }
         }
     }
 
-    /// Serves a request to a host name: `orders.internal`, `events.internal`, or a name in the app's `hosts:`.
+    /// Serves a request to a host name: `orders.internal`, `events.internal`, `kv.internal`, or a name in the app's `hosts:`.
     pub async fn serve_host(
         &self,
         caller: Caller,
@@ -84,10 +92,10 @@ impl Mesh {
                 None => return problem::response(&not_inside(host), None),
             },
         };
-        let path = if name == "events" {
-            "/events".to_owned()
-        } else {
-            format!("/w/{name}{rest}")
+        let path = match name.as_str() {
+            "events" => "/events".to_owned(),
+            "kv" => format!("/kv{rest}"),
+            name => format!("/w/{name}{rest}"),
         };
         match path.parse::<Uri>() {
             Ok(uri) => {

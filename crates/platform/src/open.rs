@@ -24,6 +24,7 @@ use crate::{
     dispatch::{Buffers, Dispatch},
     events::Events,
     host::{Doors, PlatformHost},
+    keyvalue::KeyValue,
     loops,
     mesh::Mesh,
     versions::Versions,
@@ -167,7 +168,10 @@ fn rooms(
         Buffers::new(limits.body_buffers),
         limits.requests,
     );
+    let buffers = dispatch.buffers().clone();
+    let keyvalue = KeyValue::new(&store, &apps, &versions, buffers.clone(), limits);
     let host = Arc::new(PlatformHost {
+        keyvalue: keyvalue.clone(),
         doors: Doors { mesh, aws },
         mesh: OnceLock::new(),
         versions: versions.clone(),
@@ -190,7 +194,7 @@ fn rooms(
     };
     let runtime = Runtime::new(context)?;
     let events = Events {
-        buffers: dispatch.buffers().clone(),
+        buffers,
         versions: versions.clone(),
         bus: bus.clone(),
         clock: clock.clone(),
@@ -208,6 +212,7 @@ fn rooms(
         versions: versions.clone(),
         dispatch: dispatch.clone(),
         events: events.clone(),
+        keyvalue: keyvalue.clone(),
         telemetry: telemetry.clone(),
         tokens,
         clock: clock.clone(),
@@ -244,6 +249,7 @@ fn rooms(
         dispatch,
         apps,
         events,
+        keyvalue,
         calls,
         mesh,
         deployer,

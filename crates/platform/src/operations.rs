@@ -4,14 +4,31 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bus::DeadLetter;
 use model::{BlobHash, ByteSize, Error, Position, SubscriptionKey, code};
-use prometheus_client::metrics::gauge::Gauge;
-use runtime::Body;
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use runtime::{Body, wasm::Used};
 use serde_json::{Value, json};
 
 use crate::Platform;
 
 /// Largest single file of an upload.
 const LARGEST_FILE: ByteSize = ByteSize::mib(512);
+
+/// A figure: its name, what it is, and where it comes from.
+type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
+
+/// The figures of the pool of Wasm guests, each by what it is of.
+const POOL: [PoolFigure; 2] = [
+    (
+        "tangelo_wasm_pool_used",
+        "What Wasm guests use of their pool",
+        |used| used.used,
+    ),
+    (
+        "tangelo_wasm_pool_most",
+        "What their pool has of it",
+        |used| used.most,
+    ),
+];
 
 impl Platform {
     /// Those of `hashes` that an upload would have to bring.
@@ -79,8 +96,9 @@ impl Platform {
     pub fn metrics(&self) -> String {
         let store = self.store().stats();
         let bus = self.bus().stats();
+        let pool = self.wasm_totals();
         let templates = self.deployer().runtime.templates();
-        let gauges: [(&str, &str, u64); 11] = [
+        let gauges: [(&str, &str, u64); 12] = [
             (
                 "tangelo_templates_ready",
                 "Warm templates of Lambda runtimes that wait",
@@ -110,6 +128,11 @@ impl Platform {
                 "tangelo_templates_missed",
                 "Cold starts that could have, when none was ready",
                 templates.missed,
+            ),
+            (
+                "tangelo_wasm_resident_unused_bytes",
+                "Bytes that stay resident for the next Wasm guest",
+                pool.resident_unused,
             ),
             (
                 "tangelo_store_queue",
@@ -142,6 +165,14 @@ impl Platform {
                 let gauge = Gauge::<i64>::default();
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
                 registry.register(name, help, gauge);
+            }
+            for (name, help, pick) in POOL {
+                let family = Family::<[(&str, &str); 1], Gauge>::default();
+                for (kind, used) in pool.kinds() {
+                    let gauge = family.get_or_create(&[("kind", kind)]);
+                    gauge.set(i64::try_from(pick(used)).unwrap_or(i64::MAX));
+                }
+                registry.register(name, help, family);
             }
         })
     }

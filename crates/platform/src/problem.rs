@@ -50,6 +50,7 @@ const fn title(category: Category) -> &'static str {
         Category::NotFound => "Not found",
         Category::MethodNotAllowed => "Method not allowed",
         Category::Conflict => "In conflict with what is there",
+        Category::Precondition => "A condition of the request does not hold",
         Category::TooLarge => "Too large",
         Category::Throttled => "Too many requests",
         Category::Unavailable => "Not available now",

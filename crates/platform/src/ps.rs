@@ -59,6 +59,12 @@ pub struct WorkloadHealth {
 }
 
 impl Platform {
+    /// What the pool of all Wasm guests holds, and how much of it is in use.
+    #[must_use]
+    pub fn wasm_totals(&self) -> runtime::wasm::Totals {
+        self.deployer().runtime.wasm_totals()
+    }
+
     /// Every workload of the live revisions.
     #[must_use]
     pub fn ps(&self) -> Vec<Row> {

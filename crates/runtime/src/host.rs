@@ -3,12 +3,15 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use model::{
-    AppName, InstanceId, Invocation, InvocationId, Namespace, Time, TraceId, VersionId,
+    AppName, Error, InstanceId, Invocation, InvocationId, Namespace, Time, TraceId, VersionId,
     WorkloadName,
 };
 use parking_lot::Mutex;
 
-use crate::body::Body;
+use crate::{
+    body::Body,
+    keyvalue::{Answer, Ask},
+};
 
 /// A future that may cross threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -29,6 +32,13 @@ pub trait Host: Send + Sync + 'static {
 
     /// Deliveries of the workload's subscriptions that wait or are under way.
     fn backlog(&self, app: &AppName, workload: &WorkloadName) -> u64;
+    /// What running code asks of the bucket `bucket` of its app. Writes are on disk when it answers.
+    fn keyvalue(
+        &self,
+        presence: &Arc<Presence>,
+        bucket: &str,
+        ask: Ask,
+    ) -> BoxFuture<Result<Answer, Error>>;
 
     /// A line that running code wrote.
     fn log(&self, line: LogLine);

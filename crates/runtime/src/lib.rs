@@ -10,6 +10,7 @@ pub mod container;
 pub mod external;
 pub mod host;
 pub mod http_input;
+pub mod keyvalue;
 pub mod lambda;
 pub mod launcher;
 mod lines;

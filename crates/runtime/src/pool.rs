@@ -197,6 +197,12 @@ impl Runtime {
         self.wasm.sweep(&self.context.cache, kept)
     }
 
+    /// What the pool of all Wasm guests holds.
+    #[must_use]
+    pub fn wasm_totals(&self) -> wasm::Totals {
+        self.wasm.totals()
+    }
+
     /// A pool that has done nothing yet.
     #[must_use]
     pub fn pool(&self, spec: Spec) -> Pool {

@@ -1,7 +1,7 @@
 //! The closed set of what the writer does. A domain is one variant here, with an enum of its own commands and
 //! replies; commands are encoded, matched and validated before they come here, and each is short.
 
-use crate::{apps, batch::Batch, calls, error::Result, log, shards, telemetry};
+use crate::{apps, batch::Batch, calls, error::Result, kv, log, shards, telemetry};
 
 /// Everything that changes `state.db`.
 pub enum Command {
@@ -15,6 +15,8 @@ pub enum Command {
     Log(log::Command),
     /// Asynchronous invocations.
     Calls(calls::Command),
+    /// What workloads keep under keys.
+    Kv(kv::Command),
     /// Revisions of apps.
     Apps(apps::Command),
     /// What workloads used.
@@ -34,6 +36,8 @@ pub enum Reply {
     Log(log::Reply),
     /// Of [`Command::Calls`].
     Calls(calls::Reply),
+    /// Of [`Command::Kv`].
+    Kv(kv::Reply),
 }
 
 /// Commands of the kernel itself.
@@ -61,6 +65,7 @@ impl Command {
             Self::Blobs(command) => command.apply(batch),
             Self::Log(command) => command.apply(batch),
             Self::Calls(command) => command.apply(batch),
+            Self::Kv(command) => command.apply(batch),
             Self::Apps(command) => command.apply(batch),
             Self::Usage(command) => command.apply(batch),
         }

@@ -36,6 +36,27 @@ pub enum Error {
     /// The verb contradicts what is there.
     #[error("{0}")]
     Conflict(String),
+    /// Under a key is not what the condition of a write says: nothing was written.
+    #[error("what is stored under `{0}` is not what the condition of the write says")]
+    Condition(String),
+    /// What is under a key cannot be counted on: nothing was written.
+    #[error("`{key}` cannot be incremented: {why}")]
+    NotANumber {
+        /// The key.
+        key: String,
+        /// What is wrong with its value.
+        why: &'static str,
+    },
+    /// An app keeps as much as it may: nothing was written.
+    #[error("the buckets of `{app}` hold {held}; together they take at most {most}")]
+    Full {
+        /// The app.
+        app: String,
+        /// What they would hold.
+        held: String,
+        /// What they may hold.
+        most: String,
+    },
     /// More bytes than the limit.
     #[error("larger than {0}")]
     TooLarge(ByteSize),
@@ -96,6 +117,9 @@ impl From<Error> for model::Error {
             Error::NotOwner(_) => Self::new(code::STORE_NOT_OWNER, text),
             Error::NotFound(_) => Self::new(code::STORE_NOT_FOUND, text),
             Error::Conflict(_) => Self::new(code::STORE_CONFLICT, text),
+            Error::Condition(_) => Self::new(code::KV_CONDITION, text),
+            Error::NotANumber { .. } => Self::new(code::KV_NOT_A_NUMBER, text),
+            Error::Full { .. } => Self::new(code::KV_FULL, text),
             Error::TooLarge(_) => Self::new(code::STORE_TOO_LARGE, text),
             Error::Corrupt(_) => Self::new(code::STORE_CORRUPT, text),
             Error::Sql(_) | Error::Io { .. } => Self::new(

@@ -15,6 +15,7 @@ pub mod crash;
 mod error;
 pub mod format;
 mod kernel;
+pub mod kv;
 mod lock;
 pub mod log;
 mod migrations;

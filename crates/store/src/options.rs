@@ -65,6 +65,9 @@ impl Options {
             queue: self.limits.writer_queue,
             log: self.log_bytes,
             dedup_window: self.dedup_window,
+            kv_value: self.limits.keyvalue_value,
+            kv_keys: self.limits.keyvalue_keys,
+            kv_bytes: self.limits.keyvalue_bytes,
         }
     }
 }
@@ -80,4 +83,10 @@ pub struct StoreLimits {
     pub log: ByteSize,
     /// How long an event's id is remembered.
     pub dedup_window: Duration,
+    /// Bytes of a value under a key.
+    pub kv_value: ByteSize,
+    /// Keys in all buckets of one app.
+    pub kv_keys: u64,
+    /// Bytes of keys and values in all buckets of one app.
+    pub kv_bytes: ByteSize,
 }

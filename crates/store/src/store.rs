@@ -18,6 +18,7 @@ use crate::{
     crash::{Crash, Moment},
     error::{Error, Result},
     kernel::Kernel,
+    kv::Kv,
     lock::{FolderLock, make_folder},
     log::{self, Log},
     migrations,
@@ -143,6 +144,12 @@ impl Store {
             self.0.blobs.clone(),
             self.0.shards.clone(),
         )
+    }
+
+    /// What workloads keep under keys.
+    #[must_use]
+    pub fn kv(&self) -> Kv {
+        Kv::new(Arc::clone(&self.0.kernel), self.0.blobs.clone())
     }
 
     /// Apps and their revisions.

@@ -83,6 +83,18 @@ impl Client {
         media_type: &str,
         body: Bytes,
     ) -> Result<http::Response<Incoming>> {
+        let kind = (http::header::CONTENT_TYPE, media_type.to_owned());
+        self.send_with(method, path, [kind], body).await
+    }
+
+    /// The same with these headers.
+    pub(crate) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: impl IntoIterator<Item = (http::HeaderName, String)>,
+        body: Bytes,
+    ) -> Result<http::Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
             anyhow!(
                 "no server answers at {} ({error}): start one with `tangelo serve --data {}`, or give --data with the folder of the one that runs [TG0901]",
@@ -93,12 +105,14 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(http::header::HOST, "tangelo")
-            .header(http::header::CONTENT_TYPE, media_type)
-            .body(Full::new(body))?;
+            .header(http::header::HOST, "tangelo");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body))?;
         let response = sender
             .send_request(request)
             .await

@@ -10,7 +10,7 @@ mod server;
 use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use client::{Answer, Client};
-pub use guests::guest;
+pub use guests::{component, guest};
 pub use server::{Addresses, Server, interrupt};
 
 /// The headers of a tool that signs for AWS with whatever key it has: the AWS door takes any key that it did not make.

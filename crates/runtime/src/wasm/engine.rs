@@ -28,11 +28,11 @@ use super::{cache, code::Code, dial::Dialer, guest::Guest, imports, ticker::Tick
 /// Fewest places that are worth running with.
 const FEWEST: u32 = 16;
 /// Tables per place: what components of today's toolchains need, with room.
-const TABLES: u32 = 4;
+pub(super) const TABLES: u32 = 4;
 /// Elements of the largest table. A debug build of a large program has some ten thousand.
 const TABLE_ELEMENTS: usize = 65_536;
 /// Core instances in one component; Python's have about twenty.
-const CORE_INSTANCES: u32 = 100;
+pub(super) const CORE_INSTANCES: u32 = 100;
 
 /// How an [`Engine`] is set up.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,6 @@
-//! What a guest may import: WASI 0.2 and `wasi:http`, with the environment and the output of its workload.
+//! What a guest may import: WASI 0.2 and `wasi:http`, with the environment and the output of its workload, its
+//! configuration and the buckets of its app. What a guest does not import costs it nothing: imports are resolved once per
+//! component.
 //!
 //! Files and sockets can be imported, because the standard libraries of languages do, and answer that there are none.
 
@@ -11,7 +13,7 @@ use wasmtime_wasi::p2::{
     bindings::cli::{environment, stderr, stdout},
 };
 
-use super::{guest::Guest, output::Printer};
+use super::{config, guest::Guest, keyvalue, output::Printer};
 use crate::host::LogStream;
 
 /// Makes the linker that all components share.
@@ -27,6 +29,8 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     stdout::add_to_linker::<Guest, Ours>(&mut linker, |guest| guest)?;
     stderr::add_to_linker::<Guest, Ours>(&mut linker, |guest| guest)?;
     linker.allow_shadowing(false);
+    config::add(&mut linker)?;
+    keyvalue::add(&mut linker)?;
     Ok(linker)
 }
 

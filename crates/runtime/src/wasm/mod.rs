@@ -7,12 +7,15 @@
 
 mod cache;
 mod code;
+mod config;
 mod dial;
 mod egress;
 mod engine;
 mod fault;
+mod flood;
 mod guest;
 mod imports;
+mod keyvalue;
 mod native;
 mod outbound;
 mod output;
@@ -22,6 +25,7 @@ mod response;
 mod reuse;
 mod run;
 mod ticker;
+mod totals;
 
 use std::{
     future::poll_fn,
@@ -39,13 +43,16 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-pub use self::engine::{Engine, EngineStats, KEPT_WARM, Options};
 use self::{
     code::{Code, Slot},
     guest::Guest,
     place::Place,
     reuse::{Instance, Shelf},
     run::{Run, Running, before_deadline},
+};
+pub use self::{
+    engine::{Engine, EngineStats, KEPT_WARM, Options},
+    totals::{Totals, Used},
 };
 use crate::{
     body::Body,
@@ -79,6 +86,7 @@ pub struct Pool {
     memory: AtomicU64,
     starts: AtomicU64,
     failures: AtomicU64,
+    flood: flood::Flood,
 }
 
 impl Pool {
@@ -113,6 +121,7 @@ impl Pool {
             memory: AtomicU64::new(0),
             starts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            flood: flood::Flood::new(ctx.clock.monotonic()),
         }
     }
 

@@ -14,6 +14,7 @@ use http::{HeaderName, Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use model::{Error, code};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{
     Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
     p2::bindings::http::types::ErrorCode,
@@ -27,6 +28,8 @@ use crate::{
 
 /// Names that end like this are the mesh's.
 const INSIDE: &str = ".internal";
+/// Requests of one guest under way at the same time, until the bodies of their responses have ended; what is beyond waits.
+const UNDER_WAY: usize = 128;
 /// Bytes that a guest may hand to a body at once.
 const CHUNK: usize = 64 << 10;
 /// How long connecting may take when the guest says nothing.
@@ -40,6 +43,8 @@ pub(super) type Driver = Box<dyn Future<Output = Result<(), WasiError>> + Send>;
 /// The hooks of one guest.
 pub(super) struct Outbound {
     pub(super) run: Arc<Run>,
+    /// Made by the first request that it sends.
+    places: Option<Arc<Semaphore>>,
 }
 
 /// Where a request goes.
@@ -60,6 +65,7 @@ impl Outbound {
     pub(super) fn new(run: &Arc<Run>) -> Self {
         Self {
             run: Arc::clone(run),
+            places: None,
         }
     }
 }
@@ -80,7 +86,19 @@ impl WasiHttpHooks for Outbound {
         _processed: Box<dyn Future<Output = Result<(), WasiError>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let run = Arc::clone(&self.run);
-        Box::new(async move { send(&run, request, options.unwrap_or_default()).await })
+        let places = self
+            .places
+            .get_or_insert_with(|| Arc::new(Semaphore::new(UNDER_WAY)));
+        let place = Arc::clone(places).acquire_owned();
+        Box::new(async move {
+            let place = place.await.expect("the semaphore is never closed");
+            let (response, driver) = send(&run, request, options.unwrap_or_default()).await?;
+            let placed = |body| Placed {
+                body,
+                place: Some(place),
+            };
+            Ok((response.map(|body| placed(body).boxed_unsync()), driver))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -264,6 +282,36 @@ pub(super) fn to_guest(error: &BodyError) -> WasiError {
         BodyError::TooLarge(limit) => WasiError::HttpRequestBodySize(Some(limit.0)),
         BodyError::Idle => WasiError::ConnectionReadTimeout,
         BodyError::Workload(_) => WasiError::HttpResponseIncomplete,
+    }
+}
+
+/// The body of a response, which counts as under way until it has ended.
+struct Placed {
+    body: WasiBody,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for Placed {
+    type Data = Bytes;
+    type Error = WasiError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+            self.place = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -10,7 +10,7 @@ use model::{ByteSize, Invocation};
 use parking_lot::Mutex;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::{Pool, run::Run};
+use super::{Pool, flood::Verdict, run::Run};
 use crate::host::{LogLine, LogStream};
 
 /// Bytes that an invocation may print at once.
@@ -164,6 +164,17 @@ impl Run {
 
     fn emit(&self, lines: Lines) {
         for (stream, text) in lines {
+            let now = self.pool.ctx.clock.monotonic();
+            let platform = |said| self.pool.log(None, LogStream::Platform, said);
+            match self.pool.flood.judge(text.len(), now) {
+                Verdict::Log => {}
+                Verdict::LogAfter(said) => platform(said),
+                Verdict::Begin(said) => {
+                    platform(said);
+                    continue;
+                }
+                Verdict::Drop => continue,
+            }
             self.pool.log(Some(&self.invocation), stream, text);
         }
     }

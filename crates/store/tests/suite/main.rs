@@ -8,6 +8,7 @@ mod blobs;
 mod calls;
 mod fixture;
 mod kernel;
+mod kv;
 mod log;
 mod shards;
 mod unplug;

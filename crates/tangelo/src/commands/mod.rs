@@ -8,6 +8,7 @@ mod doctor;
 mod events;
 mod explain;
 mod invoke;
+mod kv;
 mod local;
 mod logs;
 mod progress;
@@ -83,6 +84,8 @@ enum Command {
     Publish(events::Publish),
     /// Look at events of the log
     Events(why::Events),
+    /// Look at buckets, and read and write what workloads keep in them
+    Kv(kv::Kv),
     /// List subscriptions, and why they wait
     Subscriptions,
     /// Show what workloads wrote
@@ -143,6 +146,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
         Command::Events(ask) => why::run(cli, &client, ask).await,
+        Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions => events::subscriptions(cli, &client).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,

@@ -19,6 +19,9 @@ pub(crate) struct Ps {
     /// Show every instance by itself, with the memory and the CPU time that it has used
     #[arg(long, conflicts_with = "isolation")]
     instances: bool,
+    /// Show what the pool of all Wasm components has, and how much of it is in use
+    #[arg(long, conflicts_with_all = ["isolation", "instances"])]
+    pool: bool,
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode> {
@@ -29,6 +32,10 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
     }
     if cli.json {
         show::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if ask.pool {
+        show::table(&["wasm", "in use", "at most"], pool(&answer["wasm"]), "");
         return Ok(ExitCode::SUCCESS);
     }
     if ask.instances {
@@ -120,6 +127,25 @@ fn cpu_time(micros: u64) -> String {
         0 => "-".to_owned(),
         micros => model::units::display_duration(Duration::from_micros(micros)),
     }
+}
+
+/// The pool of all Wasm components, a row for each kind of thing in it.
+fn pool(pool: &Value) -> Vec<Vec<String>> {
+    let kinds = pool.as_object().into_iter().flatten();
+    let kinds = kinds.filter(|(_, used)| used.is_object());
+    let mut rows: Vec<_> = kinds
+        .map(|(kind, used)| {
+            let number = |name: &str| used[name].to_string();
+            vec![kind.replace('_', " "), number("used"), number("most")]
+        })
+        .collect();
+    let unused = pool["resident_unused"].as_u64().unwrap_or_default();
+    rows.push(vec![
+        "resident for the next".to_owned(),
+        mebibytes(unused),
+        String::new(),
+    ]);
+    rows
 }
 
 /// The instances of one workload, a row each.

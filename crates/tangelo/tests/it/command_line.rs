@@ -17,6 +17,7 @@ workloads:
   tell:
     as: function
     run: {lambda: {runtime: python3, handler: tell.handler, code: tell}}
+    state: [{kv: notes}]
   slow:
     as: service
     run: {process: {command: [python3, slow.py]}}
@@ -96,10 +97,17 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["ps"],
         &["ps", "--isolation"],
         &["ps", "--instances"],
+        &["ps", "--pool"],
         &["invoke", "tell"],
         &["invoke", "tell", "--async"],
         &["invoke", "tell", "--http", "/x"],
         &["publish", "order.created"],
+        &["kv", "buckets"],
+        &["kv", "put", "notes", "n", "1"],
+        &["kv", "get", "notes", "n"],
+        &["kv", "increment", "notes", "n"],
+        &["kv", "list", "notes"],
+        &["kv", "delete", "notes", "n"],
         &["subscriptions"],
         &["traces"],
         &["traces", "last"],

@@ -10,6 +10,7 @@ mod edge;
 mod events;
 mod health;
 mod http;
+mod keyvalue;
 mod lambda;
 mod lifecycle;
 mod limits;
@@ -23,6 +24,7 @@ mod templates;
 mod under_load;
 mod webhooks;
 mod websockets;
+mod wasm;
 
 use testkit::Server;
 

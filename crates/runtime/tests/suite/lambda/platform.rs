@@ -57,6 +57,17 @@ impl Host for Told {
         0
     }
 
+    fn keyvalue(
+        &self,
+        _presence: &Arc<Presence>,
+        bucket: &str,
+        _ask: runtime::keyvalue::Ask,
+    ) -> BoxFuture<Result<runtime::keyvalue::Answer, model::Error>> {
+        let message = format!("there is no `{bucket}` here");
+        let denied = model::Error::new(model::code::KV_NOT_DECLARED, message);
+        Box::pin(async move { Err(denied) })
+    }
+
     fn log(&self, line: LogLine) {
         self.lines.lock().push(line);
     }
@@ -352,6 +363,7 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
         publishes: Vec::new(),
         egress: Vec::new(),
         state_folder: false,
+        buckets: BTreeMap::new(),
         on: Vec::new(),
         build: None,
         deferred: model::Deferred::default(),

@@ -3,6 +3,7 @@
 mod answers;
 mod components;
 mod faults;
+mod hostile;
 mod outbound;
 mod platform;
 mod reuse;

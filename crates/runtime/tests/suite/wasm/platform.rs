@@ -5,7 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) lines: Mutex<Vec<LogLine>>,
     pub(crate) calls: Mutex<Vec<(Caller, String)>>,
     pub(crate) left: Mutex<Vec<InstanceId>>,
+    /// Calls under way, and most ever.
+    pub(crate) under_way: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 impl Host for Asked {
@@ -48,7 +53,14 @@ impl Host for Asked {
         let said = format!("{} {}", request.method(), request.uri());
         self.calls.lock().push((caller, said));
         let breaks = request.uri().path() == "/break";
+        let under_way = Arc::clone(&self.under_way);
         Box::pin(async move {
+            let now = 1 + under_way.0.fetch_add(1, SeqCst);
+            under_way.1.fetch_max(now, SeqCst);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            under_way.0.fetch_sub(1, SeqCst);
             assert!(!breaks, "a fault of the platform");
             let body = request.into_body().collect(ByteSize::mib(1)).await;
             let body = body.expect("the guest sends it all");
@@ -58,6 +70,17 @@ impl Host for Asked {
 
     fn backlog(&self, _: &AppName, _: &AppName) -> u64 {
         0
+    }
+
+    fn keyvalue(
+        &self,
+        _presence: &Arc<Presence>,
+        bucket: &str,
+        _ask: runtime::keyvalue::Ask,
+    ) -> BoxFuture<Result<runtime::keyvalue::Answer, model::Error>> {
+        let message = format!("there is no `{bucket}` here");
+        let denied = model::Error::new(model::code::KV_NOT_DECLARED, message);
+        Box::pin(async move { Err(denied) })
     }
 
     fn log(&self, line: LogLine) {
@@ -244,6 +267,7 @@ fn workload(component: &str) -> Workload {
         publishes: Vec::new(),
         egress: Vec::new(),
         state_folder: false,
+        buckets: BTreeMap::new(),
         on: Vec::new(),
         build: None,
         deferred: model::Deferred::default(),

@@ -28,6 +28,29 @@ pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
     answer(out, &text);
 }
 
+/// Asks `base` to do the same, and answers with what it was told.
+pub fn call_itself(base: &str, out: ResponseOutparam) {
+    fetch(&format!("{base}/call-itself?{base}"), out);
+}
+
+/// Begins so many requests before it waits for the first, and says how many were answered.
+pub fn fan_out(out: ResponseOutparam, many: u64) {
+    let begin = |at: u64| {
+        let request = OutgoingRequest::new(Fields::new());
+        request.set_authority(Some("orders.internal")).expect("an authority");
+        request.set_path_with_query(Some(&format!("/{at}"))).expect("a path");
+        outgoing_handler::handle(request, None).expect("it is begun")
+    };
+    let pending: Vec<_> = (0..many).map(begin).collect();
+    let mut answered = 0;
+    for pending in pending {
+        pending.subscribe().block();
+        let response = pending.get().expect("it is ready").expect("asked once");
+        answered += u64::from(response.is_ok_and(|response| response.status() == 200));
+    }
+    answer(out, &answered.to_string());
+}
+
 fn send(url: &str, method: Method, bytes: &[u8]) -> Result<IncomingResponse, ErrorCode> {
     let (scheme, rest) = url.split_once("://").expect("an absolute URL");
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -53,6 +53,10 @@ impl Guest for Behaviours {
             "/informational" => informational(out),
             "/inside" => inside(out),
             "/fetch" => client::fetch(query, out),
+            "/call-itself" => client::call_itself(query, out),
+            "/fan-out" => client::fan_out(out, number),
+            "/leak" => leak(query),
+            "/headers" => headers(out),
             "/post" => client::post(query, &request, out),
             _ => status(out, 404),
         }
@@ -177,4 +181,29 @@ fn inside(out: ResponseOutparam) {
     let file = std::fs::read("/etc/passwd").is_err();
     let socket = std::net::TcpStream::connect("127.0.0.1:80").is_err();
     answer(out, &format!("no file: {file}, no socket: {socket}\n"));
+}
+
+/// Takes handles and never gives one back.
+fn leak(kind: &str) {
+    loop {
+        match kind {
+            "pollables" => std::mem::forget(monotonic_clock::subscribe_duration(u64::MAX)),
+            "fields" => std::mem::forget(Fields::new()),
+            _ => std::mem::forget(wasip2::cli::stdout::get_stdout()),
+        }
+    }
+}
+
+/// Adds headers of a kibibyte each to its response, as long as it may; says how many, and sends them.
+fn headers(out: ResponseOutparam) {
+    let fields = Fields::new();
+    let mut added = 0;
+    while added < 100_000 && fields.append(&format!("x-{added}"), &[b'x'; 1024]).is_ok() {
+        added += 1;
+    }
+    let response = OutgoingResponse::new(fields);
+    let body = response.body().expect("the first body");
+    ResponseOutparam::set(out, Ok(response));
+    write_all(&body, added.to_string().as_bytes()).expect("the body takes it");
+    OutgoingBody::finish(body, None).expect("no length was announced");
 }
