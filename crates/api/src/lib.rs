@@ -12,6 +12,7 @@ mod fault;
 mod invoke;
 mod observe;
 mod otlp;
+mod outboxes;
 mod serve;
 
 use std::path::Path;
@@ -66,6 +67,16 @@ pub fn router(platform: Platform) -> Router {
             delete(dead_letters::discard).get(dead_letters::show),
         )
         .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+        .route("/v1/outboxes", get(outboxes::list))
+        .route(
+            "/v1/outboxes/{app}/{database}/refused",
+            get(outboxes::refused),
+        )
+        .route("/v1/outboxes/{app}/{database}/retry", post(outboxes::retry))
+        .route(
+            "/v1/outboxes/{app}/{database}/discard",
+            post(outboxes::discard),
+        )
         .route("/v1/traces", get(observe::traces))
         .route("/v1/traces/{id}", get(observe::trace))
         .route("/v1/logs", get(observe::logs))

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod clock;
 pub mod code;
+pub mod database;
 pub mod deferred;
 pub mod error;
 pub mod event;
@@ -25,6 +26,7 @@ pub use app::{
 };
 pub use clock::{Clock, Time};
 pub use code::Code;
+pub use database::{Database, Engine, Outbox};
 pub use deferred::{Deferred, Destination, Destinations};
 pub use error::{Category, Error};
 pub use event::Event;

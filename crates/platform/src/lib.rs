@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod calls;
+pub mod databases;
 pub mod deploy;
 pub mod direct;
 pub mod dispatch;
@@ -59,6 +60,7 @@ struct Rooms {
     calls: Calls,
     mesh: Mesh,
     deployer: Arc<Deployer>,
+    relays: databases::Relays,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -72,6 +74,10 @@ impl Platform {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    pub(crate) fn relays(&self) -> &databases::Relays {
+        &self.0.relays
     }
 
     /// What is live.

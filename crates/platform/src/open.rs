@@ -240,6 +240,7 @@ fn rooms(
         calls,
         mesh,
         deployer,
+        relays: crate::databases::Relays::default(),
         keys,
         launcher,
         usage_retention,

@@ -79,7 +79,23 @@ impl Platform {
     pub fn metrics(&self) -> String {
         let store = self.store().stats();
         let bus = self.bus().stats();
-        let gauges: [(&str, &str, u64); 5] = [
+        let outboxes = self.outboxes();
+        let gauges: [(&str, &str, u64); 8] = [
+            (
+                "tangelo_outbox_waiting",
+                "Rows of outboxes that wait",
+                outboxes.iter().map(|o| o.waiting).sum(),
+            ),
+            (
+                "tangelo_outbox_refused",
+                "Rows of outboxes that were set aside",
+                outboxes.iter().map(|o| o.refused).sum(),
+            ),
+            (
+                "tangelo_outbox_lag_milliseconds",
+                "How long the first row of an outbox has waited, at most",
+                outboxes.iter().map(|o| o.lag_ms).max().unwrap_or_default(),
+            ),
             (
                 "tangelo_store_queue",
                 "Commands waiting for the store's writer",

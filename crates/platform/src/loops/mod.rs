@@ -7,6 +7,7 @@ mod deliver;
 mod destination;
 mod errand;
 mod housekeeping;
+mod outbox;
 
 use bytes::Bytes;
 use model::{ByteSize, Error, code};
@@ -22,6 +23,7 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(background::run(platform.clone(), stop.clone()));
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
+    loops.spawn(outbox::run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops
 }
