@@ -13,6 +13,7 @@ mod invoke;
 mod kv;
 mod observe;
 mod otlp;
+mod outboxes;
 mod serve;
 
 use std::path::Path;
@@ -70,6 +71,16 @@ pub fn router(platform: Platform) -> Router {
             delete(dead_letters::discard).get(dead_letters::show),
         )
         .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+        .route("/v1/outboxes", get(outboxes::list))
+        .route(
+            "/v1/outboxes/{app}/{database}/refused",
+            get(outboxes::refused),
+        )
+        .route("/v1/outboxes/{app}/{database}/retry", post(outboxes::retry))
+        .route(
+            "/v1/outboxes/{app}/{database}/discard",
+            post(outboxes::discard),
+        )
         .route("/v1/traces", get(observe::traces))
         .route("/v1/traces/{id}", get(observe::trace))
         .route("/v1/logs", get(observe::logs))

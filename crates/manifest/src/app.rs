@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::{App, Name, WorkloadName};
 
 use crate::{
+    databases,
     places::Draft,
     reader::{Fields, Reader, shown},
     routes,
@@ -13,7 +14,14 @@ use crate::{
 };
 
 /// Keys of the manifest.
-pub(crate) const KEYS: &[&str] = &["app", "workloads", "gateway", "hosts", "workflows"];
+pub(crate) const KEYS: &[&str] = &[
+    "app",
+    "workloads",
+    "gateway",
+    "hosts",
+    "databases",
+    "workflows",
+];
 /// Keys of `gateway`.
 pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
@@ -28,11 +36,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
             workloads: BTreeMap::new(),
             routes: Vec::new(),
             hosts: BTreeMap::new(),
+            databases: BTreeMap::new(),
         },
         declared: Vec::new(),
         workloads: BTreeMap::new(),
         routes: Vec::new(),
         hosts: BTreeMap::new(),
+        databases: BTreeMap::new(),
     };
     let start = Bytes { start: 0, end: 1 };
     let Some(fields) = reader.fields(root, start, KEYS) else {
@@ -47,6 +57,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     }
     if let Some(hosts) = fields.get("hosts") {
         read_hosts(reader, hosts, &mut draft);
+    }
+    if let Some(node) = fields.get("databases") {
+        databases::read(reader, node, &mut draft);
     }
     if let Some((key, _)) = fields.entry("workflows") {
         later(reader, key.at, "workflows");

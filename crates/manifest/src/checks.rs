@@ -165,6 +165,7 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
         .workloads
         .values()
         .flat_map(|workload| &workload.publishes)
+        .chain(of_databases(draft))
         .map(String::as_str)
         .chain(OF_THE_PLATFORM.iter().copied())
         .collect();
@@ -186,6 +187,14 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
             }
         }
     }
+}
+
+/// Types that the app's databases publish.
+fn of_databases(draft: &Draft) -> impl Iterator<Item = &String> {
+    let outboxes = draft.app.databases.values();
+    outboxes
+        .filter_map(|database| database.outbox.as_ref())
+        .flat_map(|outbox| &outbox.publishes)
 }
 
 /// Whether two types, each perhaps with a trailing `*`, have an event type in common.

@@ -8,6 +8,7 @@ mod artifacts;
 mod chains;
 mod checks;
 mod container;
+mod databases;
 mod deferred;
 mod diagnostic;
 mod health;
@@ -72,6 +73,7 @@ pub fn parse(text: &str, file_name: &str, limits: &Limits) -> Parsed {
     if let Some(draft) = &draft {
         checks::check(&mut reader, draft);
         chains::check(&mut reader, draft);
+        databases::check(&mut reader, draft);
     }
     let diagnostics = reader.finish();
     let sound = !diagnostics

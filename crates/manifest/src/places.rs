@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{App, WorkloadName};
+use model::{App, Name, WorkloadName};
 
 use crate::tree::Bytes;
 
@@ -17,6 +17,14 @@ pub(crate) struct Draft {
     pub(crate) routes: Vec<RoutePlaces>,
     /// Each host of `hosts` with the place of its workload.
     pub(crate) hosts: BTreeMap<String, Bytes>,
+    pub(crate) databases: BTreeMap<Name, DatabasePlaces>,
+}
+
+/// Where the parts of a database stand.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct DatabasePlaces {
+    pub(crate) name: Bytes,
+    pub(crate) workload: Bytes,
 }
 
 /// Where the parts of a workload stand.

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "the types are never made, only described")]
 
+mod databases;
 mod health;
 mod run;
 mod scale;
@@ -75,6 +76,8 @@ struct Manifest {
     gateway: Option<Gateway>,
     /// Host names fixed in old code, each with the workload that answers for it.
     hosts: Option<BTreeMap<String, String>>,
+    /// Databases that the app owns, by name, and what Tangelo takes from them.
+    databases: Option<BTreeMap<String, databases::Database>>,
 }
 
 /// A named piece of code and what it may do.
@@ -359,7 +362,9 @@ enum Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{app, container, deferred, health, routes, run, scale, subscriptions, workload};
+    use crate::{
+        app, container, databases, deferred, health, routes, run, scale, subscriptions, workload,
+    };
 
     #[test]
     fn every_key_has_a_description() {
@@ -421,6 +426,10 @@ mod tests {
         check("Subscription", subscriptions::KEYS);
         check("Retry", subscriptions::RETRY_KEYS);
         check("Async", deferred::KEYS);
+        check("Database", databases::KEYS);
+        check("Sqlite", databases::SQLITE_KEYS);
+        check("Postgres", databases::POSTGRES_KEYS);
+        check("Outbox", databases::OUTBOX_KEYS);
         check("Route", routes::KEYS);
         check("BeforeSettings", routes::BEFORE_KEYS);
     }

@@ -391,7 +391,7 @@ fn read_secrets(
     secrets
 }
 
-fn read_types(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+pub(crate) fn read_types(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
     let types = reader.strings(node, "event types");
     let mut read = Vec::with_capacity(types.len());
     for kind in types {

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    database::Database,
     deferred::Deferred,
     keyvalue::Access,
     name::{AppName, Name, WorkloadName},
@@ -29,6 +30,9 @@ pub struct App {
     /// Host names fixed in old code → the workload that answers for them.
     #[serde(default)]
     pub hosts: BTreeMap<String, WorkloadName>,
+    /// Databases that it owns, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<Name, Database>,
 }
 
 /// Which side of the boundary a workload is on.

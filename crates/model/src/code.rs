@@ -2,7 +2,8 @@
 //! (`cargo xtask house` checks that both sides of that are true).
 //!
 //! Ranges: 00 platform, 01 manifest and build, 02 gateway and mesh, 03 admission, 04 running workloads,
-//! 05 events, 06 deploys and revisions, 07 store, 08 AWS door, 09 command line and configuration.
+//! 05 events, 06 deploys and revisions, 07 store, 08 AWS door, 09 command line and configuration,
+//! 10 databases of the apps themselves.
 
 use std::fmt;
 
@@ -190,6 +191,21 @@ codes! {
     BAD_CONFIG = 902, Invalid;
     /// A TLS certificate cannot be used: it is none, or its key does not fit.
     BAD_CERTIFICATE = 903, Invalid;
+
+    /// A database of an app cannot be reached.
+    DATABASE_UNREACHABLE = 1001, Unavailable;
+    /// A database has no outbox table, or another than this version relays.
+    OUTBOX_MISSING = 1002, Conflict;
+    /// A database does not let Tangelo in, or not do what it must.
+    DATABASE_FORBIDDEN = 1003, Forbidden;
+    /// A database failed at what it was asked.
+    DATABASE_FAILED = 1004, Unavailable;
+    /// No such database or outbox.
+    NO_SUCH_DATABASE = 1005, NotFound;
+    /// Another server relays this already.
+    RELAY_HELD = 1006, Conflict;
+    /// A row of an outbox is no event that may be published.
+    ROW_REFUSED = 1007, Invalid;
 }
 
 impl fmt::Display for Code {

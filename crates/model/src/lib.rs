@@ -6,6 +6,7 @@
 pub mod app;
 pub mod clock;
 pub mod code;
+pub mod database;
 pub mod deferred;
 pub mod error;
 pub mod event;
@@ -26,6 +27,7 @@ pub mod usage;
 pub use app::{App, Build, Egress, InstanceLimits, Reuse, Route, RouteTarget, Run, Tier, Workload};
 pub use clock::{Clock, Time};
 pub use code::Code;
+pub use database::{Database, Engine, Outbox};
 pub use deferred::{Deferred, Destination, Destinations};
 pub use error::{Category, Error};
 pub use event::Event;

@@ -4,10 +4,12 @@
 
 pub mod apps;
 pub mod calls;
+pub mod databases;
 pub mod deploy;
 pub mod direct;
 pub mod dispatch;
 pub mod events;
+mod figures;
 mod host;
 pub mod keyvalue;
 mod loops;
@@ -62,6 +64,7 @@ struct Rooms {
     calls: Calls,
     mesh: Mesh,
     deployer: Arc<Deployer>,
+    relays: databases::Relays,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -75,6 +78,10 @@ impl Platform {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    pub(crate) fn relays(&self) -> &databases::Relays {
+        &self.0.relays
     }
 
     /// What is live.

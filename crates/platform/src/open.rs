@@ -253,6 +253,7 @@ fn rooms(
         calls,
         mesh,
         deployer,
+        relays: crate::databases::Relays::default(),
         keys,
         launcher,
         usage_retention,

@@ -1,34 +1,16 @@
-//! What operators ask of the whole platform: uploads, readiness, metrics, subscriptions, dead letters.
+//! What operators ask of the whole platform: uploads, readiness, subscriptions, dead letters.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use bus::DeadLetter;
 use model::{BlobHash, ByteSize, Error, Position, SubscriptionKey, code};
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
-use runtime::{Body, wasm::Used};
+use runtime::Body;
 use serde_json::{Value, json};
 
 use crate::Platform;
 
 /// Largest single file of an upload.
 const LARGEST_FILE: ByteSize = ByteSize::mib(512);
-
-/// A figure: its name, what it is, and where it comes from.
-type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
-
-/// The figures of the pool of Wasm guests, each by what it is of.
-const POOL: [PoolFigure; 2] = [
-    (
-        "tangelo_wasm_pool_used",
-        "What Wasm guests use of their pool",
-        |used| used.used,
-    ),
-    (
-        "tangelo_wasm_pool_most",
-        "What their pool has of it",
-        |used| used.most,
-    ),
-];
 
 impl Platform {
     /// Those of `hashes` that an upload would have to bring.
@@ -89,92 +71,6 @@ impl Platform {
             return Err(Error::new(code::SHUTTING_DOWN, "the server is stopping"));
         }
         self.store().flush().await.map_err(Error::from)
-    }
-
-    /// Everything there is to measure, as OpenMetrics text.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        let store = self.store().stats();
-        let bus = self.bus().stats();
-        let pool = self.wasm_totals();
-        let templates = self.deployer().runtime.templates();
-        let gauges: [(&str, &str, u64); 12] = [
-            (
-                "tangelo_templates_ready",
-                "Warm templates of Lambda runtimes that wait",
-                templates.ready as u64,
-            ),
-            (
-                "tangelo_templates_bytes",
-                "Memory of those templates",
-                templates.memory,
-            ),
-            (
-                "tangelo_templates_made",
-                "Warm templates made so far",
-                templates.made,
-            ),
-            (
-                "tangelo_templates_cpu_microseconds",
-                "CPU time that making them took",
-                templates.cpu_us,
-            ),
-            (
-                "tangelo_templates_used",
-                "Cold starts that came of a warm template",
-                templates.used,
-            ),
-            (
-                "tangelo_templates_missed",
-                "Cold starts that could have, when none was ready",
-                templates.missed,
-            ),
-            (
-                "tangelo_wasm_resident_unused_bytes",
-                "Bytes that stay resident for the next Wasm guest",
-                pool.resident_unused,
-            ),
-            (
-                "tangelo_store_queue",
-                "Commands waiting for the store's writer",
-                store.queued as u64,
-            ),
-            (
-                "tangelo_store_queue_bytes",
-                "Bytes of those commands",
-                store.queued_bytes as u64,
-            ),
-            (
-                "tangelo_store_wal_pages",
-                "Pages in the write-ahead log",
-                store.wal_pages,
-            ),
-            (
-                "tangelo_bus_backlog",
-                "Deliveries not settled",
-                bus.iter().map(|s| s.backlog).sum(),
-            ),
-            (
-                "tangelo_bus_dead_letters",
-                "Dead letters",
-                bus.iter().map(|s| s.dead).sum(),
-            ),
-        ];
-        self.telemetry().metrics_text(|registry| {
-            for (name, help, value) in gauges {
-                let gauge = Gauge::<i64>::default();
-                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-                registry.register(name, help, gauge);
-            }
-            for (name, help, pick) in POOL {
-                let family = Family::<[(&str, &str); 1], Gauge>::default();
-                for (kind, used) in pool.kinds() {
-                    let gauge = family.get_or_create(&[("kind", kind)]);
-                    gauge.set(i64::try_from(pick(used)).unwrap_or(i64::MAX));
-                }
-                registry.register(name, help, family);
-            }
-        })
     }
 
     /// Every subscription, how far behind it is, and what it waits for.

@@ -20,6 +20,8 @@ pub enum Moment {
     Committed,
     /// What the last server left is being put in order.
     Recovery,
+    /// The events of an outbox's rows are in the log, and the rows not settled.
+    Relayed,
 }
 
 /// When to end; by default never. Cheap to clone.
@@ -35,7 +37,7 @@ struct At {
 /// Not a moment.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{0}` is no moment to end at: expected commit:N, committed:N or recovery:N, with N from 1"
+    "`{0}` is no moment to end at: expected commit:N, committed:N, recovery:N or relayed:N, with N from 1"
 )]
 pub struct NoMoment(String);
 
@@ -63,6 +65,7 @@ impl FromStr for Crash {
             "commit" => Moment::Commit,
             "committed" => Moment::Committed,
             "recovery" => Moment::Recovery,
+            "relayed" => Moment::Relayed,
             _ => return Err(wrong()),
         };
         let left = passes.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
@@ -80,7 +83,7 @@ mod tests {
     #[test]
     fn moments_are_named_and_counted() {
         assert!(
-            ["commit:1", "committed:20", "recovery:3"]
+            ["commit:1", "committed:20", "recovery:3", "relayed:2"]
                 .iter()
                 .all(|text| text.parse::<Crash>().is_ok())
         );

@@ -53,7 +53,7 @@ pub(crate) struct Flags {
     /// How long it is remembered what each workload used [default: 90d]
     #[arg(long, env = "TANGELO_USAGE_RETENTION", value_name = "DURATION")]
     usage_retention: Option<String>,
-    /// When to end without notice, for soaks: `commit:N`, `committed:N` or `recovery:N`
+    /// When to end without notice, for soaks: `commit:N`, `committed:N`, `recovery:N` or `relayed:N`
     #[arg(long, env = "TANGELO_CRASH_AT", hide = true)]
     crash_at: Option<Crash>,
     /// How many revisions of an app stay to roll back to, beside the live one [default: 50]

@@ -5,12 +5,14 @@
 
 mod client;
 mod guests;
+mod postgres;
 mod server;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use client::{Answer, Client};
 pub use guests::{component, guest};
+pub use postgres::Postgres;
 pub use server::{Addresses, Server, interrupt};
 
 /// The headers of a tool that signs for AWS with whatever key it has: the AWS door takes any key that it did not make.

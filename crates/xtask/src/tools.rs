@@ -237,7 +237,7 @@ pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 /// Installs what some tests need of the machine, where that can be done: `strace`, which shows what the server does before
-/// it acknowledges, and Podman with busybox, which run containers.
+/// it acknowledges, Podman with busybox, which run containers, and Postgres, whose rows are relayed.
 pub(crate) fn of_the_machine(workspace: &Workspace) {
     let root = &workspace.root;
     if !cfg!(target_os = "linux") {
@@ -249,6 +249,9 @@ pub(crate) fn of_the_machine(workspace: &Workspace) {
         .all(|file| Path::new(file).exists());
     let mut packages = Vec::new();
     packages.extend(strace.then_some("strace"));
+    // Its package may start a server, which nothing here uses: tests start their own.
+    let postgres = Path::new("/usr/lib/postgresql").is_dir();
+    packages.extend((!postgres).then_some("postgresql"));
     packages.extend(
         ["podman", "runc", "busybox-static"]
             .iter()

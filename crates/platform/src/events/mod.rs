@@ -3,6 +3,7 @@
 //! Walk 2 begins here: checked, then appended by `bus` with one fsync for many. Nothing else happens at publish time.
 
 mod http_binding;
+pub(crate) mod relayed;
 
 use bus::{Bus, Published};
 use http::{Request, Response};

@@ -11,6 +11,7 @@ mod invoke;
 mod kv;
 mod local;
 mod logs;
+mod outbox;
 mod progress;
 mod ps;
 mod traces;
@@ -94,6 +95,8 @@ enum Command {
     Traces(traces::Traces),
     /// Look at deliveries that were given up, and try them again
     DeadLetters(dead_letters::DeadLetters),
+    /// Print the table of an outbox, and see how its relay is doing
+    Outbox(outbox::Outbox),
     /// Show what each workload consumed
     Usage(usage::Usage),
     /// Say what this machine lacks, and what would not work without it
@@ -151,6 +154,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
+        Command::Outbox(ask) => outbox::run(cli, &client, ask).await,
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor(flags) => doctor::run(cli, flags),
         Command::Explain(ask) => explain::run(cli, ask),

@@ -15,16 +15,18 @@ mod lambda;
 mod lifecycle;
 mod limits;
 mod mesh;
+mod order_events;
 mod otlp;
+mod outbox;
 mod overload;
 mod scaling;
 mod sdk;
 mod secrets;
 mod templates;
 mod under_load;
+mod wasm;
 mod webhooks;
 mod websockets;
-mod wasm;
 
 use testkit::Server;
 

@@ -252,7 +252,11 @@ gateway:
     );
     deploy(&server, &manifest)?;
     // It holds 8 and a queue of 64: eight are refused, and none of the others is answered before the end.
-    let labels = ["app=\"beside\"", "workload=\"flooded\"", "full=\"workload\""];
+    let labels = [
+        "app=\"beside\"",
+        "workload=\"flooded\"",
+        "full=\"workload\"",
+    ];
     let mut held = JoinSet::new();
     for _ in 0..80 {
         let gateway = server.gateway();

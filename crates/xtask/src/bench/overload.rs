@@ -180,7 +180,11 @@ fn refusals(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let server = wasm::deployed(bench, Path::new(""), &manifest, &[])?;
     let held = hold(server.gateway()?)?;
     let refused = Client::new(server.gateway()?).send(&Request::get("/"))?;
-    ensure!(refused.status == 503, "it is never full: {}", refused.status);
+    ensure!(
+        refused.status == 503,
+        "it is never full: {}",
+        refused.status
+    );
     let again = refused.header("retry-after").context("when to come back")?;
     ensure!(
         again.parse::<u32>().is_ok(),

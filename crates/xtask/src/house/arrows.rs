@@ -37,6 +37,7 @@ const IGNORANT: &[(&str, &[&str])] = &[
     ("api", &["tangelo-store", "rusqlite"]),
     ("platform", &["rusqlite", "wasmtime"]),
     ("bus", &["rusqlite", "hyper"]),
+    ("connect", &["tangelo-store", "hyper", "axum", "wasmtime"]),
     ("store", &["hyper", "http", "axum", "wasmtime"]),
     ("model", &["hyper", "http", "rusqlite"]),
     ("pattern", &["tokio", "rand", "getrandom", "jiff"]),

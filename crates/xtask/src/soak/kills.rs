@@ -15,14 +15,17 @@ pub(super) enum Kill {
 
 /// The kills that follow from a seed: the same on every machine.
 pub(super) struct Kills {
+    /// Whether rows of an outbox are relayed: there is one moment more.
+    relays: bool,
     random: u64,
     count: u32,
     named: u32,
 }
 
 impl Kills {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, relays: bool) -> Self {
         Self {
+            relays,
             random: seed.max(1),
             count: 0,
             named: 0,
@@ -37,6 +40,7 @@ impl Kills {
         }
         self.named += 1;
         match self.named % 3 {
+            1 if self.relays => Kill::Commit(self.passes("relayed")),
             1 => Kill::Commit(self.passes("commit")),
             2 => Kill::Commit(self.passes("committed")),
             _ => {
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn half_are_random_and_the_named_ones_come_in_turn() {
-        let mut kills = Kills::new(7);
+        let mut kills = Kills::new(7, false);
         let six: Vec<Kill> = (0..6).map(|_| kills.next()).collect();
         assert!(
             six.iter()
@@ -81,7 +85,10 @@ mod tests {
         assert!(matches!(&six[1], Kill::Commit(at) if at.starts_with("commit:")));
         assert!(matches!(&six[3], Kill::Commit(at) if at.starts_with("committed:")));
         assert!(matches!(&six[5], Kill::Recovery(_, at) if at.starts_with("recovery:")));
-        let mut again = Kills::new(7);
+        let mut rows = Kills::new(7, true);
+        let second = (rows.next(), rows.next()).1;
+        assert!(matches!(second, Kill::Commit(at) if at.starts_with("relayed:")));
+        let mut again = Kills::new(7, false);
         assert_eq!(six, (0..6).map(|_| again.next()).collect::<Vec<_>>());
     }
 }

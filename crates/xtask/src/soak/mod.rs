@@ -8,7 +8,11 @@
 
 mod account;
 mod kills;
+#[allow(unreachable_pub, reason = "the tests have it as a library")]
+#[path = "../../../testkit/src/postgres.rs"]
+mod postgres;
 mod publishers;
+mod rows;
 
 use std::{
     fs,
@@ -21,7 +25,8 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use kills::{Kill, Kills};
-use publishers::Load;
+use publishers::{Kind, Load};
+use rows::Database;
 
 use crate::{
     http::{Client, Request},
@@ -32,6 +37,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What must be acknowledged between two kills: a kill of a server that has nothing to lose shows nothing.
 const WORK: usize = 100;
+/// Every so often the app's database is killed, too.
+const DATABASE_KILLS: u32 = 7;
 const SINK: &str = include_str!("sink.py");
 const MANIFEST: &str = "app: soak
 workloads:
@@ -74,12 +81,27 @@ pub(crate) struct Options {
 
 /// Kinds of work.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Name {
     /// Events published, to a subscription.
     Events,
     /// Requests accepted with 202, to be done later.
     Invokes,
+    /// Rows that an app commits to the outbox in its SQLite file; the app is killed, too.
+    OutboxSqlite,
+    /// Rows that an app commits to the outbox in its Postgres; the app and the database are killed, too.
+    OutboxPostgres,
+}
+
+impl Name {
+    /// The database of the app, where rows are what is on the server.
+    const fn engine(self) -> Option<&'static str> {
+        match self {
+            Self::Events | Self::Invokes => None,
+            Self::OutboxSqlite => Some("sqlite"),
+            Self::OutboxPostgres => Some("postgres"),
+        }
+    }
 }
 
 /// What came of it.
@@ -91,7 +113,7 @@ pub(crate) struct Outcome {
     lost: usize,
     /// Deliveries of one thing under different idempotency keys, or of two things under one.
     duplicates_forbidden: usize,
-    /// Neither kind promises an order.
+    /// The subscription of the soaks promises no order.
     out_of_order: usize,
     /// Workload processes that outlived their server.
     orphans: usize,
@@ -126,6 +148,8 @@ impl std::fmt::Debug for Name {
         f.write_str(match self {
             Self::Events => "events",
             Self::Invokes => "invokes",
+            Self::OutboxSqlite => "outbox-sqlite",
+            Self::OutboxPostgres => "outbox-postgres",
         })
     }
 }
@@ -136,13 +160,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Some(binary) => binary.clone(),
         None => server::build(workspace, false)?,
     };
-    let outcome = soak(
-        workspace,
-        &binary,
-        options.name,
-        options.kills,
-        options.seed,
-    )?;
+    let (name, kills, seed) = (options.name, options.kills, options.seed);
+    let Some(outcome) = soak(workspace, &binary, name, kills, seed)? else {
+        bail!("this machine has no postgres to soak (Debian: apt-get install postgresql)");
+    };
     if options.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
@@ -176,28 +197,39 @@ pub(crate) fn judge(outcome: &Outcome) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs one soak.
+/// Runs one soak; `None` where the machine lacks what it is about.
 pub(crate) fn soak(
     workspace: &Workspace,
     binary: &Path,
     name: Name,
     kills: u32,
     seed: u64,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Option<Outcome>> {
     let folder = workspace.target.join("soak");
     let _ = fs::remove_dir_all(&folder);
+    let mut database = match name.engine() {
+        None => None,
+        Some(engine) => match Database::create(engine, &folder, binary)? {
+            None => return Ok(None),
+            database => database,
+        },
+    };
     let first_port = Ports::free(5)?;
-    let app = write_app(&folder, first_port + 4)?;
+    let app = write_app(&folder, first_port + 4, database.as_ref())?;
     let data = folder.join("data");
     let place = Place {
         binary,
         data: &data,
         first_port,
     };
-    let mut kills_to_come = Kills::new(seed);
+    let mut kills_to_come = Kills::new(seed, database.is_some());
     let server = place.start(true, None)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
-    let load = publishers::start(name, server.gateway()?);
+    let load = match (name, &database) {
+        (_, Some(database)) => database.load(&folder, seed),
+        (Name::Invokes, None) => publishers::start(Kind::Invokes, server.gateway()?),
+        (_, None) => publishers::start(Kind::Events, server.gateway()?),
+    };
     let mut after = After::default();
     let mut running = Some((sink(&server)?, server));
     for number in 1..=kills {
@@ -205,14 +237,21 @@ pub(crate) fn soak(
         let killed = || format!("at kill {number} of seed {seed}, {kill:?}");
         let (sink, server) = running.take().context("a server runs")?;
         let next = place.kill(server, &kill, &load).with_context(killed)?;
-        running = Some(after.note(&sink, next).with_context(killed)?);
+        let (sink, server) = after.note(&sink, next).with_context(killed)?;
+        if let Some(database) = database.as_mut().filter(|_| number % DATABASE_KILLS == 0) {
+            database.kill()?;
+        }
+        running = Some((sink, server));
     }
     let (running, server) = running.context("a server runs")?;
     load.expect_work()?;
-    let acknowledged = load.stop()?;
+    let mut acknowledged = load.stop()?;
+    if let Some(database) = &database {
+        acknowledged = committed(database, &folder, acknowledged)?;
+    }
     let account = wait_for(&acknowledged, &running.ledger)?;
     server.stop()?;
-    Ok(Outcome {
+    Ok(Some(Outcome {
         soak: name,
         kills,
         acknowledged: acknowledged.len(),
@@ -223,13 +262,31 @@ pub(crate) fn soak(
         ready_ms: Spread::of(after.ready),
         answers_ms: Spread::of(after.answers),
         seed,
-    })
+    }))
 }
 
-fn write_app(folder: &Path, sink_port: u16) -> anyhow::Result<PathBuf> {
+/// All orders of the database, of which the apps must have said nothing that is not there.
+fn committed(
+    database: &Database,
+    folder: &Path,
+    acknowledged: Vec<String>,
+) -> anyhow::Result<Vec<String>> {
+    let committed = database.committed(folder)?;
+    let known: std::collections::HashSet<_> = committed.iter().collect();
+    let gone = acknowledged.iter().find(|id| !known.contains(id));
+    ensure!(gone.is_none(), "the database itself lost {gone:?}");
+    Ok(committed)
+}
+
+fn write_app(
+    folder: &Path,
+    sink_port: u16,
+    database: Option<&Database>,
+) -> anyhow::Result<PathBuf> {
     let app = folder.join("app");
     fs::create_dir_all(&app)?;
-    let manifest = MANIFEST.replace("'PORT'", &format!("'{sink_port}'"));
+    let mut manifest = MANIFEST.replace("'PORT'", &format!("'{sink_port}'"));
+    manifest.push_str(&database.map_or_else(String::new, Database::manifest));
     fs::write(app.join("tangelo.yaml"), manifest)?;
     fs::write(app.join("sink.py"), SINK)?;
     Ok(app)

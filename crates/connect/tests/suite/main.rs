@@ -1,0 +1,5 @@
+//! Outboxes of real databases: SQLite files that a Python process writes, and Debian's Postgres.
+
+mod fixture;
+mod postgres;
+mod sqlite;

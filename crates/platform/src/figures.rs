@@ -1,0 +1,155 @@
+//! What the platform's parts say of themselves, as metrics. What invocations used is telemetry's own.
+
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use runtime::wasm::Used;
+
+use crate::Platform;
+
+/// A figure: its name, what it is, and how much of it there is.
+type Figure = (&'static str, &'static str, u64);
+
+/// A figure of the pool of Wasm guests, by what it is of.
+type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
+
+const POOL: [PoolFigure; 2] = [
+    (
+        "tangelo_wasm_pool_used",
+        "What Wasm guests use of their pool",
+        |used| used.used,
+    ),
+    (
+        "tangelo_wasm_pool_most",
+        "What their pool has of it",
+        |used| used.most,
+    ),
+];
+
+impl Platform {
+    /// Everything there is to measure, as OpenMetrics text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let pool = self.wasm_totals();
+        let unused = (
+            "tangelo_wasm_resident_unused_bytes",
+            "Bytes that stay resident for the next Wasm guest",
+            pool.resident_unused,
+        );
+        let figures = [
+            &self.figures_of_templates()[..],
+            &[unused],
+            &self.figures_of_the_store(),
+            &self.figures_of_the_bus(),
+            &self.figures_of_outboxes(),
+        ]
+        .concat();
+        self.telemetry().metrics_text(|registry| {
+            for (name, help, value) in figures {
+                let gauge = Gauge::<i64>::default();
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+                registry.register(name, help, gauge);
+            }
+            for (name, help, pick) in POOL {
+                let family = Family::<[(&str, &str); 1], Gauge>::default();
+                for (kind, used) in pool.kinds() {
+                    let gauge = family.get_or_create(&[("kind", kind)]);
+                    gauge.set(i64::try_from(pick(used)).unwrap_or(i64::MAX));
+                }
+                registry.register(name, help, family);
+            }
+        })
+    }
+
+    fn figures_of_templates(&self) -> [Figure; 6] {
+        let templates = self.deployer().runtime.templates();
+        [
+            (
+                "tangelo_templates_ready",
+                "Warm templates of Lambda runtimes that wait",
+                templates.ready as u64,
+            ),
+            (
+                "tangelo_templates_bytes",
+                "Memory of those templates",
+                templates.memory,
+            ),
+            (
+                "tangelo_templates_made",
+                "Warm templates made so far",
+                templates.made,
+            ),
+            (
+                "tangelo_templates_cpu_microseconds",
+                "CPU time that making them took",
+                templates.cpu_us,
+            ),
+            (
+                "tangelo_templates_used",
+                "Cold starts that came of a warm template",
+                templates.used,
+            ),
+            (
+                "tangelo_templates_missed",
+                "Cold starts that could have, when none was ready",
+                templates.missed,
+            ),
+        ]
+    }
+
+    fn figures_of_the_store(&self) -> [Figure; 3] {
+        let store = self.store().stats();
+        [
+            (
+                "tangelo_store_queue",
+                "Commands waiting for the store's writer",
+                store.queued as u64,
+            ),
+            (
+                "tangelo_store_queue_bytes",
+                "Bytes of those commands",
+                store.queued_bytes as u64,
+            ),
+            (
+                "tangelo_store_wal_pages",
+                "Pages in the write-ahead log",
+                store.wal_pages,
+            ),
+        ]
+    }
+
+    fn figures_of_the_bus(&self) -> [Figure; 2] {
+        let bus = self.bus().stats();
+        [
+            (
+                "tangelo_bus_backlog",
+                "Deliveries not settled",
+                bus.iter().map(|s| s.backlog).sum(),
+            ),
+            (
+                "tangelo_bus_dead_letters",
+                "Dead letters",
+                bus.iter().map(|s| s.dead).sum(),
+            ),
+        ]
+    }
+
+    fn figures_of_outboxes(&self) -> [Figure; 3] {
+        let outboxes = self.outboxes();
+        [
+            (
+                "tangelo_outbox_waiting",
+                "Rows of outboxes that wait",
+                outboxes.iter().map(|o| o.waiting).sum(),
+            ),
+            (
+                "tangelo_outbox_refused",
+                "Rows of outboxes that were set aside",
+                outboxes.iter().map(|o| o.refused).sum(),
+            ),
+            (
+                "tangelo_outbox_lag_milliseconds",
+                "How long the first row of an outbox has waited, at most",
+                outboxes.iter().map(|o| o.lag_ms).max().unwrap_or_default(),
+            ),
+        ]
+    }
+}

@@ -1,0 +1,225 @@
+//! Relays: the rows of apps' outboxes into the log. One relay for each outbox of what is live; a row is settled after the
+//! fsync of its event, so that a kill at any moment repeats it, with the same id, and never loses it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use connect::{Fate, Feed, Options};
+use model::{Database, Error, Outbox};
+use store::crash::Moment;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::stopped;
+use crate::{Platform, databases::DatabaseKey, events::relayed};
+
+/// Rows of one batch, published with one fsync.
+const ROWS: u32 = 500;
+/// Bytes of one batch: with the attributes and causes that events have, one command of the store, which fails or succeeds as a whole.
+const BYTES: u64 = 2 << 20;
+/// The first wait after a failure, doubled after each further one.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// The longest.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How often what waits is counted while there is work.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// An outbox as it is declared.
+#[derive(Clone, PartialEq)]
+struct Declared {
+    database: Database,
+    outbox: Outbox,
+}
+
+/// A relay that runs.
+struct Relay {
+    declared: Declared,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Keeps one relay for each outbox of what is live.
+pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
+    let mut changed = platform.apps().changed();
+    let mut relays: BTreeMap<DatabaseKey, Relay> = BTreeMap::new();
+    loop {
+        changed.mark_unchanged();
+        reconcile(&platform, &mut relays).await;
+        tokio::select! {
+            switched = changed.changed() => if switched.is_err() { break },
+            () = stopped(&mut stop) => break,
+        }
+    }
+    for (key, relay) in relays {
+        end(&platform, &key, relay).await;
+    }
+}
+
+async fn reconcile(platform: &Platform, relays: &mut BTreeMap<DatabaseKey, Relay>) {
+    let wanted = wanted(platform);
+    let over: Vec<_> = relays
+        .iter()
+        .filter(|(key, relay)| wanted.get(key) != Some(&relay.declared))
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in over {
+        if let Some(relay) = relays.remove(&key) {
+            end(platform, &key, relay).await;
+        }
+    }
+    for (key, declared) in wanted {
+        relays
+            .entry(key.clone())
+            .or_insert_with(|| begin(platform, key, declared));
+    }
+}
+
+fn wanted(platform: &Platform) -> BTreeMap<DatabaseKey, Declared> {
+    let live = platform.apps().live();
+    let of_app = live.apps.iter().flat_map(|app| {
+        app.app.databases.iter().filter_map(|(name, database)| {
+            let key = DatabaseKey {
+                app: app.name.clone(),
+                database: name.clone(),
+            };
+            let declared = Declared {
+                outbox: database.outbox.clone()?,
+                database: database.clone(),
+            };
+            Some((key, declared))
+        })
+    });
+    of_app.collect()
+}
+
+fn begin(platform: &Platform, key: DatabaseKey, declared: Declared) -> Relay {
+    let (database, table) = (&declared.database, &declared.outbox.table);
+    let now = platform.clock().now();
+    platform.relays().begin(&key, database, table, now);
+    let stop = watch::Sender::new(false);
+    let told = stop.subscribe();
+    let task = tokio::spawn(relay(platform.clone(), key, declared.clone(), told));
+    Relay {
+        declared,
+        stop,
+        task,
+    }
+}
+
+async fn end(platform: &Platform, key: &DatabaseKey, relay: Relay) {
+    relay.stop.send_replace(true);
+    if let Err(error) = relay.task.await {
+        tracing::error!(%error, app = %key.app, database = %key.database, "a relay panicked");
+    }
+    platform.relays().end(key);
+}
+
+/// Relays until told to stop; whatever is in the way is reported, and tried again.
+async fn relay(
+    platform: Platform,
+    key: DatabaseKey,
+    declared: Declared,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failures = 0;
+    loop {
+        let error = tokio::select! {
+            error = work(&platform, &key, &declared, &mut failures) => error,
+            () = stopped(&mut stop) => return,
+        };
+        if platform
+            .relays()
+            .waits(&key, &error, platform.clock().now())
+        {
+            tracing::warn!(%error, app = %key.app, database = %key.database, "an outbox waits");
+        }
+        let doubled = BACKOFF.saturating_mul(1 << failures.min(10));
+        failures += 1;
+        tokio::select! {
+            () = platform.clock().sleep(doubled.min(MAX_BACKOFF)) => {}
+            () = stopped(&mut stop) => return,
+        }
+    }
+}
+
+/// Opens the outbox and relays what it has and what comes, until something is in the way.
+async fn work(
+    platform: &Platform,
+    key: &DatabaseKey,
+    declared: &Declared,
+    failures: &mut u32,
+) -> Error {
+    match try_work(platform, key, declared, failures).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn try_work(
+    platform: &Platform,
+    key: &DatabaseKey,
+    declared: &Declared,
+    failures: &mut u32,
+) -> Result<std::convert::Infallible, Error> {
+    let address = platform.address(&key.app, &declared.database)?;
+    let (relays, clock) = (platform.relays(), platform.clock());
+    relays.at(key, &address);
+    let mut feed = Feed::open(Options {
+        clock: clock.clone(),
+        address,
+        table: declared.outbox.table.clone(),
+        keep: declared.outbox.sent == model::database::Sent::Keep,
+        source: format!("/{}/{}", key.app, key.database),
+        row_bytes: platform.limits().event.0,
+        batch_bytes: BYTES,
+        batch_rows: ROWS.min(u32::try_from(platform.limits().publish_batch).unwrap_or(ROWS)),
+    })
+    .await?;
+    let mut counted = None;
+    loop {
+        let items = feed.next().await?;
+        let idle = items.is_empty();
+        if !idle {
+            publish(platform, key, declared, &mut feed, items).await?;
+        }
+        // Only now it is known that all of it works.
+        *failures = 0;
+        let now = clock.now();
+        relays.relaying(key, now);
+        if idle || counted.is_none_or(|then| now.since(then) >= COUNT) {
+            relays.backlog(key, feed.backlog().await?);
+            counted = Some(now);
+        }
+        if idle {
+            tokio::select! {
+                () = feed.changed() => {}
+                () = clock.sleep(declared.outbox.poll) => {}
+            }
+        }
+    }
+}
+
+async fn publish(
+    platform: &Platform,
+    key: &DatabaseKey,
+    declared: &Declared,
+    feed: &mut Feed,
+    items: Vec<connect::Item>,
+) -> Result<(), Error> {
+    let (events, outbox) = (platform.events(), &declared.outbox);
+    let new_trace = || platform.new_trace();
+    let settled = relayed::publish(events, &key.app, &key.database, outbox, items, new_trace);
+    let settled = settled.await?;
+    platform.store().pass(Moment::Relayed);
+    for one in &settled {
+        if let Fate::Refused(why) = &one.fate {
+            let (app, database, position) = (&key.app, &key.database, one.place);
+            let code = model::code::ROW_REFUSED;
+            tracing::warn!(%app, %database, position, why, %code, "a row of an outbox is no event: it is set aside");
+        }
+    }
+    let sent = settled.iter().filter(|one| one.fate == Fate::Sent).count();
+    feed.settle(settled).await?;
+    platform
+        .relays()
+        .sent(key, sent as u64, platform.clock().now());
+    Ok(())
+}
