@@ -76,7 +76,7 @@ impl Pool {
                 };
                 let (reading, content_type) = Reading::new(terms, streamed);
                 if in_pieces {
-                    return Ok(reading.as_it_is(content_type));
+                    return Ok(reading.respond_unread(content_type));
                 }
                 if kind == Kind::Http {
                     return reading.respond(content_type).await;

@@ -130,7 +130,7 @@ impl Reading {
     }
 
     /// The response whose body is the reply as the client sends it, metadata included, and at its end the log's.
-    pub(crate) fn as_it_is(self, content_type: Option<String>) -> Response<Body> {
+    pub(crate) fn respond_unread(self, content_type: Option<String>) -> Response<Body> {
         let instance = Arc::clone(&self.instance);
         let last = futures_util::stream::once(async move {
             let tail = STANDARD.encode(instance.logs.tail());
