@@ -193,20 +193,13 @@ fn rooms(
         templates: runtime::lambda::Templates::default(),
     };
     let runtime = Runtime::new(context)?;
-    let events = Events {
-        buffers,
-        versions: versions.clone(),
-        bus: bus.clone(),
-        clock: clock.clone(),
-        ids: ids.clone(),
-        limits,
-    };
     let calls = Calls {
         bus: bus.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
         limits,
     };
+    let events = onto_the_bus(&calls, &versions, buffers);
     let mesh = Mesh {
         apps: Arc::clone(&apps),
         versions: versions.clone(),
@@ -260,6 +253,18 @@ fn rooms(
         draining: AtomicBool::new(false),
     };
     Ok((rooms, host))
+}
+
+/// What publishes; it needs what calls need, and more.
+fn onto_the_bus(calls: &Calls, versions: &Versions, buffers: Buffers) -> Events {
+    Events {
+        buffers,
+        versions: versions.clone(),
+        bus: calls.bus.clone(),
+        clock: calls.clock.clone(),
+        ids: calls.ids.clone(),
+        limits: calls.limits,
+    }
 }
 
 impl Running {

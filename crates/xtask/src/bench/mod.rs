@@ -3,6 +3,7 @@
 //! A ratio above 1 is in Tangelo's favour. Rounds alternate between the sides and the median counts, since a
 //! machine's speed drifts while it is measured.
 
+mod brokers;
 mod coldload;
 mod coldstart;
 mod cpu;
