@@ -1,10 +1,10 @@
-//! What an example of a crate measures itself, since it has what is measured at hand: events appended and settled on the
-//! real schema, and patterns in an index. This runs it and passes its figures on.
+//! Events published durably, beside the brokers; and what an example of a crate measures itself, since it has what is
+//! measured at hand: events appended and settled on the real schema, and patterns in an index.
 
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::{Bench, Figure};
+use super::{Bench, Figure, brokers};
 use crate::{shell, workspace::cargo};
 
 #[derive(Deserialize)]
@@ -13,9 +13,11 @@ struct Line {
     tangelo: f64,
 }
 
-/// Events appended and settled per second.
+/// Events published per second over HTTP, and appended and settled by the bus alone.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    example(bench, "publish", "tangelo-bus", "append_settle")
+    let mut figures = brokers::run(bench)?;
+    figures.extend(example(bench, "publish", "tangelo-bus", "append_settle")?);
+    Ok(figures)
 }
 
 /// Events per second against many patterns.

@@ -53,7 +53,8 @@ struct Rounds {
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let script = bench.folder.join("publish.lua");
     fs::write(&script, SCRIPT)?;
-    let manifest = "app: events\ngateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
+    let manifest =
+        "app: events\ngateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
     let server = wasm::deployed(bench, Path::new(""), manifest, &[])?;
     let mut figures = Vec::new();
     for start in [nats::start, rabbitmq::start, redis::start] {
@@ -82,8 +83,13 @@ fn against(
     for round in 0..bench.options.rounds {
         let argument = format!("{batch}:{SIZE}:{}-{in_flight}-{round}", broker.name);
         let connections = in_flight.div_ceil(batch);
-        let (round, _) =
-            load::scripted(&url, connections, (script, &argument), server.pid(), seconds)?;
+        let (round, _) = load::scripted(
+            &url,
+            connections,
+            (script, &argument),
+            server.pid(),
+            seconds,
+        )?;
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         let events = batch as f64;
         ours.per_second.push(round.per_second * events);
@@ -115,7 +121,12 @@ fn against(
 
 impl Rounds {
     /// Keeps `in_flight` messages unacknowledged at `broker` for a while.
-    fn note(&mut self, broker: &mut Broker, in_flight: usize, length: Duration) -> anyhow::Result<()> {
+    fn note(
+        &mut self,
+        broker: &mut Broker,
+        in_flight: usize,
+        length: Duration,
+    ) -> anyhow::Result<()> {
         let data = vec![b'x'; SIZE];
         let cpu_before = cpu::seconds(broker.peer.pid())?;
         let (begun, mut open, mut done) = (Instant::now(), 0, 0_u32);
@@ -125,7 +136,11 @@ impl Rounds {
                 open += 1;
             }
             let acknowledged = broker.publisher.acknowledged()?;
-            ensure!(acknowledged <= open, "{} acknowledges what it did not get", broker.name);
+            ensure!(
+                acknowledged <= open,
+                "{} acknowledges what it did not get",
+                broker.name
+            );
             open -= acknowledged;
             done += u32::try_from(acknowledged)?;
         }

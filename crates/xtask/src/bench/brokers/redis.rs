@@ -33,11 +33,16 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let version = shell::output(process::clean("redis-server").arg("--version"))?;
-    let version = version.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    let version = version
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("v="));
     Ok(Broker {
         name: format!("Redis Streams {}", version.unwrap_or("")),
         peer,
-        publisher: Box::new(Redis { stream: BufReader::new(stream), out: Vec::new() }),
+        publisher: Box::new(Redis {
+            stream: BufReader::new(stream),
+            out: Vec::new(),
+        }),
     })
 }
 
@@ -51,9 +56,14 @@ impl Redis {
     /// One answer: the id of an entry.
     fn hear(&mut self) -> anyhow::Result<()> {
         let mut line = String::new();
-        ensure!(self.stream.read_line(&mut line)? > 0, "Redis closed the connection");
+        ensure!(
+            self.stream.read_line(&mut line)? > 0,
+            "Redis closed the connection"
+        );
         let length = line.trim_end().strip_prefix('$');
-        let length: usize = length.with_context(|| format!("Redis says: {line}"))?.parse()?;
+        let length: usize = length
+            .with_context(|| format!("Redis says: {line}"))?
+            .parse()?;
         let mut id = vec![0; length + 2];
         Ok(self.stream.read_exact(&mut id)?)
     }
@@ -61,7 +71,8 @@ impl Redis {
 
 impl Publisher for Redis {
     fn publish(&mut self, data: &[u8]) -> anyhow::Result<()> {
-        self.out.extend_from_slice(b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n");
+        self.out
+            .extend_from_slice(b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n");
         write!(self.out, "${}\r\n", data.len())?;
         self.out.extend_from_slice(data);
         self.out.extend_from_slice(b"\r\n");
