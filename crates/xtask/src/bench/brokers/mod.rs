@@ -53,8 +53,8 @@ struct Rounds {
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let script = bench.folder.join("publish.lua");
     fs::write(&script, SCRIPT)?;
-    let manifest =
-        "app: events\ngateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
+    let manifest = "app: events\nworkloads:\n  nobody: {as: service, run: {external: {url: \"http://127.0.0.1:9\"}}}\n\
+                    gateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
     let server = wasm::deployed(bench, Path::new(""), manifest, &[])?;
     let mut figures = Vec::new();
     for start in [nats::start, rabbitmq::start, redis::start] {
