@@ -83,7 +83,7 @@ async fn follow(
                 Pushed::Ended(deployed) => deployed,
                 Pushed::Superseded(by) => {
                     anstream::eprintln!("  a later save takes its place");
-                    next = by;
+                    next = by.map(|build| *build);
                     continue;
                 }
             },
@@ -102,7 +102,7 @@ enum Pushed {
     /// It is live, or has failed.
     Ended(Result<Deployed>),
     /// Something else was saved meanwhile: it was called off.
-    Superseded(Result<Build>),
+    Superseded(Result<Box<Build>>),
 }
 
 /// Pushes a build, unless another is saved before it is live: what waits for an instance that never comes up is not
@@ -125,7 +125,7 @@ async fn push_or_supersede(
         let next = build(path, said).await;
         match next {
             Ok(next) if next.is_same(current) => {}
-            next => return Pushed::Superseded(next),
+            next => return Pushed::Superseded(next.map(Box::new)),
         }
     }
 }

@@ -61,14 +61,19 @@ fn row(row: &Value) -> Vec<String> {
         let span = std::time::Duration::from_micros(number(name));
         model::units::display_duration(span)
     };
+    // Of no requests there is none.
+    let latency = |name: &str| match number("requests") {
+        0 => "-".to_owned(),
+        _ => span(name),
+    };
     vec![
         text("app"),
         text("workload"),
         text("tier"),
         text("requests"),
         text("errors"),
-        span("p50_us"),
-        span("p99_us"),
+        latency("p50_us"),
+        latency("p99_us"),
         row["cold_starts"]["count"].to_string(),
         // What instances use they use for their requests, too.
         match number("instance_cpu_us") {

@@ -241,7 +241,7 @@ gateway:
     .await;
     let table = String::from_utf8(server.cli(&["usage"])?.stdout)?;
     assert!(
-        table.contains("instance time") && table.contains("GiB·s"),
+        table.contains("INSTANCE TIME") && table.contains("GiB·s"),
         "{table}"
     );
     Ok(())

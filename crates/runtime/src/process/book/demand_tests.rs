@@ -155,7 +155,8 @@ proptest! {
         let pure = Demand::new(scale, 1000);
         let asked: Vec<u32> = loads.iter().map(|l| pure.asked(l.requests, &l.seen)).collect();
         let there = run(scale, loads);
-        let (up, down) = (usize::try_from(up).unwrap(), usize::try_from(down).unwrap());
+        let steps = |n: u64| usize::try_from(n).expect("small");
+        let (up, down) = (steps(up), steps(down));
         let mut before = 0;
         for (at, &now) in there.iter().enumerate() {
             prop_assert!((scale.min..=8).contains(&now));
