@@ -103,6 +103,8 @@ pub(super) fn start_client(
         .env("AWS_LAMBDA_FUNCTION_NAME", "hello")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/hello")
+        .env("AWS_LAMBDA_LOG_STREAM_NAME", "hello")
         .stdout(std::process::Stdio::null());
     let runtime = command
         .spawn()
