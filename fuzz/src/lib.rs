@@ -43,6 +43,7 @@ mod call {
     pub struct Inferred;
 }
 
+pub use contract::law::contracts;
 pub use manifest::law::law as manifest;
 pub use model::laws::{cloudevents, traces};
 pub use pattern::law::{event_paths, patterns};

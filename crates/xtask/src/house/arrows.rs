@@ -9,7 +9,7 @@ use crate::workspace::{Package, Workspace};
 /// The rooms by layer, lowest first.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["store", "asl", "pattern"],
+    &["store", "asl", "pattern", "contract"],
     &[
         "bus",
         "storage",
@@ -41,6 +41,7 @@ const IGNORANT: &[(&str, &[&str])] = &[
     ("store", &["hyper", "http", "axum", "wasmtime"]),
     ("model", &["hyper", "http", "rusqlite"]),
     ("pattern", &["tokio", "rand", "getrandom", "jiff"]),
+    ("contract", &["tokio", "rand", "hyper", "jiff"]),
     ("asl", &["tokio", "rand", "getrandom", "jiff"]),
 ];
 
