@@ -35,6 +35,12 @@ mod keyvalue {
     pub mod wire_law;
 }
 
+#[path = "../../crates/connect/src/capture"]
+mod capture {
+    pub mod law;
+    pub mod pgoutput;
+}
+
 /// What `http_reply` needs of the runtime.
 #[path = "../../crates/runtime/src/body.rs"]
 mod body;
@@ -66,4 +72,9 @@ pub fn runtime_api(bytes: &[u8]) {
 /// What a request asks of buckets.
 pub fn buckets(bytes: &[u8]) {
     keyvalue::wire_law::law(bytes);
+}
+
+/// Messages of Postgres's logical decoding.
+pub fn pgoutput(bytes: &[u8]) {
+    capture::law::law(bytes);
 }

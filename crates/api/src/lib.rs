@@ -6,6 +6,7 @@
 mod apps;
 mod auth;
 mod blobs;
+mod captures;
 mod dead_letters;
 mod events;
 mod fault;
@@ -14,6 +15,7 @@ mod kv;
 mod observe;
 mod otlp;
 mod outboxes;
+mod reconcile;
 mod serve;
 
 use std::path::Path;
@@ -71,6 +73,18 @@ pub fn router(platform: Platform) -> Router {
             delete(dead_letters::discard).get(dead_letters::show),
         )
         .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+        .route("/v1/captures", get(captures::list))
+        .route(
+            "/v1/captures/{app}/{database}",
+            get(captures::show)
+                .post(captures::init)
+                .delete(captures::drop),
+        )
+        .route("/v1/reconciliations", get(reconcile::list))
+        .route(
+            "/v1/reconciliations/{app}/{name}",
+            get(reconcile::show).post(reconcile::sweep),
+        )
         .route("/v1/outboxes", get(outboxes::list))
         .route(
             "/v1/outboxes/{app}/{database}/refused",

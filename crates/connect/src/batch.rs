@@ -49,6 +49,8 @@ pub struct Backlog {
     pub oldest: Option<Time>,
     /// Rows that were set aside, counted likewise.
     pub refused: u64,
+    /// Bytes of its log that a server keeps for us.
+    pub retained: Option<u64>,
 }
 
 impl Backlog {

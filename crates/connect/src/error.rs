@@ -43,6 +43,16 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// What captures its changes is not there.
+    #[error(
+        "changes of {place} are not captured: {why}; `tangelo capture init` makes what is needed"
+    )]
+    NoCapture {
+        /// Which.
+        place: String,
+        /// What is missing.
+        why: String,
+    },
     /// Another relay has it.
     #[error("another server relays `{table}` of {place}: it stays with one at a time")]
     Held {
@@ -60,9 +70,20 @@ impl Error {
         match self {
             Self::Unreachable { .. } => code::DATABASE_UNREACHABLE,
             Self::NoOutbox { .. } => code::OUTBOX_MISSING,
+            Self::NoCapture { .. } => code::CAPTURE_MISSING,
             Self::Forbidden { .. } => code::DATABASE_FORBIDDEN,
             Self::Failed { .. } => code::DATABASE_FAILED,
             Self::Held { .. } => code::RELAY_HELD,
+        }
+    }
+}
+
+impl Error {
+    /// A table of changes that is missing is a capture that was not made.
+    pub(crate) fn of_capture(self) -> Self {
+        match self {
+            Self::NoOutbox { place, why, .. } => Self::NoCapture { place, why },
+            other => other,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! A feed: what is next in a table of an app's database, and what became of it.
 
-use crate::{Address, Backlog, Error, Item, Settled, postgres, sqlite};
+use crate::{
+    Address, Backlog, Error, Item, Settled,
+    capture::{CHANGES, postgres as slot},
+    postgres, sqlite,
+};
 
 /// What a feed is made from.
 #[derive(Clone)]
@@ -9,7 +13,9 @@ pub struct Options {
     pub clock: model::Clock,
     /// The database.
     pub address: Address,
-    /// The outbox.
+    /// What is taken from it.
+    pub what: What,
+    /// The outbox; of captured changes the name of the slot in Postgres, and nothing in SQLite.
     pub table: String,
     /// Whether sent rows stay.
     pub keep: bool,
@@ -23,13 +29,24 @@ pub struct Options {
     pub batch_rows: u32,
 }
 
-/// The rows of an outbox in their order. One at a time per table: the second is refused.
+/// What a feed takes from a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Rows of an outbox.
+    Outbox,
+    /// Changes of tables.
+    Capture,
+}
+
+/// The rows of an outbox, or changes of tables, in their order. One at a time per table: the second is refused.
 #[allow(clippy::large_enum_variant, reason = "one for each outbox of a server")]
 pub enum Feed {
     /// Of a file.
     Sqlite(sqlite::Outbox),
     /// Of a server.
     Postgres(postgres::Outbox),
+    /// Changes of a server's tables.
+    Slot(slot::Slot),
 }
 
 impl Feed {
@@ -37,8 +54,17 @@ impl Feed {
     ///
     /// # Errors
     /// Everything that [`Error`] has.
-    pub async fn open(options: Options) -> Result<Self, Error> {
+    pub async fn open(mut options: Options) -> Result<Self, Error> {
+        let capture = options.what == What::Capture;
         match options.address.clone() {
+            Address::Postgres(config) if capture => {
+                slot::Slot::open(&config, options).await.map(Self::Slot)
+            }
+            Address::Sqlite(file) if capture => {
+                options.table = CHANGES.to_owned();
+                let opened = sqlite::Outbox::open(file, options).await;
+                opened.map(Self::Sqlite).map_err(Error::of_capture)
+            }
             Address::Sqlite(file) => sqlite::Outbox::open(file, options).await.map(Self::Sqlite),
             Address::Postgres(config) => postgres::Outbox::open(&config, options)
                 .await
@@ -55,6 +81,7 @@ impl Feed {
         match self {
             Self::Sqlite(outbox) => outbox.next().await,
             Self::Postgres(outbox) => outbox.next().await,
+            Self::Slot(slot) => slot.next().await,
         }
     }
 
@@ -66,6 +93,7 @@ impl Feed {
         match self {
             Self::Sqlite(outbox) => outbox.settle(settled).await,
             Self::Postgres(outbox) => outbox.settle(settled).await,
+            Self::Slot(slot) => slot.settle(settled).await,
         }
     }
 
@@ -77,6 +105,7 @@ impl Feed {
         match self {
             Self::Sqlite(outbox) => outbox.backlog().await,
             Self::Postgres(outbox) => outbox.backlog().await,
+            Self::Slot(slot) => slot.backlog().await,
         }
     }
 
@@ -85,6 +114,7 @@ impl Feed {
         match self {
             Self::Sqlite(outbox) => outbox.changed().await,
             Self::Postgres(outbox) => outbox.changed().await,
+            Self::Slot(slot) => slot.changed().await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Databases of the apps themselves: the rows of an outbox become events that somebody above publishes.
+//! Databases of the apps themselves: the rows of an outbox, and the changes of tables, become events that somebody above publishes.
 //!
 //! Knows no bus, no store and no HTTP: a [`Feed`] gives what is next, a loop above publishes it, and tells the feed what
 //! became of it. A row is settled only after its event is durable, so that whatever is killed, it is seen again.
@@ -7,17 +7,21 @@
 
 mod address;
 mod batch;
+pub mod capture;
 mod error;
 mod feed;
 pub mod init;
 mod outbox;
 mod postgres;
+mod query;
 mod refusals;
 mod sqlite;
 mod tls;
 
 pub use address::Address;
 pub use batch::{Backlog, Fate, Item, Relayed, Settled};
+pub use capture::{Capture, TableStatus};
 pub use error::Error;
-pub use feed::{Feed, Options};
+pub use feed::{Feed, Options, What};
+pub use query::{JsonRow, query};
 pub use refusals::{Refusal, Refusals};

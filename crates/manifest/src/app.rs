@@ -8,7 +8,7 @@ use crate::{
     databases,
     places::Draft,
     reader::{Fields, Reader, shown},
-    routes,
+    reconcile, routes,
     tree::{Bytes, Key, Node},
     workload,
 };
@@ -20,6 +20,7 @@ pub(crate) const KEYS: &[&str] = &[
     "gateway",
     "hosts",
     "databases",
+    "reconcile",
     "workflows",
 ];
 /// Keys of `gateway`.
@@ -37,12 +38,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
             routes: Vec::new(),
             hosts: BTreeMap::new(),
             databases: BTreeMap::new(),
+            reconcile: BTreeMap::new(),
         },
         declared: Vec::new(),
         workloads: BTreeMap::new(),
         routes: Vec::new(),
         hosts: BTreeMap::new(),
         databases: BTreeMap::new(),
+        reconcile: BTreeMap::new(),
     };
     let start = Bytes { start: 0, end: 1 };
     let Some(fields) = reader.fields(root, start, KEYS) else {
@@ -60,6 +63,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     }
     if let Some(node) = fields.get("databases") {
         databases::read(reader, node, &mut draft);
+    }
+    if let Some(node) = fields.get("reconcile") {
+        reconcile::read(reader, node, &mut draft);
     }
     if let Some((key, _)) = fields.entry("workflows") {
         later(reader, key.at, "workflows");

@@ -160,12 +160,13 @@ pub(crate) fn local<'c>(draft: &Draft, call: &'c str) -> Option<&'c str> {
 
 fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) {
     let (workload, places) = (&draft.app.workloads[name], &draft.workloads[name]);
+    let of_databases = of_databases(draft);
     let published: Vec<&str> = draft
         .app
         .workloads
         .values()
         .flat_map(|workload| &workload.publishes)
-        .chain(of_databases(draft))
+        .chain(&of_databases)
         .map(String::as_str)
         .chain(OF_THE_PLATFORM.iter().copied())
         .collect();
@@ -190,11 +191,14 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
 }
 
 /// Types that the app's databases publish.
-fn of_databases(draft: &Draft) -> impl Iterator<Item = &String> {
-    let outboxes = draft.app.databases.values();
-    outboxes
-        .filter_map(|database| database.outbox.as_ref())
-        .flat_map(|outbox| &outbox.publishes)
+fn of_databases(draft: &Draft) -> Vec<String> {
+    let mut types = Vec::new();
+    for database in draft.app.databases.values() {
+        let outbox = database.outbox.iter();
+        types.extend(outbox.flat_map(|outbox| outbox.publishes.iter().cloned()));
+        types.extend(database.capture.iter().flat_map(model::Capture::types));
+    }
+    types
 }
 
 /// Whether two types, each perhaps with a trailing `*`, have an event type in common.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Database, Engine, Name, Outbox, database};
+use model::{Capture, Database, Engine, Name, Outbox, database};
 
 use crate::{
     places::{DatabasePlaces, Draft},
@@ -12,13 +12,16 @@ use crate::{
 };
 
 /// Keys of a database.
-pub(crate) const KEYS: &[&str] = &["sqlite", "postgres", "outbox"];
+pub(crate) const KEYS: &[&str] = &["sqlite", "postgres", "outbox", "capture"];
 /// Keys of `sqlite`.
 pub(crate) const SQLITE_KEYS: &[&str] = &["workload", "file"];
 /// Keys of `postgres`.
 pub(crate) const POSTGRES_KEYS: &[&str] = &["url", "password"];
 /// Keys of `outbox`.
 pub(crate) const OUTBOX_KEYS: &[&str] = &["table", "publishes", "sent", "poll"];
+
+/// Keys of `capture`.
+pub(crate) const CAPTURE_KEYS: &[&str] = &["tables", "poll"];
 
 const LONGEST: usize = 1024;
 
@@ -63,9 +66,13 @@ fn read_one(
     let outbox = fields
         .entry("outbox")
         .and_then(|(key, node)| read_outbox(reader, key.at, node, engine.as_ref()));
+    let capture = fields
+        .entry("capture")
+        .and_then(|(key, node)| read_capture(reader, key.at, node, engine.as_ref()));
     Some(Database {
         engine: engine?,
         outbox,
+        capture,
     })
 }
 
@@ -170,15 +177,47 @@ fn read_outbox(
         Some(Some("keep")) => database::Sent::Keep,
         _ => database::Sent::Delete,
     };
-    let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
-    let poll = fields
-        .get("poll")
-        .and_then(|node| reader.duration(node, least, most));
+    let poll = read_poll(reader, fields);
     Some(Outbox {
         table: table.unwrap_or_else(|| database::OUTBOX_TABLE.to_owned()),
         publishes,
         sent,
         poll: poll.unwrap_or(Outbox::POLL),
+    })
+}
+
+fn read_poll(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Duration> {
+    let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
+    let node = fields.get("poll")?;
+    reader.duration(node, least, most)
+}
+
+fn read_capture(
+    reader: &mut Reader<'_>,
+    at: Bytes,
+    node: &Node,
+    engine: Option<&Engine>,
+) -> Option<Capture> {
+    let fields = reader.fields(node, at, CAPTURE_KEYS)?;
+    let list = fields.required(reader, "tables", "tables: [orders]")?;
+    let mut tables: Vec<String> = Vec::new();
+    for node in reader.list(list, "tables") {
+        if let Some(table) = read_table(reader, node, engine) {
+            if tables.contains(&table) {
+                let message = format!("`{}` is captured twice", shown(&table));
+                reader.error(node.at, message);
+            }
+            tables.push(table);
+        }
+    }
+    if tables.is_empty() {
+        reader
+            .error(list.at, "a capture has at least one table")
+            .help("for example `capture: {tables: [orders]}`");
+    }
+    Some(Capture {
+        tables,
+        poll: read_poll(reader, fields).unwrap_or(Outbox::POLL),
     })
 }
 
@@ -306,6 +345,19 @@ mod tests {
     fn mistakes_are_named() {
         let pg = "url: 'postgres://u@h/d'";
         for (databases, told) in [
+            (
+                "{a: {postgres: {PG}, capture: {tables: []}}}",
+                "a capture has at least one table",
+            ),
+            (
+                "{a: {postgres: {PG}, capture: {tables: [x, x]}}}",
+                "`x` is captured twice",
+            ),
+            (
+                "{a: {sqlite: {file: /a}, capture: {tables: [a.b]}}}",
+                "`a.b` is no name of a table",
+            ),
+            ("{a: {postgres: {PG}, capture: {}}}", "`tables` is missing"),
             (
                 "{a: {}}",
                 "a database says what it is: `sqlite` or `postgres`",

@@ -18,6 +18,7 @@ mod nearest;
 mod paths;
 mod places;
 mod reader;
+mod reconcile;
 mod render;
 mod routes;
 mod run;
@@ -74,6 +75,7 @@ pub fn parse(text: &str, file_name: &str, limits: &Limits) -> Parsed {
         checks::check(&mut reader, draft);
         chains::check(&mut reader, draft);
         databases::check(&mut reader, draft);
+        reconcile::check(&mut reader, draft);
     }
     let diagnostics = reader.finish();
     let sound = !diagnostics

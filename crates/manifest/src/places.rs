@@ -18,6 +18,15 @@ pub(crate) struct Draft {
     /// Each host of `hosts` with the place of its workload.
     pub(crate) hosts: BTreeMap<String, Bytes>,
     pub(crate) databases: BTreeMap<Name, DatabasePlaces>,
+    pub(crate) reconcile: BTreeMap<Name, ReconciliationPlaces>,
+}
+
+/// Where the parts of a reconciliation stand.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ReconciliationPlaces {
+    pub(crate) left: Bytes,
+    pub(crate) right: Bytes,
+    pub(crate) repair: Bytes,
 }
 
 /// Where the parts of a database stand.

@@ -7,6 +7,7 @@
 
 mod databases;
 mod health;
+mod reconcile;
 mod run;
 mod scale;
 mod state;
@@ -78,6 +79,8 @@ struct Manifest {
     hosts: Option<BTreeMap<String, String>>,
     /// Databases that the app owns, by name, and what Tangelo takes from them.
     databases: Option<BTreeMap<String, databases::Database>>,
+    /// What is to be the same in two places, by name.
+    reconcile: Option<BTreeMap<String, reconcile::Reconciliation>>,
 }
 
 /// A named piece of code and what it may do.
@@ -363,7 +366,8 @@ enum Size {
 mod tests {
     use super::*;
     use crate::{
-        app, container, databases, deferred, health, routes, run, scale, subscriptions, workload,
+        app, container, databases, deferred, health, reconcile, routes, run, scale, subscriptions,
+        workload,
     };
 
     #[test]
@@ -430,6 +434,11 @@ mod tests {
         check("Sqlite", databases::SQLITE_KEYS);
         check("Postgres", databases::POSTGRES_KEYS);
         check("Outbox", databases::OUTBOX_KEYS);
+        check("Capture", databases::CAPTURE_KEYS);
+        check("Reconciliation", reconcile::KEYS);
+        check("Source", reconcile::SOURCE_KEYS);
+        check("Query", reconcile::QUERY_KEYS);
+        check("Asked", reconcile::WORKLOAD_KEYS);
         check("Route", routes::KEYS);
         check("BeforeSettings", routes::BEFORE_KEYS);
     }

@@ -308,7 +308,9 @@ fn what_is_not_run_yet_is_not_offered() {
     assert!(run.contains("or `container`"), "{run}");
     let top = told("app: a\nworkloads: {}\nfoo: 1\n");
     assert!(
-        top.contains("the keys here are `app`, `workloads`, `gateway`, `hosts` or `databases`"),
+        top.contains(
+            "the keys here are `app`, `workloads`, `gateway`, `hosts`, `databases` or `reconcile`"
+        ),
         "{top}"
     );
     let schema = manifest::schema().to_string();

@@ -13,6 +13,7 @@ use crate::{
     keyvalue::Access,
     name::{AppName, Name, WorkloadName},
     probes::Probes,
+    reconcile::Reconciliation,
     scale::Scale,
     subscription::Subscription,
     units::ByteSize,
@@ -33,6 +34,9 @@ pub struct App {
     /// Databases that it owns, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<Name, Database>,
+    /// What is to be the same in two places, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reconcile: BTreeMap<Name, Reconciliation>,
 }
 
 /// Which side of the boundary a workload is on.

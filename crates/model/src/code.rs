@@ -206,6 +206,12 @@ codes! {
     RELAY_HELD = 1006, Conflict;
     /// A row of an outbox is no event that may be published.
     ROW_REFUSED = 1007, Invalid;
+    /// What captures the changes of a database is not there.
+    CAPTURE_MISSING = 1008, Conflict;
+    /// No such reconciliation.
+    NO_SUCH_RECONCILIATION = 1009, NotFound;
+    /// Two places could not be compared.
+    RECONCILIATION_FAILED = 1010, Unavailable;
 }
 
 impl fmt::Display for Code {

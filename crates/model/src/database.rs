@@ -20,6 +20,33 @@ pub struct Database {
     /// The table whose rows are events to publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbox: Option<Outbox>,
+    /// Tables whose changes are events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
+}
+
+/// Tables whose changes are events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Their names; in Postgres `schema.name`, too.
+    pub tables: Vec<String>,
+    /// How long a change waits at most when nothing wakes the relay.
+    pub poll: Duration,
+}
+
+impl Capture {
+    /// Words of changes: an event's type is the table's name, a dot, and one of these.
+    pub const WORDS: [&str; 4] = ["inserted", "updated", "deleted", "truncated"];
+
+    /// The types that its events may have.
+    pub fn types(&self) -> impl Iterator<Item = String> {
+        let bare = |table: &String| table.strip_prefix("public.").unwrap_or(table).to_owned();
+        self.tables.iter().map(bare).flat_map(|table| {
+            Self::WORDS
+                .iter()
+                .map(move |word| format!("{table}.{word}"))
+        })
+    }
 }
 
 /// What a database is and where.

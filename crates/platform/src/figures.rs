@@ -132,9 +132,15 @@ impl Platform {
         ]
     }
 
-    fn figures_of_outboxes(&self) -> [Figure; 3] {
+    fn figures_of_outboxes(&self) -> [Figure; 4] {
         let outboxes = self.outboxes();
+        let captures = self.captures();
         [
+            (
+                "tangelo_capture_retained_bytes",
+                "Bytes of their logs that Postgres servers keep for slots",
+                captures.iter().filter_map(|c| c.retained_bytes).sum(),
+            ),
             (
                 "tangelo_outbox_waiting",
                 "Rows of outboxes that wait",

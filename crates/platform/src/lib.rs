@@ -19,6 +19,7 @@ mod operations;
 pub mod otlp;
 pub mod problem;
 pub mod ps;
+pub mod reconcile;
 pub mod versions;
 
 use std::sync::{Arc, atomic::AtomicBool};
@@ -65,6 +66,7 @@ struct Rooms {
     mesh: Mesh,
     deployer: Arc<Deployer>,
     relays: databases::Relays,
+    sweeps: reconcile::Sweeps,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -82,6 +84,10 @@ impl Platform {
 
     pub(crate) fn relays(&self) -> &databases::Relays {
         &self.0.relays
+    }
+
+    pub(crate) fn sweeps(&self) -> &reconcile::Sweeps {
+        &self.0.sweeps
     }
 
     /// What is live.

@@ -247,6 +247,7 @@ fn rooms(
         mesh,
         deployer,
         relays: crate::databases::Relays::default(),
+        sweeps: crate::reconcile::Sweeps::default(),
         keys,
         launcher,
         usage_retention,

@@ -1,7 +1,7 @@
 //! The closed set of what the writer does. A domain is one variant here, with an enum of its own commands and
 //! replies; commands are encoded, matched and validated before they come here, and each is short.
 
-use crate::{apps, batch::Batch, calls, error::Result, kv, log, shards, telemetry};
+use crate::{apps, batch::Batch, calls, error::Result, kv, log, reconcile, shards, telemetry};
 
 /// Everything that changes `state.db`.
 pub enum Command {
@@ -19,6 +19,8 @@ pub enum Command {
     Kv(kv::Command),
     /// Revisions of apps.
     Apps(apps::Command),
+    /// What differs between two places.
+    Reconcile(reconcile::Command),
     /// What workloads used.
     Usage(telemetry::usage::Command),
 }
@@ -67,6 +69,7 @@ impl Command {
             Self::Calls(command) => command.apply(batch),
             Self::Kv(command) => command.apply(batch),
             Self::Apps(command) => command.apply(batch),
+            Self::Reconcile(command) => command.apply(batch),
             Self::Usage(command) => command.apply(batch),
         }
     }

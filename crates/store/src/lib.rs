@@ -23,6 +23,7 @@ mod options;
 pub mod outbox;
 mod queue;
 mod readers;
+pub mod reconcile;
 pub mod shards;
 mod store;
 pub mod telemetry;

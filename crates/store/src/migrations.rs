@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0005_usage.sql"),
     include_str!("schema/0006_instances.sql"),
     include_str!("schema/0007_kv.sql"),
+    include_str!("schema/0008_reconcile.sql"),
 ];
 
 /// Brings the database to this binary's schema.

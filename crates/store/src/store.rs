@@ -176,6 +176,12 @@ impl Store {
         Outbox::new(Arc::clone(&self.0.kernel))
     }
 
+    /// What differs between two places.
+    #[must_use]
+    pub fn differences(&self) -> crate::reconcile::Differences {
+        crate::reconcile::Differences::new(Arc::clone(&self.0.kernel))
+    }
+
     /// Who owns what.
     #[must_use]
     pub fn shards(&self) -> Shards {

@@ -1,11 +1,13 @@
 //! A connection to a Postgres database that belongs to an app: one, kept for as long as it works, since what it listens to and
 //! what it holds is bound to it. A pooler that hands out another one for each transaction will not do.
 
-use std::sync::Arc;
+use std::{collections::HashMap, pin::Pin, sync::Arc};
 
+use futures_util::Stream;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, NoTls, Row, config::SslMode, error::SqlState, types::ToSql,
+    AsyncMessage, Client, Config, NoTls, Row, RowStream, config::SslMode, error::SqlState,
+    types::ToSql,
 };
 
 use crate::{Address, Error, tls::Tls};
@@ -100,6 +102,90 @@ impl Connection {
             table: table.to_owned(),
             why: missing,
             engine: "postgres",
+        })
+    }
+
+    /// Rows as they come.
+    pub(crate) async fn stream(
+        &self,
+        text: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<RowStream, Error> {
+        let stream = self.client.query_raw(text, values.iter().copied()).await;
+        stream.map_err(|error| told(&self.place, Some(text), &error))
+    }
+
+    /// The next of them.
+    pub(crate) async fn row(&self, mut stream: Pin<&mut RowStream>) -> Result<Option<Row>, Error> {
+        let next = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await;
+        next.transpose()
+            .map_err(|error| told(&self.place, None, &error))
+    }
+
+    pub(crate) fn failed(&self, why: String) -> Error {
+        Error::Failed {
+            place: self.place.clone(),
+            why,
+        }
+    }
+
+    pub(crate) fn no_capture(&self, why: impl Into<String>) -> Error {
+        Error::NoCapture {
+            place: self.place.clone(),
+            why: why.into(),
+        }
+    }
+
+    /// An error unless there is a slot `name` for `pgoutput`, with its publication, that has not lost what it was to keep.
+    pub(crate) async fn check_slot(&self, name: &str) -> Result<(), Error> {
+        let text = "SELECT coalesce(plugin::text, ''), coalesce(wal_status, ''), \
+                      EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1) \
+                    FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
+        let rows = self.query(text, &[&name]).await?;
+        let Some(row) = rows.first() else {
+            return Err(self.no_capture(format!("there is no slot `{name}`")));
+        };
+        let (plugin, status): (String, String) = (row.get(0), row.get(1));
+        if plugin != "pgoutput" {
+            return Err(self.no_capture(format!("the slot `{name}` is one of `{plugin}`")));
+        }
+        if status == "lost" {
+            let why = format!(
+                "the server has removed what the slot `{name}` was to keep (max_slot_wal_keep_size): changes were lost. \
+                 `tangelo capture drop`, then init, begins anew"
+            );
+            return Err(self.no_capture(why));
+        }
+        if !row.get::<_, bool>(2) {
+            return Err(self.no_capture(format!("there is no publication `{name}`")));
+        }
+        Ok(())
+    }
+
+    /// The columns of the primary keys of a publication's tables, by the tables' numbers.
+    pub(crate) async fn keys(&self, publication: &str) -> Result<HashMap<u32, Vec<String>>, Error> {
+        let text = "SELECT i.indrelid::oid, a.attname::text FROM pg_publication p \
+                    JOIN pg_publication_rel r ON r.prpubid = p.oid \
+                    JOIN pg_index i ON i.indrelid = r.prrelid AND i.indisprimary \
+                    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+                    WHERE p.pubname = $1 ORDER BY array_position(i.indkey::int2[], a.attnum)";
+        let mut keys: HashMap<u32, Vec<String>> = HashMap::new();
+        for row in self.query(text, &[&publication]).await? {
+            keys.entry(row.get(0)).or_default().push(row.get(1));
+        }
+        Ok(keys)
+    }
+
+    /// Makes this the one reader of the slot `name` for as long as the connection lives.
+    pub(crate) async fn hold_name(&self, name: &str) -> Result<(), Error> {
+        let text = "SELECT pg_try_advisory_lock(hashtextextended('tangelo capture ' || $1, 0))";
+        let rows = self.query(text, &[&name]).await?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            return Ok(());
+        }
+        Err(Error::Held {
+            place: self.place.clone(),
+            table: name.to_owned(),
         })
     }
 

@@ -215,6 +215,7 @@ impl Outbox {
                 .and_then(|micros| u64::try_from(micros).ok())
                 .map(Time),
             refused: count(2),
+            retained: None,
         })
     }
 

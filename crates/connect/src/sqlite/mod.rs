@@ -209,6 +209,7 @@ fn backlog(connection: &Connection, table: &str) -> Result<Backlog, Error> {
                 waiting: found.get(0)?,
                 oldest: text_time(found, 1)?,
                 refused: found.get(2)?,
+                retained: None,
             })
         })
     })

@@ -6,6 +6,7 @@ pub(crate) fn options(address: Address) -> Options {
     Options {
         clock: model::Clock::system(),
         address,
+        what: connect::What::Outbox,
         table: "tangelo_outbox".to_owned(),
         keep: false,
         source: "/shop/orders".to_owned(),

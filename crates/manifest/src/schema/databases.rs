@@ -16,6 +16,19 @@ pub(super) struct Database {
     postgres: Option<Postgres>,
     /// A table whose rows are events to publish; `tangelo outbox init` prints it.
     outbox: Option<Outbox>,
+    /// Tables whose changes are events: `orders.inserted`, `orders.updated`, `orders.deleted`. `tangelo capture init` makes what it needs.
+    capture: Option<Capture>,
+}
+
+/// Tables whose changes are events.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Capture {
+    /// Their names; in Postgres `schema.name`, too.
+    #[schemars(length(min = 1))]
+    tables: Vec<String>,
+    /// How long a change waits at most when nothing wakes the relay. 1s unless given.
+    poll: Option<Duration>,
 }
 
 /// A SQLite file.

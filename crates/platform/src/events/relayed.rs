@@ -1,7 +1,7 @@
 //! Publishing what rows of an app's own database describe.
 
 use connect::{Fate, Item, Settled};
-use model::{AppName, Category, Cause, Class, Error, Name, Outbox, Principal, TraceContext};
+use model::{AppName, Category, Cause, Class, Error, Name, Principal, TraceContext};
 
 use super::{Events, Origin};
 
@@ -14,7 +14,7 @@ pub(crate) async fn publish(
     events: &Events,
     app: &AppName,
     database: &Name,
-    outbox: &Outbox,
+    types: &[String],
     items: Vec<Item>,
     new_trace: impl Fn() -> TraceContext,
 ) -> Result<Vec<Settled>, Error> {
@@ -23,7 +23,7 @@ pub(crate) async fn publish(
     let mut good = Vec::with_capacity(items.len());
     for item in items {
         let relayed = item.event.and_then(|relayed| {
-            declared(outbox, &relayed.event.kind)?;
+            declared(types, &relayed.event.kind)?;
             let trace = relayed.trace.unwrap_or_else(&new_trace);
             let origin = Origin::Outside {
                 app: Some(app.clone()),
@@ -73,12 +73,12 @@ const fn is_final(error: &Error) -> bool {
     )
 }
 
-fn declared(outbox: &Outbox, kind: &str) -> Result<(), String> {
+fn declared(types: &[String], kind: &str) -> Result<(), String> {
     let covers = |declared: &String| match declared.strip_suffix('*') {
         Some(prefix) => kind.starts_with(prefix),
         None => declared == kind,
     };
-    if outbox.publishes.iter().any(covers) {
+    if types.iter().any(covers) {
         return Ok(());
     }
     let kind: String = kind.chars().take(100).collect();

@@ -8,7 +8,8 @@ mod destination;
 mod errand;
 mod housekeeping;
 pub(crate) mod metering;
-mod outbox;
+mod reconcile;
+mod relay;
 
 use bytes::Bytes;
 use model::{ByteSize, Error, code};
@@ -24,7 +25,8 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(background::run(platform.clone(), stop.clone()));
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
-    loops.spawn(outbox::run(platform.clone(), stop.clone()));
+    loops.spawn(reconcile::run(platform.clone(), stop.clone()));
+    loops.spawn(relay::run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops.spawn(metering::run(platform.clone(), stop.clone()));
     loops

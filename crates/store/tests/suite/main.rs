@@ -10,5 +10,6 @@ mod fixture;
 mod kernel;
 mod kv;
 mod log;
+mod reconcile;
 mod shards;
 mod unplug;

@@ -1,6 +1,7 @@
 //! The command line: one file per command, each a thin client of the control API.
 
 mod app;
+mod capture;
 mod dead_letters;
 mod deploy;
 mod deployed;
@@ -14,6 +15,7 @@ mod logs;
 mod outbox;
 mod progress;
 mod ps;
+mod reconcile;
 mod traces;
 mod up;
 mod usage;
@@ -95,8 +97,12 @@ enum Command {
     Traces(traces::Traces),
     /// Look at deliveries that were given up, and try them again
     DeadLetters(dead_letters::DeadLetters),
+    /// Make and watch what captures the changes of tables
+    Capture(capture::Capture),
     /// Print the table of an outbox, and see how its relay is doing
     Outbox(outbox::Outbox),
+    /// See what differs between two places, and compare them now
+    Reconcile(reconcile::Reconcile),
     /// Show what each workload consumed
     Usage(usage::Usage),
     /// Say what this machine lacks, and what would not work without it
@@ -154,7 +160,9 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
+        Command::Capture(ask) => capture::run(cli, &client, ask).await,
         Command::Outbox(ask) => outbox::run(cli, &client, ask).await,
+        Command::Reconcile(ask) => reconcile::run(cli, &client, ask).await,
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor(flags) => doctor::run(cli, flags),
         Command::Explain(ask) => explain::run(cli, ask),

@@ -174,7 +174,7 @@ fn path((app, database): &(String, String)) -> String {
 }
 
 /// `app/database`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('/');
     let name = |text: &str| model::Name::new(text).is_ok();
     match parts {

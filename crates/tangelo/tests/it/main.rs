@@ -1,5 +1,6 @@
 //! The binary as its users have it: started, deployed to, asked over HTTP and by command line, killed, started again.
 
+mod capture;
 mod command_line;
 mod containers;
 mod destinations;
@@ -19,6 +20,7 @@ mod order_events;
 mod otlp;
 mod outbox;
 mod overload;
+mod reconcile;
 mod scaling;
 mod sdk;
 mod secrets;

@@ -1,15 +1,19 @@
-//! Relays: the rows of apps' outboxes into the log. One relay for each outbox of what is live; a row is settled after the
-//! fsync of its event, so that a kill at any moment repeats it, with the same id, and never loses it.
+//! Relays: the rows of apps' outboxes, and the changes of their tables, into the log. One relay for each that is live; a row is
+//! settled after the fsync of its event, so that a kill at any moment repeats it, with the same id, and never loses it.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use connect::{Fate, Feed, Options};
-use model::{Database, Error, Outbox};
+use connect::{Fate, Feed, Options, What};
+use model::{Capture, Database, Error, Outbox, database::Sent};
 use store::crash::Moment;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::stopped;
-use crate::{Platform, databases::DatabaseKey, events::relayed};
+use crate::{
+    Platform,
+    databases::{RelayKey, RelayKind, slot},
+    events::relayed,
+};
 
 /// Rows of one batch, published with one fsync.
 const ROWS: u32 = 500;
@@ -22,11 +26,52 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// How often what waits is counted while there is work.
 const COUNT: Duration = Duration::from_secs(1);
 
-/// An outbox as it is declared.
+/// What a relay takes, as it is declared.
 #[derive(Clone, PartialEq)]
 struct Declared {
     database: Database,
-    outbox: Outbox,
+    taken: Taken,
+}
+
+#[derive(Clone, PartialEq)]
+enum Taken {
+    Outbox(Outbox),
+    Capture(Capture),
+}
+
+impl Taken {
+    const fn what(&self) -> What {
+        match self {
+            Self::Outbox(_) => What::Outbox,
+            Self::Capture(_) => What::Capture,
+        }
+    }
+
+    /// The table, or the slot.
+    fn table(&self, key: &RelayKey) -> String {
+        match self {
+            Self::Outbox(outbox) => outbox.table.clone(),
+            Self::Capture(_) => slot(&key.app, &key.database),
+        }
+    }
+
+    const fn poll(&self) -> Duration {
+        match self {
+            Self::Outbox(outbox) => outbox.poll,
+            Self::Capture(capture) => capture.poll,
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        matches!(self, Self::Outbox(outbox) if outbox.sent == Sent::Keep)
+    }
+
+    fn types(&self) -> Vec<String> {
+        match self {
+            Self::Outbox(outbox) => outbox.publishes.clone(),
+            Self::Capture(capture) => capture.types().collect(),
+        }
+    }
 }
 
 /// A relay that runs.
@@ -39,7 +84,7 @@ struct Relay {
 /// Keeps one relay for each outbox of what is live.
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let mut changed = platform.apps().changed();
-    let mut relays: BTreeMap<DatabaseKey, Relay> = BTreeMap::new();
+    let mut relays: BTreeMap<RelayKey, Relay> = BTreeMap::new();
     loop {
         changed.mark_unchanged();
         reconcile(&platform, &mut relays).await;
@@ -53,7 +98,7 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn reconcile(platform: &Platform, relays: &mut BTreeMap<DatabaseKey, Relay>) {
+async fn reconcile(platform: &Platform, relays: &mut BTreeMap<RelayKey, Relay>) {
     let wanted = wanted(platform);
     let over: Vec<_> = relays
         .iter()
@@ -72,28 +117,35 @@ async fn reconcile(platform: &Platform, relays: &mut BTreeMap<DatabaseKey, Relay
     }
 }
 
-fn wanted(platform: &Platform) -> BTreeMap<DatabaseKey, Declared> {
+fn wanted(platform: &Platform) -> BTreeMap<RelayKey, Declared> {
     let live = platform.apps().live();
-    let of_app = live.apps.iter().flat_map(|app| {
-        app.app.databases.iter().filter_map(|(name, database)| {
-            let key = DatabaseKey {
+    let mut wanted = BTreeMap::new();
+    for app in &live.apps {
+        for (name, database) in &app.app.databases {
+            let key = |kind| RelayKey {
                 app: app.name.clone(),
                 database: name.clone(),
+                kind,
             };
-            let declared = Declared {
-                outbox: database.outbox.clone()?,
+            let declared = |taken| Declared {
                 database: database.clone(),
+                taken,
             };
-            Some((key, declared))
-        })
-    });
-    of_app.collect()
+            if let Some(outbox) = database.outbox.clone() {
+                wanted.insert(key(RelayKind::Outbox), declared(Taken::Outbox(outbox)));
+            }
+            if let Some(capture) = database.capture.clone() {
+                wanted.insert(key(RelayKind::Capture), declared(Taken::Capture(capture)));
+            }
+        }
+    }
+    wanted
 }
 
-fn begin(platform: &Platform, key: DatabaseKey, declared: Declared) -> Relay {
-    let (database, table) = (&declared.database, &declared.outbox.table);
+fn begin(platform: &Platform, key: RelayKey, declared: Declared) -> Relay {
+    let (database, table) = (&declared.database, declared.taken.table(&key));
     let now = platform.clock().now();
-    platform.relays().begin(&key, database, table, now);
+    platform.relays().begin(&key, database, &table, now);
     let stop = watch::Sender::new(false);
     let told = stop.subscribe();
     let task = tokio::spawn(relay(platform.clone(), key, declared.clone(), told));
@@ -104,7 +156,7 @@ fn begin(platform: &Platform, key: DatabaseKey, declared: Declared) -> Relay {
     }
 }
 
-async fn end(platform: &Platform, key: &DatabaseKey, relay: Relay) {
+async fn end(platform: &Platform, key: &RelayKey, relay: Relay) {
     relay.stop.send_replace(true);
     if let Err(error) = relay.task.await {
         tracing::error!(%error, app = %key.app, database = %key.database, "a relay panicked");
@@ -115,7 +167,7 @@ async fn end(platform: &Platform, key: &DatabaseKey, relay: Relay) {
 /// Relays until told to stop; whatever is in the way is reported, and tried again.
 async fn relay(
     platform: Platform,
-    key: DatabaseKey,
+    key: RelayKey,
     declared: Declared,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -129,12 +181,13 @@ async fn relay(
             .relays()
             .waits(&key, &error, platform.clock().now())
         {
-            tracing::warn!(%error, app = %key.app, database = %key.database, "an outbox waits");
+            tracing::warn!(%error, app = %key.app, database = %key.database, "a relay waits");
         }
         let doubled = BACKOFF.saturating_mul(1 << failures.min(10));
         failures += 1;
         tokio::select! {
             () = platform.clock().sleep(doubled.min(MAX_BACKOFF)) => {}
+            () = platform.relays().nudged() => {}
             () = stopped(&mut stop) => return,
         }
     }
@@ -143,7 +196,7 @@ async fn relay(
 /// Opens the outbox and relays what it has and what comes, until something is in the way.
 async fn work(
     platform: &Platform,
-    key: &DatabaseKey,
+    key: &RelayKey,
     declared: &Declared,
     failures: &mut u32,
 ) -> Error {
@@ -155,7 +208,7 @@ async fn work(
 
 async fn try_work(
     platform: &Platform,
-    key: &DatabaseKey,
+    key: &RelayKey,
     declared: &Declared,
     failures: &mut u32,
 ) -> Result<std::convert::Infallible, Error> {
@@ -165,8 +218,9 @@ async fn try_work(
     let mut feed = Feed::open(Options {
         clock: clock.clone(),
         address,
-        table: declared.outbox.table.clone(),
-        keep: declared.outbox.sent == model::database::Sent::Keep,
+        what: declared.taken.what(),
+        table: declared.taken.table(key),
+        keep: declared.taken.keeps(),
         source: format!("/{}/{}", key.app, key.database),
         row_bytes: platform.limits().event.0,
         batch_bytes: BYTES,
@@ -185,13 +239,15 @@ async fn try_work(
         let now = clock.now();
         relays.relaying(key, now);
         if idle || counted.is_none_or(|then| now.since(then) >= COUNT) {
-            relays.backlog(key, feed.backlog().await?);
+            if let Some(warning) = relays.backlog(key, feed.backlog().await?) {
+                tracing::warn!(app = %key.app, database = %key.database, "{warning}");
+            }
             counted = Some(now);
         }
         if idle {
             tokio::select! {
                 () = feed.changed() => {}
-                () = clock.sleep(declared.outbox.poll) => {}
+                () = clock.sleep(declared.taken.poll()) => {}
             }
         }
     }
@@ -199,21 +255,21 @@ async fn try_work(
 
 async fn publish(
     platform: &Platform,
-    key: &DatabaseKey,
+    key: &RelayKey,
     declared: &Declared,
     feed: &mut Feed,
     items: Vec<connect::Item>,
 ) -> Result<(), Error> {
-    let (events, outbox) = (platform.events(), &declared.outbox);
+    let (events, types) = (platform.events(), declared.taken.types());
     let new_trace = || platform.new_trace();
-    let settled = relayed::publish(events, &key.app, &key.database, outbox, items, new_trace);
+    let settled = relayed::publish(events, &key.app, &key.database, &types, items, new_trace);
     let settled = settled.await?;
     platform.store().pass(Moment::Relayed);
     for one in &settled {
         if let Fate::Refused(why) = &one.fate {
             let (app, database, position) = (&key.app, &key.database, one.place);
             let code = model::code::ROW_REFUSED;
-            tracing::warn!(%app, %database, position, why, %code, "a row of an outbox is no event: it is set aside");
+            tracing::warn!(%app, %database, position, why, %code, "a row is no event: it is set aside");
         }
     }
     let sent = settled.iter().filter(|one| one.fate == Fate::Sent).count();
