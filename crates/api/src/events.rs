@@ -1,4 +1,4 @@
-//! Events and subscriptions.
+//! Publishing events, and looking at them.
 
 use axum::{
     Json,
@@ -27,10 +27,6 @@ pub(crate) async fn publish(
     let request = request.map(crate::streamed);
     let response = platform.events().publish_http(origin, request).await?;
     Ok(response.map(Body::new))
-}
-
-pub(crate) async fn subscriptions(State(platform): State<Platform>) -> Json<Value> {
-    Json(json!({ "subscriptions": platform.subscriptions() }))
 }
 
 /// Which event: its id, and its source when several have it.

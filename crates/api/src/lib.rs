@@ -13,10 +13,12 @@ mod fault;
 mod invoke;
 mod kv;
 mod observe;
+mod operator;
 mod otlp;
 mod outboxes;
 mod reconcile;
 mod serve;
+mod subscriptions;
 
 use std::path::Path;
 
@@ -61,10 +63,22 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/events", post(events::publish))
         .route("/v1/events/find", get(events::find))
         .route("/v1/events/{position}", get(events::at))
-        .route("/v1/subscriptions", get(events::subscriptions))
         .route(
             "/v1/subscriptions/{app}/{workload}/{name}/filter",
             get(events::filter),
+        )
+        .route("/v1/subscriptions", get(subscriptions::list))
+        .route(
+            "/v1/subscriptions/{app}/{workload}/{name}",
+            get(subscriptions::show),
+        )
+        .route(
+            "/v1/subscriptions/{app}/{workload}/{name}/pause",
+            post(subscriptions::pause),
+        )
+        .route(
+            "/v1/subscriptions/{app}/{workload}/{name}/resume",
+            post(subscriptions::resume),
         )
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
@@ -133,7 +147,7 @@ pub fn serve_socket(
     let _ = std::fs::remove_file(path);
     let listener = tokio::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let router = router(platform);
+    let router = router(platform).into_make_service_with_connect_info::<operator::Peer>();
     Ok(async move {
         if let Err(error) = axum::serve(listener, router)
             .with_graceful_shutdown(stopped(stop))

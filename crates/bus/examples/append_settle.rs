@@ -99,6 +99,10 @@ impl Bench {
                 filter: EventFilter(json!({"type": [kind]})),
                 retry: RetryPolicy::default(),
                 concurrency: None,
+                rate: None,
+                order: None,
+                batch: None,
+                input: None,
             };
             let key = format!("shop/w/{name}").parse().expect("is a key");
             (key, subscription)
@@ -187,7 +191,7 @@ impl Bench {
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await.expect("is open");
             let key = self.bus.ready().await;
-            let Some(delivery) = self.bus.take(&key).await else {
+            let Some(delivery) = self.bus.take(&key).await.pop() else {
                 continue;
             };
             let bench = self.clone();

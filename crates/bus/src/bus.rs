@@ -55,10 +55,10 @@ impl Bus {
     /// Says which subscriptions `app` has from now on. A subscription with the same key and filter goes on where it is;
     /// one that is missing gets nothing that is published from now on, and still what was published before; a new one,
     /// also one that comes back or has another filter, gets what is published from now on. Saying the same again
-    /// changes nothing.
+    /// changes nothing. Another key of order is like another filter; what is ordered waits for what it had before.
     ///
     /// # Errors
-    /// [`Error::BadFilter`] before anything changed; those of the store.
+    /// [`Error::BadFilter`], [`Error::BadOrder`], [`Error::BadInput`] before anything changed; those of the store.
     pub async fn set_subscriptions(
         &self,
         namespace: &Namespace,
@@ -67,6 +67,18 @@ impl Bus {
     ) -> Result<(), Error> {
         for (key, subscription) in &subscriptions {
             matching::compile(key, &subscription.filter)?;
+            if let Some(order) = &subscription.order {
+                pattern::Path::parse(&order.key).map_err(|reason| Error::BadOrder {
+                    key: key.clone(),
+                    reason,
+                })?;
+            }
+            if let Some(input) = &subscription.input {
+                pattern::Input::compile(input).map_err(|reason| Error::BadInput {
+                    key: key.clone(),
+                    reason,
+                })?;
+            }
         }
         let shared = &self.0.shared;
         let _one_at_a_time = shared.switching.lock().await;

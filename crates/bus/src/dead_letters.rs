@@ -3,9 +3,9 @@
 use model::{AppName, Error as Fault, Namespace, Position, SubscriptionKey, Time, TraceId};
 use serde::Serialize;
 use serde_json::Value;
-use store::log::{Attempt, DeadLetterFilter as Stored};
+use store::log::{Attempt, DeadLetterFilter as Stored, Redriven};
 
-use crate::{Bus, Error};
+use crate::{Bus, Error, lanes::Lane};
 
 /// Letters redriven by one look at the store.
 const CHUNK: u32 = 100;
@@ -122,12 +122,31 @@ impl Bus {
                 .ranges
                 .get(&redriven.subscription)
                 .map(|range| range.key.clone());
-            if let Some(consumer) = key.and_then(|key| state.consumers.get_mut(&key)) {
-                consumer.dead = consumer.dead.saturating_sub(1);
+            if let Some(key) = key {
+                state.no_longer_dead(&key, redriven.left);
             }
         }
-        shared.put_back(redriven.subscription, redriven.position, redriven.due);
+        let lane = match redriven.lane {
+            Some(lane) => Some(Lane(lane)),
+            None => self.lane_of(&redriven).await,
+        };
+        shared.put_back(redriven.subscription, redriven.position, redriven.due, lane);
         Ok(())
+    }
+
+    /// The key of a letter that held nothing, where its subscription has order.
+    async fn lane_of(&self, redriven: &Redriven) -> Option<Lane> {
+        let shared = &self.0.shared;
+        let order = {
+            let state = shared.state.lock();
+            state.ranges.get(&redriven.subscription)?.order.clone()?
+        };
+        let item = shared
+            .log
+            .retry_item(redriven.subscription, redriven.position)
+            .await;
+        let item = item.ok().flatten()?;
+        Some(order.lane(&item.logged.event, redriven.position))
     }
 
     /// Delivers all dead letters of a filter again that were there when it was called; those whose subscription is no
@@ -167,13 +186,11 @@ impl Bus {
         let shared = &self.0.shared;
         let letter = shared.log.dead_letter(number(id)?).await?;
         let letter = letter.ok_or(Error::NoSuchDeadLetter(id))?;
-        match shared.log.discard(letter.id).await {
+        let left = match shared.log.discard(letter.id).await {
             Err(store::Error::NotFound(_)) => return Err(Error::NoSuchDeadLetter(id)),
             other => other?,
-        }
-        if let Some(consumer) = shared.state.lock().consumers.get_mut(&letter.key) {
-            consumer.dead = consumer.dead.saturating_sub(1);
-        }
+        };
+        shared.state.lock().no_longer_dead(&letter.key, left);
         Ok(())
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use model::{Cause, Error as Fault, Event, Namespace, Position, SubscriptionKey, Time};
+use pattern::Input;
 use sha2::{Digest, Sha256};
-use store::log::{Attempt, Logged, RetryRow, SubscriptionId};
+use store::log::{Attempt, Logged, RetryItem, SubscriptionId};
 
 use crate::bus::Shared;
 
@@ -32,6 +33,10 @@ pub struct Delivery {
     /// The same on every attempt, also after a redrive: `app/workload/name:source:id`, or its hash where that is long
     /// or no header would carry it.
     pub idempotency_key: Arc<str>,
+    /// Whether its subscription takes batches: then it comes in a list, also alone.
+    pub batched: bool,
+    /// What is handed over instead of the event.
+    pub input: Option<Arc<Input>>,
     pub(crate) range: SubscriptionId,
     /// From when its age counts.
     pub(crate) born: Time,
@@ -84,6 +89,8 @@ impl Delivery {
             published_at: logged.at,
             first_attempt_at: now,
             idempotency_key: idempotency_key(&range.key, &logged.event),
+            batched: range.terms.batch.is_some(),
+            input: range.input.clone(),
             range: range.id,
             born: logged.at,
             history: Vec::new(),
@@ -98,11 +105,14 @@ impl Delivery {
         shared: &Arc<Shared>,
         namespace: Namespace,
         key: SubscriptionKey,
-        row: RetryRow,
-        logged: &Logged,
+        (batched, input): (bool, Option<Arc<Input>>),
+        item: RetryItem,
     ) -> Self {
+        let RetryItem { row, logged } = item;
         Self {
             namespace,
+            batched,
+            input,
             event: Arc::clone(&logged.event),
             position: row.position,
             cause: Arc::clone(&logged.cause),

@@ -24,6 +24,25 @@ pub enum Error {
         /// Why, and where in it.
         reason: String,
     },
+    /// What events are ordered by is no path.
+    #[error("the key of order of `{key}` {reason}")]
+    BadOrder {
+        /// Whose.
+        key: model::SubscriptionKey,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What a subscription hands over instead of its events cannot be read.
+    #[error("the input of `{key}`: {reason}")]
+    BadInput {
+        /// Whose.
+        key: model::SubscriptionKey,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such subscription.
+    #[error("there is no subscription `{0}`: `tangelo subscriptions` lists those that there are")]
+    NoSuchSubscription(model::SubscriptionKey),
 }
 
 impl From<Error> for model::Error {
@@ -32,8 +51,12 @@ impl From<Error> for model::Error {
         match error {
             Error::Store(error) => error.into(),
             Error::NoSuchDeadLetter(_) => Self::new(code::NO_SUCH_DEAD_LETTER, text),
-            Error::SubscriptionGone(_) => Self::new(code::NO_SUCH_SUBSCRIPTION, text),
-            Error::BadFilter { .. } => Self::new(code::BAD_FILTER, text),
+            Error::SubscriptionGone(_) | Error::NoSuchSubscription(_) => {
+                Self::new(code::NO_SUCH_SUBSCRIPTION, text)
+            }
+            Error::BadFilter { .. } | Error::BadOrder { .. } | Error::BadInput { .. } => {
+                Self::new(code::BAD_FILTER, text)
+            }
         }
     }
 }

@@ -46,7 +46,15 @@ async fn finish_over(shared: &Arc<Shared>) {
             continue;
         };
         match shared.log.finish(owned, id).await {
-            Ok(()) => shared.state.lock().remove(id),
+            Ok(()) => {
+                let mut state = shared.state.lock();
+                let key = state.ranges.get(&id).map(|range| range.key.clone());
+                state.remove(id);
+                // One that follows it may go on.
+                let wake = key.is_some_and(|key| state.touch(&key, shared.clock.now()));
+                drop(state);
+                shared.wake(wake);
+            }
             Err(error) => {
                 tracing::warn!(%error, "an ended subscription stays until the next start")
             }

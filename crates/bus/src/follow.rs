@@ -13,6 +13,7 @@ use crate::{
     bus::Shared,
     matching::{self, Index},
     range::Range,
+    terms::{Terms, input_of},
 };
 
 /// Events matched between two looks at the lock.
@@ -168,11 +169,15 @@ impl Follower {
         }
         for changed in &switched.changed {
             if let Some(range) = state.ranges.get_mut(&changed.id) {
-                range.retry = changed.spec.retry;
-                range.concurrency = changed.spec.concurrency;
+                range.terms = Terms::of(&changed.spec);
+                range.input = input_of(changed);
+                if let (Some(order), Some(spec)) = (&mut range.order, &changed.spec.order) {
+                    order.dead = spec.dead;
+                }
             }
             state.touch(&changed.key, shared.clock.now());
         }
+        // Those that follow others of their key wait for them, where order goes over both.
         for stored in &switched.began {
             let mine = shared.shards.owner(stored.shard).is_ok();
             if mine && !state.ranges.contains_key(&stored.id) {

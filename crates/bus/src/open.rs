@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use store::{
     Store,
     crash::Moment,
-    log::{StoredCursor, StoredSubscription},
+    log::{Log, StoredCursor, StoredSubscription, Waiting},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -23,6 +23,7 @@ use crate::{
     bus::Shared,
     calls, fill,
     follow::{self, Follower},
+    lanes::Lane,
     matching::{self, Index},
     range::{MAX_RETRYING, Range},
     state::State,
@@ -143,7 +144,18 @@ async fn load(store: &Store, state: &mut State) -> Result<HashMap<Namespace, Ind
         let scanned = state.scanned(&stored.namespace);
         let mut range = restore(&stored, &cursor, scanned);
         let limit = u32::try_from(MAX_RETRYING).expect("is small");
-        range.restore_waiting(log.waiting(stored.id, limit).await?);
+        for position in cursor.passed {
+            match log.event(&stored.namespace, position).await? {
+                Some(logged) => range.restore_passed(logged),
+                None => {
+                    tracing::error!(key = %stored.key, position = position.0, "an event that waits is not in the log");
+                }
+            }
+        }
+        for (waiting, lane) in log.waiting(stored.id, limit).await? {
+            let lane = lane_of(&log, &range, waiting, lane).await?;
+            range.waits(waiting, lane);
+        }
         if let (Some(pattern), None) = (&range.pattern, range.end) {
             let index = indexes.entry(stored.namespace.clone()).or_default();
             index.add(stored.id, pattern, stored.begin);
@@ -153,7 +165,28 @@ async fn load(store: &Store, state: &mut State) -> Result<HashMap<Namespace, Ind
     for (_, key, count) in log.count_dead_letters().await? {
         state.consumers.entry(key).or_default().dead += count;
     }
+    for (key, lane, first) in log.held_lanes().await? {
+        let consumer = state.consumers.entry(key).or_default();
+        consumer.held.insert(Lane(lane), first);
+    }
+    for (key, paused) in log.pauses().await? {
+        state.consumers.entry(key).or_default().paused = Some(paused.into());
+    }
     Ok(indexes)
+}
+
+/// The lane of a delivery that waits: its row has it, unless it ran when the server died.
+async fn lane_of(
+    log: &Log,
+    range: &Range,
+    waiting: Waiting,
+    noted: Option<i64>,
+) -> Result<Option<Lane>, Error> {
+    let (None, Some(order)) = (noted, &range.order) else {
+        return Ok(noted.map(Lane));
+    };
+    let item = log.retry_item(range.id, waiting.position).await?;
+    Ok(item.map(|item| order.lane(&item.logged.event, waiting.position)))
 }
 
 /// A range as its last boot left it: behind when its cursor is before what the others have in common.

@@ -2,22 +2,29 @@
 //! and the cursor that says all of it. Pure: no clock, no I/O. Whatever is not in memory is in the log after `loaded`.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use model::{Namespace, Position, RetryPolicy, SubscriptionKey, Time};
-use pattern::Pattern;
+use model::{Namespace, Position, SubscriptionKey, Time};
+use pattern::{Input, Pattern};
 use store::{
     Urgency,
-    log::{Cursor, Logged, SubscriptionId, Waiting},
+    log::{Cursor, Logged, StoredSubscription, SubscriptionId, Waiting},
     shards::Shard,
+};
+
+use crate::{
+    lanes::{Held, Lane, Lanes},
+    plain::Plain,
+    terms::{Ordered, Terms, input_of},
+    waits::Why,
 };
 
 /// Most matched events of one subscription in memory.
 pub(crate) const WINDOW: usize = 2048;
 /// Most bytes of matched events of one subscription in memory, unless one alone is larger.
-const WINDOW_BYTES: u64 = 4 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
 /// Most deliveries of one subscription that failed and wait; beyond that no new events are taken, so that memory and
 /// the table of retries stay bounded and the backlog stays where it is cheap: in the log.
 pub(crate) const MAX_RETRYING: usize = 10_000;
@@ -28,8 +35,10 @@ pub(crate) struct Range {
     pub(crate) namespace: Namespace,
     pub(crate) key: SubscriptionKey,
     pub(crate) shard: Shard,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) concurrency: Option<u32>,
+    pub(crate) terms: Terms,
+    pub(crate) order: Option<Ordered>,
+    /// What is handed over instead of the event.
+    pub(crate) input: Option<Arc<Input>>,
     /// `None`: its filter does not compile, and it gets nothing.
     pub(crate) pattern: Option<Arc<Pattern>>,
     /// The last position that belongs to it; `None` while it lives.
@@ -44,35 +53,65 @@ pub(crate) struct Range {
     pub(crate) noted: Option<Urgency>,
     /// Nothing at or below this is offered: it was matched in an earlier life.
     from: Position,
-    ready: VecDeque<Arc<Logged>>,
-    ready_bytes: u64,
+    work: Work,
     running: BTreeSet<Position>,
-    waiting: BTreeSet<Waiting>,
     rerunning: BTreeSet<Position>,
+    batches: Batches,
+}
+
+enum Work {
+    Plain(Plain),
+    Ordered(Box<Lanes>),
+}
+
+/// What runs together.
+#[derive(Default)]
+struct Batches {
+    last: u64,
+    of: BTreeMap<Position, u64>,
+    left: BTreeMap<u64, usize>,
 }
 
 /// What is taken next.
 pub(crate) enum Next {
     /// An event on its first attempt.
     First(Arc<Logged>),
+    /// One on its first attempt that is to be read from the log.
+    Unread(Position),
     /// One that failed before.
     Again(Position),
+}
+
+impl Next {
+    /// Its place in the log.
+    pub(crate) fn position(&self) -> Position {
+        match self {
+            Self::First(logged) => logged.position,
+            Self::Unread(position) | Self::Again(position) => *position,
+        }
+    }
 }
 
 impl Range {
     /// A range that has matched everything up to `through`.
     pub(crate) fn new(
-        stored: &store::log::StoredSubscription,
+        stored: &StoredSubscription,
         pattern: Option<Arc<Pattern>>,
         through: Position,
     ) -> Self {
+        let order = Ordered::of(stored);
+        let work = match order {
+            Some(_) => Work::Ordered(Box::new(Lanes::new(through))),
+            None => Work::Plain(Plain::default()),
+        };
         Self {
             id: stored.id,
             namespace: stored.namespace.clone(),
             key: stored.key.clone(),
             shard: stored.shard,
-            retry: stored.spec.retry,
-            concurrency: stored.spec.concurrency,
+            terms: Terms::of(&stored.spec),
+            order,
+            input: input_of(stored),
             pattern,
             end: stored.end,
             behind: None,
@@ -80,17 +119,16 @@ impl Range {
             noted_idle: true,
             noted: None,
             from: through,
-            ready: VecDeque::new(),
-            ready_bytes: 0,
+            work,
             running: BTreeSet::new(),
-            waiting: BTreeSet::new(),
             rerunning: BTreeSet::new(),
+            batches: Batches::default(),
         }
     }
 
-    /// Deliveries that failed in an earlier life.
-    pub(crate) fn restore_waiting(&mut self, waiting: Vec<Waiting>) {
-        self.waiting.extend(waiting);
+    /// An event that its cursor passed over in an earlier life.
+    pub(crate) fn restore_passed(&mut self, logged: Logged) {
+        self.push(Arc::new(logged));
     }
 
     /// How far it was matched, given how far the namespace was.
@@ -111,7 +149,11 @@ impl Range {
         if self.behind.is_some() || logged.position <= self.from {
             return;
         }
-        if self.is_full() {
+        let full = match &self.work {
+            Work::Plain(plain) => plain.is_full(),
+            Work::Ordered(lanes) => lanes.is_full(),
+        };
+        if full {
             self.behind = Some(Position(logged.position.0 - 1));
             return;
         }
@@ -135,126 +177,234 @@ impl Range {
     }
 
     fn push(&mut self, logged: Arc<Logged>) {
-        self.ready_bytes += logged.size;
-        self.ready.push_back(logged);
-    }
-
-    fn is_full(&self) -> bool {
-        self.ready.len() >= WINDOW || self.ready_bytes >= WINDOW_BYTES
+        match (&mut self.work, &self.order) {
+            (Work::Ordered(lanes), Some(order)) => {
+                let lane = order.lane(&logged.event, logged.position);
+                lanes.push(lane, logged);
+            }
+            (Work::Ordered(lanes), None) => {
+                lanes.push(Lane::of(None, logged.position), logged);
+            }
+            (Work::Plain(plain), _) => plain.push(logged),
+        }
     }
 
     /// Whether it is behind and has room to be read for.
     pub(crate) fn wants_filling(&self) -> bool {
-        self.behind.is_some()
-            && !self.filling
-            && self.ready.len() < WINDOW / 2
-            && self.ready_bytes < WINDOW_BYTES / 2
+        let room = match &self.work {
+            Work::Plain(plain) => plain.has_room(),
+            Work::Ordered(lanes) => lanes.has_room(),
+        };
+        self.behind.is_some() && !self.filling && room
     }
 
     /// It ends here: what was matched beyond is not its.
     pub(crate) fn end_at(&mut self, end: Position) {
         self.end = Some(end);
         self.behind = self.behind.filter(|behind| *behind < end);
-        while self.ready.back().is_some_and(|last| last.position > end) {
-            self.ready
-                .pop_back()
-                .inspect(|last| self.ready_bytes -= last.size);
+        match &mut self.work {
+            Work::Plain(plain) => plain.end_at(end),
+            Work::Ordered(lanes) => lanes.end_at(end),
         }
     }
 
-    /// What to take now, if anything; it counts as running from now on. What failed and is due goes first.
-    pub(crate) fn take(&mut self, now: Time) -> Option<Next> {
-        if self.is_at_its_limit() {
-            return None;
+    /// What to take now, if anything, and whether a dead letter holds it; it counts as running from now on. What failed
+    /// and is due goes first, where no order says otherwise.
+    pub(crate) fn take(&mut self, now: Time, held: &Held) -> Option<(Next, bool)> {
+        let rows_only = self.holds_new_ones_back();
+        let (next, behind) = match &mut self.work {
+            Work::Plain(plain) => (plain.take(now, rows_only)?, false),
+            Work::Ordered(lanes) => lanes.take(now, rows_only, held)?,
+        };
+        let position = next.position();
+        match next {
+            Next::Again(_) => self.rerunning.insert(position),
+            Next::First(_) | Next::Unread(_) => self.running.insert(position),
+        };
+        Some((next, behind))
+    }
+
+    /// Says that what was taken with these positions runs as one.
+    pub(crate) fn taken_together(&mut self, positions: &[Position]) {
+        let batches = &mut self.batches;
+        batches.last += 1;
+        batches.left.insert(batches.last, positions.len());
+        for position in positions {
+            batches.of.insert(*position, batches.last);
         }
-        if let Some(waiting) = self
-            .waiting
-            .first()
-            .copied()
-            .filter(|first| first.due <= now)
-        {
-            self.waiting.remove(&waiting);
-            self.rerunning.insert(waiting.position);
-            return Some(Next::Again(waiting.position));
-        }
-        if self.holds_new_ones_back() {
-            return None;
-        }
-        let logged = self.ready.pop_front()?;
-        self.ready_bytes -= logged.size;
-        self.running.insert(logged.position);
-        Some(Next::First(logged))
     }
 
     /// Whether [`Range::take`] would give something.
     pub(crate) fn has_work(&self, now: Time) -> bool {
-        let due = self.waiting.first().is_some_and(|first| first.due <= now);
-        let new = !self.ready.is_empty() && !self.holds_new_ones_back();
-        !self.is_at_its_limit() && (due || new)
+        if self.is_at_its_limit() {
+            return false;
+        }
+        let most = self.terms.batch_size();
+        let (count, since) = self.available(now, most);
+        match (self.terms.batch, since) {
+            (Some(batch), Some(since)) if count < most => since + batch.window <= now,
+            _ => count > 0,
+        }
     }
 
-    /// When something will be due that is not yet.
-    pub(crate) fn next_due(&self) -> Option<Time> {
-        let first = self.waiting.first()?;
-        (!self.is_at_its_limit()).then_some(first.due)
+    /// When it may have work that it has not yet.
+    pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
+        if self.is_at_its_limit() {
+            return None;
+        }
+        let due = match &self.work {
+            Work::Plain(plain) => plain.next_due(),
+            Work::Ordered(lanes) => lanes.next_due(),
+        };
+        let Some(batch) = self.terms.batch else {
+            return due;
+        };
+        let (_, since) = self.available(now, self.terms.batch_size());
+        let full_by = since.or(due).map(|since| since + batch.window);
+        // Something that falls due meanwhile may fill the batch.
+        let due = due.filter(|due| *due > now);
+        full_by.into_iter().chain(due).min()
+    }
+
+    fn available(&self, now: Time, most: usize) -> (usize, Option<Time>) {
+        let rows_only = self.holds_new_ones_back();
+        match &self.work {
+            Work::Plain(plain) => plain.available(now, most, rows_only),
+            Work::Ordered(lanes) => lanes.available(now, most, rows_only),
+        }
+    }
+
+    /// Why it has no work though it has something outstanding.
+    pub(crate) fn why(&self, now: Time) -> Option<Why> {
+        if let Some(limit) = self.terms.concurrency.filter(|_| self.is_at_its_limit()) {
+            return Some(Why::Concurrency(limit));
+        }
+        let (count, _) = self.available(now, 1);
+        if count > 0 {
+            return Some(Why::Batch);
+        }
+        let queued = self.ready() > 0;
+        match () {
+            () if queued && self.holds_new_ones_back() => Some(Why::TooManyRetries),
+            () if queued => Some(Why::Keys),
+            () if self.retrying() > 0 => Some(Why::Retries),
+            () => None,
+        }
     }
 
     fn is_at_its_limit(&self) -> bool {
-        let limit = self.concurrency.map_or(usize::MAX, |limit| limit as usize);
-        self.in_flight() >= limit
+        let limit = self
+            .terms
+            .concurrency
+            .map_or(usize::MAX, |limit| limit as usize);
+        let running = match self.terms.batch {
+            Some(_) => self.batches.left.len(),
+            None => self.in_flight(),
+        };
+        running >= limit
     }
 
     fn holds_new_ones_back(&self) -> bool {
-        self.waiting.len() + self.rerunning.len() >= MAX_RETRYING
+        match &self.work {
+            Work::Plain(plain) => plain.is_full_of_rows(self.rerunning.len()),
+            Work::Ordered(lanes) => lanes.is_full_of_rows(),
+        }
     }
 
     /// A delivery ended for good, or has a row of its own now.
     pub(crate) fn ended(&mut self, position: Position) {
-        if !self.running.remove(&position) {
-            self.rerunning.remove(&position);
+        self.stopped(position);
+        if let Work::Ordered(lanes) = &mut self.work {
+            lanes.ended(position);
         }
     }
 
-    /// A delivery waits until it is due.
-    pub(crate) fn waits(&mut self, waiting: Waiting) {
-        self.ended(waiting.position);
-        self.waiting.insert(waiting);
+    fn stopped(&mut self, position: Position) {
+        if !self.running.remove(&position) {
+            self.rerunning.remove(&position);
+        }
+        let batches = &mut self.batches;
+        if let Some(batch) = batches.of.remove(&position)
+            && let Some(left) = batches.left.get_mut(&batch)
+        {
+            *left -= 1;
+            if *left == 0 {
+                batches.left.remove(&batch);
+            }
+        }
+    }
+
+    /// A delivery waits until it is due; `lane` where it was not running in one.
+    pub(crate) fn waits(&mut self, waiting: Waiting, lane: Option<Lane>) {
+        self.stopped(waiting.position);
+        match &mut self.work {
+            Work::Plain(plain) => plain.wait(waiting),
+            Work::Ordered(lanes) => {
+                let lane = lanes.lane_of(waiting.position).or(lane);
+                let alone = || Lane::of(None, waiting.position);
+                lanes.wait(lane.unwrap_or_else(alone), waiting);
+            }
+        }
+    }
+
+    /// What was taken to be read could not be.
+    pub(crate) fn untaken(&mut self, position: Position) {
+        self.stopped(position);
+        if let Work::Ordered(lanes) = &mut self.work {
+            lanes.untaken(position);
+        }
+    }
+
+    /// The lane that what runs at this position is in, where its subscription has order.
+    pub(crate) fn lane_of(&self, position: Position) -> Option<Lane> {
+        match &self.work {
+            Work::Plain(_) => None,
+            Work::Ordered(lanes) => lanes.lane_of(position),
+        }
     }
 
     /// Where it stands, for the store.
     pub(crate) fn cursor(&self, scanned: Position) -> Cursor {
-        let through = match self.ready.front() {
-            Some(first) => Position(first.position.0 - 1),
-            None => self.loaded(scanned),
+        let loaded = self.loaded(scanned);
+        let (through, passed) = match &self.work {
+            Work::Plain(plain) => (plain.through().unwrap_or(loaded), Vec::new()),
+            Work::Ordered(lanes) => lanes.cursor(loaded),
         };
         Cursor {
             subscription: self.id,
             through,
             running: self.running.iter().copied().collect(),
+            passed,
             idle: self.is_idle(),
         }
     }
 
     /// Whether nothing is outstanding that has no row of its own, so that the log's mark speaks for it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.behind.is_none() && self.ready.is_empty() && self.running.is_empty()
+        self.behind.is_none() && self.ready() == 0 && self.running.is_empty()
     }
 
     /// Whether it ended and nothing is left to do.
     pub(crate) fn is_over(&self, scanned: Position) -> bool {
         let all_seen = self.end.is_some_and(|end| self.loaded(scanned) >= end);
-        let nothing = self.ready.is_empty() && self.in_flight() == 0 && self.waiting.is_empty();
+        let nothing = self.ready() == 0 && self.in_flight() == 0 && self.retrying() == 0;
         all_seen && nothing
     }
 
     /// Matched and waiting in memory.
     pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
+        match &self.work {
+            Work::Plain(plain) => plain.ready(),
+            Work::Ordered(lanes) => lanes.queued(),
+        }
     }
 
     /// The oldest event that waits to be taken for the first time.
     pub(crate) fn oldest(&self) -> Option<Time> {
-        self.ready.front().map(|logged| logged.at)
+        match &self.work {
+            Work::Plain(plain) => plain.oldest(),
+            Work::Ordered(lanes) => lanes.oldest(),
+        }
     }
 
     /// Deliveries under way.
@@ -264,6 +414,9 @@ impl Range {
 
     /// Deliveries that failed and wait.
     pub(crate) fn retrying(&self) -> usize {
-        self.waiting.len()
+        match &self.work {
+            Work::Plain(plain) => plain.waiting(),
+            Work::Ordered(lanes) => lanes.waiting(),
+        }
     }
 }

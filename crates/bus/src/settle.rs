@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{Error as Fault, Time};
+use model::{AfterDead, Error as Fault, Time};
 use store::{
     Pending, Urgency,
     log::{Attempt, GivenUp, RetryRow, Waiting},
@@ -15,6 +15,7 @@ use crate::{
     attempts::{Made, longer},
     bus::Shared,
     delivery::Abandoned,
+    lanes::Lane,
 };
 
 /// How long to wait when the store takes no more for now.
@@ -97,7 +98,7 @@ impl Shared {
             .lock()
             .ranges
             .get(&facts.range)
-            .map(|range| range.retry);
+            .map(|range| range.terms.retry);
         let policy = policy.ok_or(store::Error::NotFound("subscription"))?;
         let now = self.clock.now();
         let history = longer(&facts.history, now, &error);
@@ -128,12 +129,13 @@ impl Shared {
             born: facts.born,
             first_at: facts.first_attempt_at,
             history,
+            lane: self.lane(facts).map(|lane| lane.0),
         };
         self.insist(|| self.log.retry(owned, row.clone())).await?;
         let mut state = self.state.lock();
         if let Some(range) = state.ranges.get_mut(&facts.range) {
             let position = facts.position;
-            range.waits(Waiting { due, position });
+            range.waits(Waiting { due, position }, None);
         }
         self.note_unless_it_had_a_row(&mut state, facts);
         Ok(())
@@ -146,7 +148,9 @@ impl Shared {
         history: Vec<Attempt>,
     ) -> Result<(), Error> {
         let owned = self.owner(facts)?;
+        let holds = self.lane(facts).filter(|_| self.dead_hold(facts));
         let letter = GivenUp {
+            lane: holds.map(|lane| lane.0),
             subscription: facts.range,
             position: facts.position,
             first_at: facts.first_attempt_at,
@@ -157,11 +161,16 @@ impl Shared {
         self.insist(|| self.log.give_up(owned, letter.clone()))
             .await?;
         let mut state = self.state.lock();
-        if let Some(range) = state.ranges.get_mut(&facts.range) {
-            range.ended(facts.position);
-        }
+        // Before its lane goes on.
         if let Some(consumer) = state.consumers.get_mut(&facts.key) {
             consumer.dead += 1;
+            if let Some(lane) = holds {
+                let first = consumer.held.entry(lane).or_insert(facts.position);
+                *first = facts.position.min(*first);
+            }
+        }
+        if let Some(range) = state.ranges.get_mut(&facts.range) {
+            range.ended(facts.position);
         }
         self.note_unless_it_had_a_row(&mut state, facts);
         Ok(())
@@ -171,6 +180,21 @@ impl Shared {
         if !facts.has_row {
             state.note(&self.log, &self.shards, facts.range, Urgency::Ride);
         }
+    }
+
+    fn lane(&self, facts: &Abandoned) -> Option<Lane> {
+        let state = self.state.lock();
+        state.ranges.get(&facts.range)?.lane_of(facts.position)
+    }
+
+    /// Whether a dead letter of this subscription holds what comes after it.
+    fn dead_hold(&self, facts: &Abandoned) -> bool {
+        let state = self.state.lock();
+        let order = state
+            .ranges
+            .get(&facts.range)
+            .and_then(|range| range.order.as_ref());
+        order.is_some_and(|order| order.dead == AfterDead::Hold)
     }
 
     fn owner(&self, facts: &Abandoned) -> Result<Owned, store::Error> {

@@ -6,11 +6,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use model::{Namespace, Position, SubscriptionKey, Time};
 use store::{
     Urgency,
-    log::{Cursor, Log, SubscriptionId},
+    log::{Cursor, LeftDead, Log, SubscriptionId},
     shards::Shards,
 };
 
-use crate::{delivery::Abandoned, range::Range};
+use crate::{
+    delivery::Abandoned,
+    lanes::{Held, Lane},
+    range::Range,
+    waits::{Paused, Spent, Why},
+};
 
 /// Everything that the bus knows in memory.
 #[derive(Default)]
@@ -34,16 +39,22 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct Consumer {
     pub(crate) ranges: Vec<SubscriptionId>,
-    pub(crate) parked: Option<Parked>,
+    pub(crate) paused: Option<Paused>,
+    /// Keys whose dead letters hold what comes after them.
+    pub(crate) held: Held,
     pub(crate) dead: u64,
+    /// Why it has nothing to do though something waits, and since when.
+    pub(crate) waits: Option<(Why, Time)>,
+    parked: Option<Parked>,
+    spent: Spent,
     stage: Stage,
     timer: Option<Time>,
 }
 
-/// Why a consumer gets nothing for now.
-pub(crate) struct Parked {
+/// A consumer got no permit.
+struct Parked {
     until: Time,
-    pub(crate) why: String,
+    why: String,
 }
 
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
@@ -89,17 +100,13 @@ impl State {
         if consumer.stage != Stage::Quiet {
             return false;
         }
-        consumer.parked = consumer.parked.take().filter(|parked| parked.until > now);
-        let ranges = || consumer.ranges.iter().filter_map(|id| self.ranges.get(id));
-        let timer = match &consumer.parked {
-            Some(parked) => Some(parked.until),
-            None if ranges().any(|range| range.has_work(now)) => {
-                consumer.stage = Stage::Queued;
-                self.queue.push_back(key.clone());
-                None
-            }
-            None => ranges().filter_map(Range::next_due).min(),
-        };
+        let next = look(consumer, &self.ranges, now);
+        consumer.waiting_for(next.why, now);
+        let timer = next.at;
+        if next.work {
+            consumer.stage = Stage::Queued;
+            self.queue.push_back(key.clone());
+        }
         let changed = timer != consumer.timer;
         if let Some(old) = consumer.timer.filter(|_| changed) {
             self.timers.remove(&(old, key.clone()));
@@ -129,10 +136,56 @@ impl State {
         }
     }
 
-    /// A loop that was given this consumer took from it.
-    pub(crate) fn taken_from(&mut self, key: &SubscriptionKey, now: Time) -> bool {
+    /// A loop that was given this consumer took so many events from it.
+    pub(crate) fn taken_from(&mut self, key: &SubscriptionKey, now: Time, count: usize) -> bool {
+        if let Some(consumer) = self.consumers.get_mut(key) {
+            let newest = consumer.ranges.last().and_then(|id| self.ranges.get(id));
+            if let Some(rate) = newest.and_then(|range| range.terms.rate) {
+                consumer.spent.spend(rate, now, count);
+            }
+        }
         self.set_stage(key, Stage::Quiet);
         self.touch(key, now)
+    }
+
+    /// An operator pauses a consumer, or lets it go on.
+    pub(crate) fn set_paused(
+        &mut self,
+        key: &SubscriptionKey,
+        paused: Option<Paused>,
+        now: Time,
+    ) -> bool {
+        self.consumers.entry(key.clone()).or_default().paused = paused;
+        self.touch(key, now)
+    }
+
+    /// A dead letter is none any more; `left` says what still holds its key.
+    pub(crate) fn no_longer_dead(&mut self, key: &SubscriptionKey, left: Option<LeftDead>) {
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
+        consumer.dead = consumer.dead.saturating_sub(1);
+        match left {
+            None => {}
+            Some(LeftDead {
+                lane,
+                first: Some(first),
+            }) => {
+                consumer.held.insert(Lane(lane), first);
+            }
+            Some(LeftDead { lane, first: None }) => {
+                consumer.held.remove(&Lane(lane));
+            }
+        }
+    }
+
+    /// The ranges of a consumer that may be taken from: order goes over all ranges of a key.
+    pub(crate) fn takeable(&self, key: &SubscriptionKey) -> Vec<SubscriptionId> {
+        let consumer = self.consumers.get(key);
+        let ranges = consumer.map_or(&[][..], |consumer| &consumer.ranges);
+        takeable(ranges, &self.ranges)
+            .map(|range| range.id)
+            .collect()
     }
 
     /// A loop that was given this consumer got no permit.
@@ -147,7 +200,8 @@ impl State {
             let why = why.to_owned();
             consumer.parked = Some(Parked { until, why });
         }
-        self.taken_from(key, now)
+        self.set_stage(key, Stage::Quiet);
+        self.touch(key, now)
     }
 
     fn set_stage(&mut self, key: &SubscriptionKey, stage: Stage) {
@@ -212,5 +266,70 @@ impl State {
         if self.ranges.get(&id).is_some_and(changed) {
             self.note(log, shards, id, Urgency::Ride);
         }
+    }
+}
+
+/// What a look at a consumer found.
+struct Look {
+    work: bool,
+    /// When there may be work, if there is none now.
+    at: Option<Time>,
+    why: Option<Why>,
+}
+
+fn look(consumer: &mut Consumer, ranges: &BTreeMap<SubscriptionId, Range>, now: Time) -> Look {
+    let waits = |at, why| Look {
+        work: false,
+        at,
+        why: Some(why),
+    };
+    if consumer.paused.is_some() {
+        return waits(None, Why::Paused);
+    }
+    consumer.parked = consumer.parked.take().filter(|parked| parked.until > now);
+    if let Some(parked) = &consumer.parked {
+        return waits(Some(parked.until), Why::Refused(parked.why.clone()));
+    }
+    let takeable = || takeable(&consumer.ranges, ranges);
+    if !takeable().any(|range| range.has_work(now)) {
+        let earlier = takeable().count() < consumer.ranges.len();
+        let why = takeable().find_map(|range| range.why(now));
+        return Look {
+            work: false,
+            at: takeable().filter_map(|range| range.next_due(now)).min(),
+            why: why.or_else(|| earlier.then_some(Why::Earlier)),
+        };
+    }
+    let newest = consumer.ranges.last().and_then(|id| ranges.get(id));
+    let rate = newest.and_then(|range| range.terms.rate);
+    if let Some(rate) = rate
+        && let Some(until) = consumer.spent.wait_until(rate, now)
+    {
+        return waits(Some(until), Why::Rate(rate));
+    }
+    Look {
+        work: true,
+        at: None,
+        why: None,
+    }
+}
+
+fn takeable<'s>(
+    ids: &'s [SubscriptionId],
+    ranges: &'s BTreeMap<SubscriptionId, Range>,
+) -> impl Iterator<Item = &'s Range> {
+    let ranges = ids.iter().filter_map(|id| ranges.get(id)).enumerate();
+    ranges
+        .filter(|(nth, range)| *nth == 0 || range.order.is_none())
+        .map(|(_, range)| range)
+}
+
+impl Consumer {
+    /// Keeps since when the reason is the same.
+    fn waiting_for(&mut self, why: Option<Why>, now: Time) {
+        self.waits = why.map(|why| match self.waits.take() {
+            Some((same, since)) if same == why => (why, since),
+            _ => (why, now),
+        });
     }
 }

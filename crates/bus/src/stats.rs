@@ -3,7 +3,7 @@
 use model::{AppName, SubscriptionKey, Time, WorkloadName};
 use serde::Serialize;
 
-use crate::{Bus, range::Range, state::State};
+use crate::{Bus, Paused, range::Range, state::State};
 
 /// One subscription, as an operator wants to see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +24,12 @@ pub struct SubscriptionStats {
     pub oldest: Option<Time>,
     /// Why nothing is delivered for now.
     pub waiting_on: Option<String>,
+    /// Since when that is the reason.
+    pub waiting_since: Option<Time>,
+    /// That it is paused, by whom, and what they said.
+    pub paused: Option<Paused>,
+    /// Keys of an ordered subscription that a dead letter holds.
+    pub held_keys: u64,
 }
 
 impl Bus {
@@ -74,6 +80,9 @@ fn stats(state: &State, key: &SubscriptionKey) -> SubscriptionStats {
         retrying: sum(Range::retrying),
         dead: consumer.dead,
         oldest: ranges.iter().filter_map(|range| range.oldest()).min(),
-        waiting_on: consumer.parked.as_ref().map(|parked| parked.why.clone()),
+        waiting_on: consumer.waits.as_ref().map(|(why, _)| why.to_string()),
+        waiting_since: consumer.waits.as_ref().map(|(_, since)| *since),
+        paused: consumer.paused.clone(),
+        held_keys: consumer.held.len() as u64,
     }
 }

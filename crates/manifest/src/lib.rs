@@ -27,6 +27,7 @@ mod scale;
 mod schema;
 mod state;
 mod subscriptions;
+mod terms;
 mod tree;
 mod workload;
 

@@ -11,6 +11,7 @@ mod reconcile;
 mod run;
 mod scale;
 mod state;
+mod subscription;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ use health::Health;
 use run::Run;
 use scale::{Limits, Reserve, Scale};
 use schemars::{JsonSchema, generate::SchemaSettings};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use subscription::Subscription;
 
 /// The JSON Schema (draft 7, which editors' YAML plugins speak) of `tangelo.yaml`.
 #[must_use]
@@ -238,36 +240,6 @@ struct BuildCommand {
     output: String,
 }
 
-/// A subscription: which events, and what to do when a delivery fails.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Subscription {
-    /// An event pattern in EventBridge's language, over the attributes of a CloudEvent (`type`, `source`, `subject`, …) and its `data`.
-    event: Map<String, Value>,
-    /// Its name among the workload's subscriptions; made from the event types unless given. It keeps its place in the log over deploys.
-    name: Option<String>,
-    /// When to try again, and when to stop.
-    retry: Option<Retry>,
-    /// Deliveries at the same time at most.
-    #[schemars(range(min = 1, max = 10_000))]
-    concurrency: Option<u32>,
-}
-
-/// When to try again, and when to stop.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Retry {
-    /// Attempts in all, the first included. 8 unless given.
-    #[schemars(range(min = 1, max = 1000))]
-    attempts: Option<u32>,
-    /// The oldest an event may get before it is given up. 24h unless given.
-    max_age: Option<Duration>,
-    /// The wait after the first failure, doubled after each further one. 1s unless given.
-    backoff: Option<Duration>,
-    /// The longest wait. 5m unless given.
-    max_backoff: Option<Duration>,
-}
-
 /// What clients reach.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -367,7 +339,7 @@ mod tests {
     use super::*;
     use crate::{
         app, container, databases, deferred, health, reconcile, routes, run, scale, subscriptions,
-        workload,
+        terms, workload,
     };
 
     #[test]
@@ -429,6 +401,9 @@ mod tests {
         check("BuildCommand", &run::BUILDS[3..]);
         check("Subscription", subscriptions::KEYS);
         check("Retry", subscriptions::RETRY_KEYS);
+        check("Order", terms::ORDER_KEYS);
+        check("Batch", terms::BATCH_KEYS);
+        check("Input", terms::INPUT_KEYS);
         check("Async", deferred::KEYS);
         check("Database", databases::KEYS);
         check("Sqlite", databases::SQLITE_KEYS);

@@ -11,11 +11,21 @@ use crate::{
     nearest::nearest,
     places::WorkloadPlaces,
     reader::{Reader, shown},
+    terms,
     tree::{Bytes, Key, Node, Value},
 };
 
 /// Keys of an entry of `on`.
-pub(crate) const KEYS: &[&str] = &["event", "name", "retry", "concurrency"];
+pub(crate) const KEYS: &[&str] = &[
+    "event",
+    "name",
+    "retry",
+    "concurrency",
+    "rate",
+    "order",
+    "batch",
+    "input",
+];
 /// Keys of `retry`.
 pub(crate) const RETRY_KEYS: &[&str] = &["attempts", "max_age", "backoff", "max_backoff"];
 /// Triggers of the design that this version does not run.
@@ -81,6 +91,18 @@ fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes
     let concurrency = fields
         .get("concurrency")
         .and_then(|node| reader.number(node, 1..=10_000));
+    let rate = fields
+        .get("rate")
+        .and_then(|node| terms::rate(reader, node));
+    let order = fields
+        .entry("order")
+        .and_then(|(key, node)| terms::order(reader, key.at, node));
+    let batch = fields
+        .entry("batch")
+        .and_then(|(key, node)| terms::batch(reader, key.at, node));
+    let input = fields
+        .entry("input")
+        .and_then(|(key, node)| terms::input(reader, key.at, node));
     let event = fields.required(reader, "event", "event: {type: [order.created]}")?;
     let key = fields.entry("event").map_or(owner, |(key, _)| key.at);
     let filter = read_filter(reader, key, event)?;
@@ -96,6 +118,10 @@ fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes
         filter: EventFilter(filter),
         retry: retry.unwrap_or_default(),
         concurrency,
+        rate,
+        order,
+        batch,
+        input,
     };
     Some((subscription, name_at, key))
 }
@@ -194,7 +220,8 @@ fn normal(node: &Node) -> Json {
     }
 }
 
-fn json(node: &Node) -> Json {
+/// A value as it stands.
+pub(crate) fn json(node: &Node) -> Json {
     match &node.value {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),

@@ -141,6 +141,8 @@ codes! {
     BAD_FILTER = 506, Invalid;
     /// The log has no such event.
     NO_SUCH_EVENT = 507, NotFound;
+    /// An earlier event of the same key is a dead letter.
+    EARLIER_IS_DEAD = 520, Conflict;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

@@ -38,7 +38,10 @@ pub use limits::{Limits, Profile};
 pub use name::{AppName, Name, Namespace, WorkloadName};
 pub use probes::{Probe, Probes};
 pub use scale::{Scale, ScaleOn};
-pub use subscription::{EventFilter, RetryPolicy, Subscription, SubscriptionKey};
+pub use subscription::{
+    AfterDead, Batch, EventFilter, InputSpec, Order, Rate, RetryPolicy, Subscription,
+    SubscriptionKey,
+};
 pub use trace::{SpanId, TraceContext, TraceId};
 pub use units::{ByteSize, parse_duration};
 pub use usage::{ColdStart, InstanceUsage, Usage};

@@ -9,9 +9,11 @@ mod explain;
 mod flat;
 mod fold;
 mod index;
+mod input;
 pub mod law;
 mod matcher;
 mod number;
+mod path;
 mod paths;
 mod syntax;
 mod test;
@@ -19,6 +21,8 @@ mod wildcard;
 
 pub use explain::{Explanation, Failure};
 pub use index::Index;
+pub use input::{Facts, Input, MAX_TEMPLATE, MAX_VARIABLES, Template};
+pub use path::{MAX_PATH, Path};
 pub use syntax::{
     Error, MAX_DEPTH, MAX_FIELDS, MAX_FIELDS_OF_WAY, MAX_TERMS, MAX_TEXT, MAX_WAYS, Pattern,
 };

@@ -11,6 +11,8 @@ use crate::Platform;
 
 /// Largest single file of an upload.
 const LARGEST_FILE: ByteSize = ByteSize::mib(512);
+/// What is shown of what was done to a subscription.
+const SHOWN_AUDIT: u32 = 20;
 
 impl Platform {
     /// Those of `hashes` that an upload would have to bring.
@@ -114,6 +116,50 @@ impl Platform {
             Error::new(code::NO_SUCH_SUBSCRIPTION, message)
         };
         found.map(|filter| filter.0).ok_or_else(missing)
+    }
+
+    /// One subscription: what it asks for, how far it is, what operators did to it.
+    ///
+    /// # Errors
+    /// `NO_SUCH_SUBSCRIPTION`, or what the store fails with.
+    pub async fn subscription(&self, subscription: &str) -> Result<Value, Error> {
+        let key = key(subscription)?;
+        let stats = self.bus().stats();
+        let stats = stats.into_iter().find(|stats| stats.subscription == key);
+        let stats = stats.ok_or_else(|| bus::Error::NoSuchSubscription(key.clone()))?;
+        let log = self.store().log();
+        let ranges = log.subscriptions().await?.into_iter();
+        let ranges: Vec<Value> = ranges
+            .filter(|(stored, _)| stored.key == key)
+            .map(|(stored, _)| json!({"after": stored.begin, "through": stored.end, "asks": stored.spec}))
+            .collect();
+        let audit = log.audit(Some(key.to_string()), SHOWN_AUDIT).await?;
+        Ok(
+            json!({"subscription": key.to_string(), "stands": stats, "ranges": ranges, "audit": audit}),
+        )
+    }
+
+    /// Takes nothing more of a subscription until it is resumed.
+    ///
+    /// # Errors
+    /// `NO_SUCH_SUBSCRIPTION`, or what the store fails with.
+    pub async fn pause(
+        &self,
+        subscription: &str,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<bus::Paused, Error> {
+        let reason = reason.map(|reason| reason.chars().take(1000).collect::<String>());
+        let key = key(subscription)?;
+        Ok(self.bus().pause(&key, by, reason.as_deref()).await?)
+    }
+
+    /// Lets a paused subscription go on; whether it was paused.
+    ///
+    /// # Errors
+    /// `NO_SUCH_SUBSCRIPTION`, or what the store fails with.
+    pub async fn resume(&self, subscription: &str, by: &str) -> Result<bool, Error> {
+        Ok(self.bus().resume(&key(subscription)?, by).await?)
     }
 
     /// Dead letters, oldest first.

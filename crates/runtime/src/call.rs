@@ -23,6 +23,8 @@ pub enum Input {
     Http(http::Request<Body>),
     /// One event: a CloudEvent in binary mode for HTTP workloads, EventBridge's envelope for Lambda handlers.
     Event(Arc<Event>),
+    /// Several events at once: a CloudEvents batch for HTTP workloads, a list of EventBridge's envelopes for Lambda handlers.
+    Events(Vec<Arc<Event>>),
     /// Plain JSON: a POST for HTTP workloads, the payload itself for Lambda handlers.
     Payload(Bytes),
     /// The same for somebody who takes the reply piece by piece, as it is made. Its last frame may be trailers with

@@ -38,11 +38,13 @@ pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Request<B
     let mut request = match input {
         Input::Http(request) => request,
         Input::Event(event) => event_request(&event, invocation),
+        Input::Events(events) => {
+            let list: Vec<Value> = events.iter().map(|event| event.to_json()).collect();
+            let batch = "application/cloudevents-batch+json";
+            typed(Value::from(list).to_string().into(), batch, invocation)
+        }
         Input::Payload(payload) | Input::Stream(payload) => {
-            let mut request = post(payload, invocation);
-            let json = HeaderValue::from_static("application/json");
-            request.headers_mut().insert(CONTENT_TYPE, json);
-            request
+            typed(payload, "application/json", invocation)
         }
     };
     set_platform_headers(request.headers_mut(), invocation, now);
@@ -69,6 +71,13 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
     {
         headers.insert(IDEMPOTENCY_KEY, encoded(key));
     }
+}
+
+fn typed(body: Bytes, kind: &'static str, invocation: &Invocation) -> Request<Body> {
+    let mut request = post(body, invocation);
+    let kind = HeaderValue::from_static(kind);
+    request.headers_mut().insert(CONTENT_TYPE, kind);
+    request
 }
 
 fn post(body: Bytes, invocation: &Invocation) -> Request<Body> {

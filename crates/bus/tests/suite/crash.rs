@@ -207,7 +207,7 @@ async fn work(dir: &Path, round: u32, count: Option<u32>) -> Bus {
     let mut left = count.map(|count| count * PUBLISHERS);
     while left != Some(0) {
         let key = bus.ready().await;
-        let Some(delivery) = bus.take(&key).await else {
+        let Some(delivery) = bus.take(&key).await.pop() else {
             continue;
         };
         let id = delivery.event.id.clone();
@@ -252,6 +252,10 @@ async fn subscribe(bus: &Bus) {
         filter: model::EventFilter(all()),
         retry,
         concurrency: Some(64),
+        rate: None,
+        order: None,
+        batch: None,
+        input: None,
     };
     let key = "shop/w/s".parse().expect("is a key");
     let app = model::Name::literal("shop");

@@ -194,7 +194,7 @@ async fn one_without_a_permit_is_parked_and_the_others_go_on() {
             parked = true;
             continue;
         }
-        let delivery = fixture.bus.take(&key).await.expect("has one");
+        let delivery = fixture.bus.take(&key).await.pop().expect("has one");
         fixture
             .bus
             .settle(delivery, Settled::Done)
@@ -256,6 +256,10 @@ async fn concurrency_of_a_subscription_is_kept() {
         filter: model::EventFilter(all()),
         retry: RetryPolicy::default(),
         concurrency: Some(2),
+        rate: None,
+        order: None,
+        batch: None,
+        input: None,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/w/s"), subscription)];
@@ -382,6 +386,10 @@ async fn a_filter_that_is_none_changes_nothing() {
         filter: model::EventFilter(json!({"type": "no list"})),
         retry: RetryPolicy::default(),
         concurrency: None,
+        rate: None,
+        order: None,
+        batch: None,
+        input: None,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/b/s"), bad)];

@@ -83,6 +83,10 @@ impl Fixture {
                     filter: EventFilter(filter),
                     retry,
                     concurrency: None,
+                    rate: None,
+                    order: None,
+                    batch: None,
+                    input: None,
                 };
                 (key, subscription)
             })
@@ -106,7 +110,7 @@ impl Fixture {
     pub(crate) async fn next(&self) -> Delivery {
         loop {
             let key = self.bus.ready().await;
-            if let Some(delivery) = self.bus.take(&key).await {
+            if let Some(delivery) = self.bus.take(&key).await.pop() {
                 return delivery;
             }
         }
@@ -167,7 +171,7 @@ pub(crate) fn event(kind: &str, id: u32) -> Event {
         content_type: None,
         schema: None,
         extensions: BTreeMap::default(),
-        data: EventData::Json(json!({"id": id})),
+        data: EventData::Json(json!({"id": id, "of": id % 3})),
     }
 }
 

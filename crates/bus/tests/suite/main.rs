@@ -9,3 +9,4 @@ mod deliveries;
 mod fixture;
 mod model_check;
 mod restarts;
+mod terms;

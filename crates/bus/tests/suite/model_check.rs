@@ -1,14 +1,21 @@
-//! Random orders of publishing, taking, settling, switching and dying, against a model that only knows which events are
-//! owed to whom.
+//! Random orders of publishing, taking, settling, switching, pausing and dying, against a model that only knows which
+//! events are owed to whom: also in order by key, in batches, at a rate.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use bus::{Delivery, Settled};
-use model::RetryPolicy;
+use model::{AfterDead, Batch, EventFilter, Name, Order, RetryPolicy, Subscription};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, fault};
+use crate::fixture::{Fixture, fault, key_of, space};
+
+/// In order by key: a third of the ids each.
+const ORDERED: &str = "shop/o/s";
+/// In batches.
+const BATCHED: &str = "shop/n/s";
+/// To all, and paused now and then.
+const ALL: &str = "shop/all/s";
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -23,6 +30,8 @@ enum Step {
     Dead(prop::sample::Index),
     /// The subscription to `b` ends, or begins anew.
     Switch(bool),
+    /// The subscription to all is paused, or resumed.
+    Pause(bool),
     Wait(u8),
     Restart,
     Crash,
@@ -37,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => index().prop_map(Step::Retry),
         1 => index().prop_map(Step::Dead),
         1 => any::<bool>().prop_map(Step::Switch),
+        1 => any::<bool>().prop_map(Step::Pause),
         2 => (1..20u8).prop_map(Step::Wait),
         1 => Just(Step::Restart),
         2 => Just(Step::Crash),
@@ -46,7 +56,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// What is owed: (subscription, event).
 #[derive(Default)]
 struct Owed {
-    all: BTreeSet<(String, String)>,
+    all: BTreeSet<(String, u32)>,
+    /// Keys of the ordered subscription that a dead letter holds.
+    held: BTreeSet<u32>,
     next: u32,
     b_lives: bool,
 }
@@ -56,7 +68,11 @@ impl Owed {
         let first = self.next;
         self.next += u32::from(count);
         for id in first..self.next {
-            self.owe("shop/all/s", id);
+            self.owe(ALL, id);
+            self.owe(BATCHED, id);
+            if !self.held.contains(&(id % 3)) {
+                self.owe(ORDERED, id);
+            }
             if a {
                 self.owe("shop/a/s", id);
             } else if self.b_lives {
@@ -67,28 +83,103 @@ impl Owed {
     }
 
     fn owe(&mut self, key: &str, id: u32) {
-        self.all.insert((key.to_owned(), id.to_string()));
+        self.all.insert((key.to_owned(), id));
+    }
+
+    /// A dead letter of the ordered subscription: what comes after it is not delivered.
+    fn hold(&mut self, dead: u32) {
+        self.held.insert(dead % 3);
+        let held = |(key, id): &(String, u32)| key == ORDERED && id % 3 == dead % 3;
+        self.all.retain(|owed| !held(owed));
+    }
+
+    /// Whether it may come now.
+    fn check(&self, owed: &(String, u32)) {
+        assert!(self.all.contains(owed), "not owed: {owed:?}");
+        let (key, id) = owed;
+        if key == ORDERED {
+            let mut earlier = self.all.iter();
+            let earlier = earlier.find(|(k, i)| k == ORDERED && i % 3 == id % 3);
+            assert_eq!(earlier, Some(owed), "out of order");
+        }
+    }
+}
+
+fn subscription(filter: Value) -> Subscription {
+    Subscription {
+        retry: RetryPolicy {
+            attempts: 1000,
+            ..RetryPolicy::default()
+        },
+        ..Subscription::new(Name::literal("s"), EventFilter(filter))
     }
 }
 
 async fn switch(fixture: &Fixture, b_lives: bool) {
-    let policy = RetryPolicy {
-        attempts: 1000,
-        ..RetryPolicy::default()
+    let all = || subscription(json!({"source": ["/tests"]}));
+    let order = Order {
+        key: "$.data.of".to_owned(),
+        dead: AfterDead::Hold,
     };
-    let named = |key: &str, filter: Value| (key.to_owned(), filter, policy);
+    let batch = Batch {
+        size: 4,
+        window: Duration::from_secs(2),
+    };
     let mut wanted = vec![
-        named("shop/all/s", json!({"source": ["/tests"]})),
-        named("shop/a/s", json!({"type": ["a"]})),
+        (ALL, all()),
+        (
+            ORDERED,
+            Subscription {
+                order: Some(order),
+                ..all()
+            },
+        ),
+        (
+            BATCHED,
+            Subscription {
+                batch: Some(batch),
+                concurrency: Some(3),
+                ..all()
+            },
+        ),
+        (
+            "shop/a/s",
+            Subscription {
+                rate: "5/s".parse().ok(),
+                ..subscription(json!({"type": ["a"]}))
+            },
+        ),
     ];
     if b_lives {
-        wanted.push(named("shop/b/s", json!({"type": [{"prefix": "b"}]})));
+        wanted.push(("shop/b/s", subscription(json!({"type": [{"prefix": "b"}]}))));
     }
-    fixture.subscribe_with(wanted).await;
+    let wanted = wanted.into_iter().map(|(key, one)| (key_of(key), one));
+    let app = Name::literal("shop");
+    let set = fixture
+        .bus
+        .set_subscriptions(&space(), &app, wanted.collect())
+        .await;
+    set.expect("sets");
 }
 
-fn owed_of(delivery: &Delivery) -> (String, String) {
-    (delivery.key.to_string(), delivery.event.id.clone())
+fn owed_of(delivery: &Delivery) -> (String, u32) {
+    let id = delivery.event.id.parse().expect("is a number");
+    (delivery.key.to_string(), id)
+}
+
+/// What comes within a moment: one, or a batch.
+async fn next(fixture: &Fixture, patience: Duration) -> Vec<Delivery> {
+    let next = async {
+        loop {
+            let key = fixture.bus.ready().await;
+            let taken = fixture.bus.take(&key).await;
+            if !taken.is_empty() {
+                return taken;
+            }
+        }
+    };
+    let taken = tokio::time::timeout(patience, next).await;
+    taken.unwrap_or_default()
 }
 
 /// A run in the middle: what is alive, what is owed, what a consumer has in hand.
@@ -96,6 +187,7 @@ struct Run {
     fixture: Option<Fixture>,
     owed: Owed,
     in_flight: Vec<Delivery>,
+    paused: bool,
 }
 
 impl Run {
@@ -117,6 +209,7 @@ impl Run {
                 self.owed.b_lives = b_lives;
                 switch(self.fixture(), b_lives).await;
             }
+            Step::Pause(paused) => self.pause(paused).await,
             Step::Wait(seconds) => {
                 let span = Duration::from_secs(seconds.into());
                 self.fixture().clock.advance(span);
@@ -126,13 +219,31 @@ impl Run {
         }
     }
 
+    async fn pause(&mut self, paused: bool) {
+        let (bus, key) = (&self.fixture().bus, key_of(ALL));
+        match paused {
+            true => drop(bus.pause(&key, "a test", None).await.expect("pauses")),
+            false => drop(bus.resume(&key, "a test").await.expect("resumes")),
+        }
+        self.paused = paused;
+    }
+
     async fn take(&mut self, count: u8) {
         for _ in 0..count {
-            let next = tokio::time::timeout(Duration::from_millis(5), self.fixture().next());
-            let Ok(delivery) = next.await else { break };
-            let owed = owed_of(&delivery);
-            assert!(self.owed.all.contains(&owed), "not owed: {owed:?}");
-            self.in_flight.push(delivery);
+            let taken = next(self.fixture(), Duration::from_millis(5)).await;
+            if taken.is_empty() {
+                break;
+            }
+            for delivery in taken {
+                self.owed.check(&owed_of(&delivery));
+                assert!(!self.paused || delivery.key != key_of(ALL), "it is paused");
+                let twice = self
+                    .in_flight
+                    .iter()
+                    .any(|d| owed_of(d) == owed_of(&delivery));
+                assert!(!twice, "twice: {:?}", owed_of(&delivery));
+                self.in_flight.push(delivery);
+            }
         }
     }
 
@@ -141,8 +252,12 @@ impl Run {
             return;
         }
         let delivery = self.in_flight.swap_remove(at.index(self.in_flight.len()));
+        let owed = owed_of(&delivery);
         if !matches!(how, Settled::Retry(_)) {
-            self.owed.all.remove(&owed_of(&delivery));
+            self.owed.all.remove(&owed);
+        }
+        if matches!(how, Settled::Dead(_)) && owed.0 == ORDERED {
+            self.owed.hold(owed.1);
         }
         let settled = self.fixture().bus.settle(delivery, how).await;
         settled.expect("settles");
@@ -159,22 +274,24 @@ impl Run {
         self.fixture = Some(again);
     }
 
-    /// Everything that is owed comes, once, and nothing else.
+    /// Everything that is owed comes, once, in order, and nothing else.
     async fn drain(&mut self) {
-        self.fixture().clock.advance(Duration::from_secs(3600));
-        let mut delivered = BTreeSet::new();
-        while delivered.len() < self.owed.all.len() {
-            let next = tokio::time::timeout(Duration::from_secs(20), self.fixture().next()).await;
-            let missing: Vec<_> = self.owed.all.difference(&delivered).collect();
-            let delivery = next.unwrap_or_else(|_| panic!("never delivered: {missing:?}"));
-            let owed = owed_of(&delivery);
-            assert!(delivered.insert(owed.clone()), "twice: {owed:?}");
-            let settled = self.fixture().bus.settle(delivery, Settled::Done).await;
-            settled.expect("settles");
+        self.pause(false).await;
+        let mut idle = 0;
+        while idle < 3 || !self.owed.all.is_empty() {
+            // Rates and windows pass.
+            self.fixture().clock.advance(Duration::from_secs(400));
+            let taken = next(self.fixture(), Duration::from_millis(50)).await;
+            idle = if taken.is_empty() { idle + 1 } else { 0 };
+            assert!(idle < 400, "never delivered: {:?}", self.owed.all);
+            for delivery in taken {
+                let owed = owed_of(&delivery);
+                self.owed.check(&owed);
+                self.owed.all.remove(&owed);
+                let settled = self.fixture().bus.settle(delivery, Settled::Done).await;
+                settled.expect("settles");
+            }
         }
-        assert_eq!(delivered, self.owed.all);
-        let more = self.fixture().next_or_none().await;
-        assert!(more.is_none(), "more than is owed");
     }
 }
 
@@ -183,6 +300,7 @@ async fn run(steps: Vec<Step>) {
         fixture: Some(Fixture::new().await),
         owed: Owed::default(),
         in_flight: Vec::new(),
+        paused: false,
     };
     switch(run.fixture(), false).await;
     for step in steps {

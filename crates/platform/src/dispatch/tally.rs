@@ -108,7 +108,7 @@ impl Tally {
                     .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 Input::Stream(bytes)
             }
-            event @ Input::Event(_) => event,
+            events @ (Input::Event(_) | Input::Events(_)) => events,
         }
     }
 

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use bus::{Delivery, Settled};
+use bytes::Bytes;
 use model::{
     Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code, name::Name,
 };
+use pattern::Facts;
 use runtime::Input;
+use serde_json::Value;
 use telemetry::{Attributes, Span, SpanKind};
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{read_answer, stopped};
+use super::{batch, read_answer, stopped};
 use crate::{
     Platform,
     dispatch::{Callee, Permit},
@@ -27,8 +30,9 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         match admit(&platform, &key) {
             Err(error) => wait_or_give_up(&platform, &key, &error).await,
             Ok((callee, permit)) => {
-                if let Some(delivery) = platform.bus().take(&key).await {
-                    under_way.spawn(deliver(platform.clone(), callee, permit, delivery));
+                let deliveries = platform.bus().take(&key).await;
+                if !deliveries.is_empty() {
+                    under_way.spawn(deliver(platform.clone(), callee, permit, deliveries));
                 }
             }
         }
@@ -65,33 +69,118 @@ fn admit(platform: &Platform, key: &SubscriptionKey) -> Result<(Arc<Callee>, Per
     Ok((callee, permit))
 }
 
-async fn deliver(platform: Platform, callee: Arc<Callee>, permit: Permit, delivery: Delivery) {
-    let invocation = invocation(&platform, &callee, &delivery);
-    let started = platform
-        .dispatch()
-        .invoke(
-            permit,
-            invocation,
-            Input::Event(Arc::clone(&delivery.event)),
-        )
-        .await;
-    let settled = match started.response {
-        Err(error) => failed(error),
+/// One invocation for one event, or for a batch.
+async fn deliver(
+    platform: Platform,
+    callee: Arc<Callee>,
+    permit: Permit,
+    deliveries: Vec<Delivery>,
+) {
+    let Some((invocation, input)) = prepared(&platform, &callee, &deliveries) else {
+        return;
+    };
+    let started = platform.dispatch().invoke(permit, invocation, input).await;
+    let answer = match started.response {
+        Err(error) => Err(failed(error)),
         Ok(response) => {
             let (head, body) = response.into_parts();
             match read_answer(body, platform.limits().sync_payload).await {
-                Err(error) => failed(error),
-                Ok(_) if head.status.is_success() => Settled::Done,
-                Ok(_) => Settled::Retry(Error::new(
+                Err(error) => Err(failed(error)),
+                Ok(answer) if head.status.is_success() => Ok(answer),
+                Ok(_) => Err(Settled::Retry(Error::new(
                     code::FUNCTION_ERROR,
                     format!("the consumer answered {}", head.status.as_u16()),
-                )),
+                ))),
             }
         }
     };
-    if let Err(error) = platform.bus().settle(delivery, settled).await {
-        tracing::error!(%error, "a delivery could not be settled; it will be made again");
+    let ends = ends(&deliveries, &answer);
+    let settles = deliveries
+        .into_iter()
+        .zip(ends)
+        .map(|(delivery, settled)| platform.bus().settle(delivery, settled));
+    for settled in futures_util::future::join_all(settles).await {
+        if let Err(error) = settled {
+            tracing::error!(%error, "a delivery could not be settled; it will be made again");
+        }
     }
+}
+
+/// How each delivery ended.
+fn ends(deliveries: &[Delivery], answer: &Result<Bytes, Settled>) -> Vec<Settled> {
+    let all = |settled: &Settled| vec![settled.clone(); deliveries.len()];
+    let answer = match answer {
+        Err(settled) => return all(settled),
+        Ok(_) if !deliveries.iter().any(|delivery| delivery.batched) => return all(&Settled::Done),
+        Ok(answer) => answer,
+    };
+    let items: Vec<batch::Item<'_>> = deliveries
+        .iter()
+        .map(|delivery| batch::Item {
+            id: &delivery.event.id,
+            key: &delivery.idempotency_key,
+        })
+        .collect();
+    let said = "the consumer said that it failed this item of its batch";
+    let end = |failed| match failed {
+        false => Settled::Done,
+        true => Settled::Retry(Error::new(code::FUNCTION_ERROR, said)),
+    };
+    match batch::failed(&items, answer) {
+        Ok(failed) => failed.into_iter().map(end).collect(),
+        Err(problem) => all(&Settled::Retry(Error::new(code::BAD_REPLY, problem))),
+    }
+}
+
+/// What is handed over for deliveries of one subscription; `None`: there are none.
+fn prepared(
+    platform: &Platform,
+    callee: &Arc<Callee>,
+    deliveries: &[Delivery],
+) -> Option<(Invocation, Input)> {
+    let (first, others) = deliveries.split_first()?;
+    let mut invocation = invocation(platform, callee, first);
+    for other in others {
+        dwell(platform, callee, other);
+        invocation.depth = invocation.depth.max(other.cause.depth);
+        invocation.attempt = invocation.attempt.max(other.attempt);
+        // Whom a batch acts for is clear only when it is one.
+        if other.cause.principals != first.cause.principals {
+            invocation.principals.clear();
+        }
+    }
+    if first.batched {
+        invocation.idempotency_key = Some(batch::idempotency_key(deliveries));
+    }
+    let input = match (&first.input, first.batched) {
+        (None, false) => Input::Event(Arc::clone(&first.event)),
+        (None, true) => Input::Events(batch::events(deliveries)),
+        (Some(_), false) => Input::Payload(transformed(first).into()),
+        (Some(_), true) => {
+            let items = deliveries.iter().map(transformed);
+            // A template may make a text that is no JSON; in a list it is a JSON text.
+            let items =
+                items.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)));
+            Input::Payload(Value::Array(items.collect()).to_string().into())
+        }
+    };
+    Some((invocation, input))
+}
+
+/// What a subscription hands over instead of its event.
+fn transformed(delivery: &Delivery) -> String {
+    let event = delivery.event.to_json();
+    let Some(input) = &delivery.input else {
+        return event.to_string();
+    };
+    let (name, key) = (delivery.key.name.as_str(), delivery.key.to_string());
+    input.apply(&Facts {
+        event: &event,
+        payload: "data",
+        rule_name: name,
+        rule_arn: &key,
+        ingestion_time: &delivery.published_at.rfc3339(),
+    })
 }
 
 /// An event that its consumer can never take is given up at once; anything else is tried again.

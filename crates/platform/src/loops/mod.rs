@@ -2,6 +2,7 @@
 //! refused was never taken and costs no attempt.
 
 mod background;
+mod batch;
 mod callback;
 mod deliver;
 mod destination;

@@ -40,7 +40,7 @@ impl Pool {
     ) -> Result<Response<Body>, Error> {
         let kind = match &input {
             Input::Http(_) => Kind::Http,
-            Input::Event(_) => Kind::Event,
+            Input::Event(_) | Input::Events(_) => Kind::Event,
             Input::Payload(_) | Input::Stream(_) => Kind::Payload,
         };
         let in_pieces = matches!(input, Input::Stream(_));
@@ -136,11 +136,10 @@ impl Pool {
         let now = self.context.clock.now();
         match input {
             Input::Payload(bytes) | Input::Stream(bytes) => Ok(bytes),
-            Input::Event(event) => {
-                let envelope = eventbridge::envelope(&event, now);
-                serde_json::to_vec(&envelope)
-                    .map(Bytes::from)
-                    .map_err(Error::internal)
+            Input::Event(event) => encoded(&eventbridge::envelope(&event, now)),
+            Input::Events(events) => {
+                let envelopes = events.iter().map(|event| eventbridge::envelope(event, now));
+                encoded(&envelopes.collect::<Vec<_>>())
             }
             Input::Http(request) => {
                 let (parts, body) = request.into_parts();
@@ -206,6 +205,11 @@ fn too_large(limit: ByteSize) -> Error {
         code::PAYLOAD_TOO_LARGE,
         format!("the payload is larger than {limit}"),
     )
+}
+
+fn encoded(value: &impl serde::Serialize) -> Result<Bytes, Error> {
+    let bytes = serde_json::to_vec(value).map_err(Error::internal)?;
+    Ok(Bytes::from(bytes))
 }
 
 fn unreadable(error: BodyError) -> Error {

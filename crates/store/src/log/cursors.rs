@@ -25,6 +25,8 @@ pub struct Cursor {
     pub through: Position,
     /// What runs on its first attempt, ascending; all of it at or below `through`.
     pub running: Vec<Position>,
+    /// What was passed over and was not tried yet, ascending; all of it at or below `through`.
+    pub passed: Vec<Position>,
     /// Whether nothing is outstanding, so that the log's mark counts for it as well.
     pub idle: bool,
 }
@@ -36,6 +38,8 @@ pub struct StoredCursor {
     pub through: Position,
     /// What ran.
     pub running: Vec<Position>,
+    /// What was passed over and was not tried yet.
+    pub passed: Vec<Position>,
 }
 
 /// Says where a subscription stands, now: what is settled of it, and what runs. It may say of a position that it is
@@ -85,14 +89,13 @@ pub(super) fn write(batch: &Batch<'_>) -> Result<()> {
     let source = batch.cursors.clone();
     let stand = |id: &SubscriptionId| source.as_ref().and_then(|source| source(*id));
     for cursor in batch.log.moved.iter().filter_map(stand) {
-        let low = cursor
-            .running
-            .first()
-            .map_or(cursor.through.0, |first| first.0 - 1);
-        let running =
-            (!cursor.running.is_empty()).then(|| format::encode_positions(&cursor.running));
+        let lists = [&cursor.running, &cursor.passed];
+        let first = lists.into_iter().filter_map(|list| list.first()).min();
+        let low = first.map_or(cursor.through.0, |first| first.0 - 1);
+        let encoded = lists.map(|list| (!list.is_empty()).then(|| format::encode_positions(list)));
+        let [running, passed] = encoded;
         batch.execute(
-            "UPDATE cursor SET low = ?2, through = ?3, idle = ?4, running = ?5
+            "UPDATE cursor SET low = ?2, through = ?3, idle = ?4, running = ?5, passed = ?6
              WHERE subscription = ?1",
             (
                 cursor.subscription.0,
@@ -100,6 +103,7 @@ pub(super) fn write(batch: &Batch<'_>) -> Result<()> {
                 cursor.through.0,
                 cursor.idle,
                 running,
+                passed,
             ),
         )?;
     }
@@ -112,13 +116,14 @@ pub(super) fn write(batch: &Batch<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reads a cursor beside the mark of its log; the columns are through, idle, running, mark.
+/// Reads a cursor beside the mark of its log; the columns are through, idle, running, mark, passed.
 pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCursor> {
     Ok(RawCursor {
         through: row.get(first)?,
         idle: row.get(first + 1)?,
         running: row.get(first + 2)?,
         mark: row.get(first + 3)?,
+        passed: row.get(first + 4)?,
     })
 }
 
@@ -128,6 +133,7 @@ pub(super) struct RawCursor {
     idle: bool,
     running: Option<Vec<u8>>,
     mark: u64,
+    passed: Option<Vec<u8>>,
 }
 
 impl RawCursor {
@@ -137,10 +143,11 @@ impl RawCursor {
         } else {
             self.through
         };
-        let running = self.running.as_deref();
+        let decode = |list: Option<&[u8]>| list.map_or(Ok(Vec::new()), format::decode_positions);
         Ok(StoredCursor {
             through: Position(through),
-            running: running.map_or(Ok(Vec::new()), format::decode_positions)?,
+            running: decode(self.running.as_deref())?,
+            passed: decode(self.passed.as_deref())?,
         })
     }
 }

@@ -35,6 +35,8 @@ pub struct GivenUp {
     pub reason: Fault,
     /// What went wrong, oldest first.
     pub history: Vec<Attempt>,
+    /// What its key is known by, where it holds the later events of that.
+    pub lane: Option<i64>,
 }
 
 /// A delivery that was given up.
@@ -82,6 +84,19 @@ pub struct Redriven {
     pub position: Position,
     /// Since when.
     pub due: Time,
+    /// What its key is known by.
+    pub lane: Option<i64>,
+    /// What still holds its key.
+    pub left: Option<LeftDead>,
+}
+
+/// What still holds a key after one of its dead letters went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftDead {
+    /// What the key is known by.
+    pub lane: i64,
+    /// The first of its dead letters that are left.
+    pub first: Option<Position>,
 }
 
 const COLUMNS: &str =
@@ -159,12 +174,36 @@ impl Log {
         }
     }
 
-    /// Throws a dead letter away.
+    /// For each key that dead letters hold, the first of them.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn held_lanes(&self) -> Result<Vec<(SubscriptionKey, i64, Position)>> {
+        self.kernel
+            .read(|connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT app, workload, name, lane, min(position) FROM dead_letter
+                     WHERE lane IS NOT NULL GROUP BY log, app, workload, name, lane",
+                )?;
+                let mut rows = statement.query([])?;
+                let mut held = Vec::new();
+                while let Some(row) = rows.next()? {
+                    held.push((key(row, 0)?, row.get(3)?, Position(row.get(4)?)));
+                }
+                Ok(held)
+            })
+            .await
+    }
+
+    /// Throws a dead letter away; says what still holds its key.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn discard(&self, id: i64) -> Result<()> {
-        self.run(Command::Discard(id)).await.map(|_| ())
+    pub async fn discard(&self, id: i64) -> Result<Option<LeftDead>> {
+        match self.run(Command::Discard(id)).await? {
+            command::Reply::Log(Reply::Discarded(left)) => Ok(left),
+            _ => Err(UNEXPECTED),
+        }
     }
 }
 
@@ -244,8 +283,8 @@ pub(super) fn give_up(batch: &Batch<'_>, given_up: &GivenUp) -> Result<()> {
     let source = retries::source(batch, id, log, given_up.position)?;
     batch.execute(
         "INSERT INTO dead_letter (log, subscription, app, workload, name, position, at, published_at, first_at, attempts,
-                                  reason, history, cause, body, blob)
-         SELECT ?2, ?1, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+                                  reason, history, cause, body, blob, lane)
+         SELECT ?2, ?1, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
          FROM subscription WHERE id = ?1",
         (
             id.0,
@@ -260,6 +299,7 @@ pub(super) fn give_up(batch: &Batch<'_>, given_up: &GivenUp) -> Result<()> {
             &source.cause,
             &source.body,
             &source.blob,
+            given_up.lane,
         ),
     )?;
     keep(batch, source.blob.as_deref())?;
@@ -276,29 +316,62 @@ fn keep(batch: &Batch<'_>, blob: Option<&[u8]>) -> Result<()> {
     Ok(())
 }
 
-/// Moves a dead letter back to the retries.
-pub(super) fn redrive(batch: &Batch<'_>, id: i64) -> Result<Redriven> {
-    let letter = batch.row(
-        "SELECT log, app, workload, name, position FROM dead_letter WHERE id = ?1",
+/// Where a dead letter belongs.
+struct Place {
+    log: i64,
+    key: [String; 3],
+    position: Position,
+    lane: Option<i64>,
+}
+
+fn place(batch: &Batch<'_>, id: i64) -> Result<Place> {
+    let place = batch.row(
+        "SELECT log, app, workload, name, position, lane FROM dead_letter WHERE id = ?1",
         [id],
         |row| {
-            let key: [String; 3] = [row.get(1)?, row.get(2)?, row.get(3)?];
-            Ok((row.get::<_, i64>(0)?, key, Position(row.get(4)?)))
+            Ok(Place {
+                log: row.get(0)?,
+                key: [row.get(1)?, row.get(2)?, row.get(3)?],
+                position: Position(row.get(4)?),
+                lane: row.get(5)?,
+            })
         },
     )?;
-    let (log, [app, workload, name], position) = letter.ok_or(Error::NotFound("dead letter"))?;
+    place.ok_or(Error::NotFound("dead letter"))
+}
+
+/// What holds the key of a letter that is gone.
+fn left(batch: &Batch<'_>, place: &Place) -> Result<Option<LeftDead>> {
+    let Some(lane) = place.lane else {
+        return Ok(None);
+    };
+    let [app, workload, name] = &place.key;
+    let first: Option<Option<u64>> = batch.row(
+        "SELECT min(position) FROM dead_letter
+         WHERE log = ?1 AND app = ?2 AND workload = ?3 AND name = ?4 AND lane = ?5",
+        (place.log, app, workload, name, lane),
+        |row| row.get(0),
+    )?;
+    let first = first.flatten().map(Position);
+    Ok(Some(LeftDead { lane, first }))
+}
+
+/// Moves a dead letter back to the retries.
+pub(super) fn redrive(batch: &Batch<'_>, id: i64) -> Result<Redriven> {
+    let place = place(batch, id)?;
+    let [app, workload, name] = &place.key;
     let subscription: i64 = batch
         .row(
             "SELECT id FROM subscription WHERE log = ?1 AND app = ?2 AND workload = ?3 AND name = ?4
              AND end IS NULL",
-            (log, app, workload, name),
+            (place.log, app, workload, name),
             |row| row.get(0),
         )?
         .ok_or(Error::NotFound("subscription"))?;
     let moved = batch.execute(
         "INSERT INTO retry (subscription, log, position, due, attempts, born, first_at, published_at, history,
-                            cause, body, blob)
-         SELECT ?2, log, position, ?3, 0, ?3, ?3, published_at, ?4, cause, body, blob
+                            cause, body, blob, lane)
+         SELECT ?2, log, position, ?3, 0, ?3, ?3, published_at, ?4, cause, body, blob, lane
          FROM dead_letter WHERE id = ?1 ON CONFLICT (subscription, position) DO NOTHING",
         (id, subscription, batch.now.0, format::encode::<[Attempt; 0]>(&[])),
     )?;
@@ -310,20 +383,23 @@ pub(super) fn redrive(batch: &Batch<'_>, id: i64) -> Result<Redriven> {
     batch.execute("DELETE FROM dead_letter WHERE id = ?1", [id])?;
     Ok(Redriven {
         subscription: SubscriptionId(subscription),
-        position,
+        position: place.position,
         due: batch.now,
+        lane: place.lane,
+        left: left(batch, &place)?,
     })
 }
 
 /// Removes a dead letter.
-pub(super) fn discard(batch: &Batch<'_>, id: i64) -> Result<()> {
+pub(super) fn discard(batch: &Batch<'_>, id: i64) -> Result<Option<LeftDead>> {
+    let place = place(batch, id)?;
     let blob: Option<Option<Vec<u8>>> = batch.row(
         "DELETE FROM dead_letter WHERE id = ?1 RETURNING blob",
         [id],
         |row| row.get(0),
     )?;
-    match blob.ok_or(Error::NotFound("dead letter"))? {
-        Some(hash) => refs::release(batch, &hash),
-        None => Ok(()),
+    if let Some(hash) = blob.flatten() {
+        refs::release(batch, &hash)?;
     }
+    left(batch, &place)
 }

@@ -4,8 +4,10 @@
 //! What each command does is in the file named after its thing; this file is the list of them and the handle.
 
 mod append;
+mod audit;
 mod cursors;
 mod dead_letters;
+mod pauses;
 mod read;
 mod retention;
 mod retries;
@@ -23,8 +25,10 @@ use parking_lot::RwLock;
 pub(crate) use read::payload;
 
 pub use append::{Appended, NewEvent};
+pub use audit::Audited;
 pub use cursors::{Cursor, Source, StoredCursor};
-pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, Redriven};
+pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, LeftDead, Redriven};
+pub use pauses::StoredPause;
 pub use read::Extent;
 pub use retention::{Retained, Retention};
 pub use retries::{Attempt, HISTORY, RetryItem, RetryRow, Waiting};
@@ -85,6 +89,8 @@ pub enum Command {
     Discard(i64),
     /// Removes a chunk of what is too old or too much.
     Retain(Namespace, Retention),
+    /// Pauses or resumes a subscription.
+    Pause(pauses::Pause),
 }
 
 /// Answers of the log.
@@ -98,6 +104,10 @@ pub enum Reply {
     Redriven(Redriven),
     /// What was removed.
     Retained(Retained),
+    /// What still holds the key of a dead letter that was discarded.
+    Discarded(Option<LeftDead>),
+    /// How a subscription is paused.
+    Paused(Option<StoredPause>),
 }
 
 impl Command {
@@ -109,6 +119,8 @@ impl Command {
             Self::Retain(namespace, limits) => {
                 retention::retain(batch, namespace, *limits).map(Reply::Retained)
             }
+            Self::Discard(id) => dead_letters::discard(batch, *id).map(Reply::Discarded),
+            Self::Pause(pause) => pause.apply(batch).map(Reply::Paused),
             other => return other.apply_quietly(batch).map(|()| command::Reply::Done),
         }
         .map(command::Reply::Log)
@@ -136,10 +148,12 @@ impl Command {
             }
             Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
             Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
-            Self::Discard(id) => dead_letters::discard(batch, *id),
-            Self::Append(_) | Self::Switch(_) | Self::Redrive(_) | Self::Retain(..) => {
-                unreachable!("answered by `apply`")
-            }
+            Self::Append(_)
+            | Self::Switch(_)
+            | Self::Redrive(_)
+            | Self::Discard(_)
+            | Self::Retain(..)
+            | Self::Pause(_) => unreachable!("answered by `apply`"),
         }
     }
 

@@ -48,6 +48,8 @@ pub struct RetryRow {
     pub first_at: Time,
     /// What went wrong, oldest first.
     pub history: Vec<Attempt>,
+    /// What its key is known by, where its subscription has order.
+    pub lane: Option<i64>,
 }
 
 /// What is kept in memory of a delivery that waits.
@@ -118,21 +120,26 @@ impl Log {
         self.kernel.submit(command, Urgency::Settle, 64)
     }
 
-    /// What waits of a subscription, by when it is due, at most `limit`.
+    /// What waits of a subscription, by when it is due, at most `limit`, with its lane where that is known.
     ///
     /// # Errors
     /// Those of reading.
-    pub async fn waiting(&self, id: SubscriptionId, limit: u32) -> Result<Vec<Waiting>> {
+    pub async fn waiting(
+        &self,
+        id: SubscriptionId,
+        limit: u32,
+    ) -> Result<Vec<(Waiting, Option<i64>)>> {
         self.kernel
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT due, position FROM retry WHERE subscription = ?1 ORDER BY due LIMIT ?2",
+                    "SELECT due, position, lane FROM retry WHERE subscription = ?1 ORDER BY due LIMIT ?2",
                 )?;
                 let rows = statement.query_map((id.0, limit), |row| {
-                    Ok(Waiting {
+                    let waiting = Waiting {
                         due: Time(row.get(0)?),
                         position: Position(row.get(1)?),
-                    })
+                    };
+                    Ok((waiting, row.get(2)?))
                 })?;
                 Ok(rows.collect::<rusqlite::Result<_>>()?)
             })
@@ -169,7 +176,7 @@ fn item(
     position: Position,
 ) -> Result<Option<(RetryRow, Option<read::RawEvent>)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT log, due, attempts, born, first_at, history, published_at, cause, body, blob
+        "SELECT log, due, attempts, born, first_at, history, published_at, cause, body, blob, lane
          FROM retry WHERE subscription = ?1 AND position = ?2",
     )?;
     let mut copy = (None, None);
@@ -183,6 +190,7 @@ fn item(
                 born: Time(row.get(3)?),
                 first_at: Time(row.get(4)?),
                 history: Vec::new(),
+                lane: row.get(10)?,
             };
             copy = (row.get(8)?, row.get(9)?);
             Ok((
@@ -217,10 +225,11 @@ fn item(
 pub(super) fn write(batch: &Batch<'_>, row: &RetryRow) -> Result<()> {
     let history = format::encode(&row.history);
     batch.execute(
-        "INSERT INTO retry (subscription, log, position, due, attempts, born, first_at, published_at, history)
-         SELECT ?1, log, ?2, ?3, ?4, ?5, ?6, ?5, ?7 FROM subscription WHERE id = ?1
+        "INSERT INTO retry (subscription, log, position, due, attempts, born, first_at, published_at, history, lane)
+         SELECT ?1, log, ?2, ?3, ?4, ?5, ?6, ?5, ?7, ?8 FROM subscription WHERE id = ?1
          ON CONFLICT (subscription, position) DO UPDATE
-         SET due = excluded.due, attempts = excluded.attempts, running = 0, history = excluded.history",
+         SET due = excluded.due, attempts = excluded.attempts, running = 0, history = excluded.history,
+             lane = excluded.lane",
         (
             row.subscription.0,
             row.position.0,
@@ -229,6 +238,7 @@ pub(super) fn write(batch: &Batch<'_>, row: &RetryRow) -> Result<()> {
             row.born.0,
             row.first_at.0,
             history,
+            row.lane,
         ),
     )?;
     Ok(())
@@ -296,11 +306,11 @@ fn requeue_first_attempts(
     cut_off: &Attempt,
 ) -> Result<()> {
     let stored = batch.row(
-        "SELECT c.through, c.idle, c.running, l.mark, s.log FROM cursor c
+        "SELECT c.through, c.idle, c.running, l.mark, c.passed, s.log FROM cursor c
          JOIN subscription s ON s.id = c.subscription JOIN log l ON l.id = s.log
          WHERE c.subscription = ?1",
         [id.0],
-        |row| Ok((cursors::read(row, 0)?, row.get::<_, i64>(4)?)),
+        |row| Ok((cursors::read(row, 0)?, row.get::<_, i64>(5)?)),
     )?;
     let Some((raw, log)) = stored else {
         return Ok(());
@@ -330,8 +340,14 @@ fn requeue_first_attempts(
         )?;
     }
     batch.execute(
-        "UPDATE cursor SET running = NULL, low = through WHERE subscription = ?1",
-        [id.0],
+        "UPDATE cursor SET running = NULL, low = ?2 WHERE subscription = ?1",
+        (
+            id.0,
+            cursor
+                .passed
+                .first()
+                .map_or(cursor.through.0, |first| first.0 - 1),
+        ),
     )?;
     Ok(())
 }

@@ -59,7 +59,7 @@ pub struct Switch {
 }
 
 impl Log {
-    /// Says which subscriptions `app` has from now on. Those with the same key and filter go on; the others end at the
+    /// Says which subscriptions `app` has from now on. Those with the same key, filter and key of order go on; the others end at the
     /// head of the log, and new ones begin there. Saying the same again changes nothing.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Log {
             .read(|connection| {
                 let mut statement = connection.prepare_cached(
                     "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end,
-                            c.through, c.idle, c.running, l.mark
+                            c.through, c.idle, c.running, l.mark, c.passed
                      FROM subscription s JOIN log l ON l.id = s.log
                      JOIN cursor c ON c.subscription = s.id ORDER BY s.id",
                 )?;
@@ -126,7 +126,7 @@ impl Switch {
         for mut stored in self.live(batch, head.log)? {
             match wanted.remove(&stored.key) {
                 Some(spec) if *spec == stored.spec => {}
-                Some(spec) if spec.filter == stored.spec.filter => {
+                Some(spec) if goes_on(&stored.spec, spec) => {
                     stored.spec = spec.clone();
                     batch.execute(
                         "UPDATE subscription SET spec = ?2 WHERE id = ?1",
@@ -212,6 +212,12 @@ impl Switch {
             end: None,
         })
     }
+}
+
+/// Whether a subscription goes on where it is with this specification: the same events, by the same key.
+fn goes_on(before: &Subscription, after: &Subscription) -> bool {
+    let key = |spec: &Subscription| spec.order.as_ref().map(|order| order.key.clone());
+    before.filter == after.filter && key(before) == key(after)
 }
 
 /// Removes an ended subscription; its dead letters stay.

@@ -149,12 +149,8 @@ pub(crate) fn key(text: &str) -> SubscriptionKey {
 }
 
 pub(crate) fn subscription(name: &str, kind: &str) -> Subscription {
-    Subscription {
-        name: model::Name::new(name).expect("is a name"),
-        filter: model::EventFilter(json!({"type": [kind]})),
-        retry: model::RetryPolicy::default(),
-        concurrency: None,
-    }
+    let name = model::Name::new(name).expect("is a name");
+    Subscription::new(name, model::EventFilter(json!({"type": [kind]})))
 }
 
 /// One subscription `shop/w/s`.
@@ -198,6 +194,7 @@ pub(crate) fn cursor(id: SubscriptionId, through: u64, running: &[u64], idle: bo
         subscription: id,
         through: Position(through),
         running: running.iter().copied().map(Position).collect(),
+        passed: Vec::new(),
         idle,
     }
 }

@@ -189,6 +189,7 @@ fn row(id: SubscriptionId, position: u64, due: Time, attempts: u32) -> RetryRow 
             at: due,
             error: fault(),
         }],
+        lane: None,
     }
 }
 
@@ -207,7 +208,7 @@ async fn retries_wait_are_tried_and_end() {
             retry.done().await.expect("commits");
         }
         let waiting = nodes.b.log().waiting(id, 10).await.expect("reads");
-        let order: Vec<_> = waiting.iter().map(|w| w.position.0).collect();
+        let order: Vec<_> = waiting.iter().map(|(w, _)| w.position.0).collect();
         assert_eq!(order, [2, 1]);
         let item = log.retry_item(id, Position(2)).await.expect("reads");
         let item = item.expect("waits");
@@ -281,6 +282,7 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
                 attempts: 8,
                 reason: fault(),
                 history: vec![],
+                lane: None,
             };
             log.give_up(owned, given_up)
                 .expect("is open")

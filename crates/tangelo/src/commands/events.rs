@@ -1,4 +1,4 @@
-//! `tangelo publish` and `subscriptions`.
+//! `tangelo publish`.
 
 use std::process::ExitCode;
 
@@ -62,34 +62,5 @@ pub(crate) async fn publish(cli: &Cli, client: &Client, ask: &Publish) -> Result
             event["position"]
         );
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn subscriptions(cli: &Cli, client: &Client) -> Result<ExitCode> {
-    let answer: Value = client.get("/v1/subscriptions").await?;
-    if cli.json {
-        show::json(&answer)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let columns = [
-        "subscription",
-        "backlog",
-        "in_flight",
-        "retrying",
-        "dead",
-        "waiting_on",
-    ];
-    let text = |v: &Value| {
-        v.as_str()
-            .map_or_else(|| v.to_string(), str::to_owned)
-            .replace("null", "-")
-    };
-    let rows = answer["subscriptions"].as_array().into_iter().flatten();
-    let rows = rows.map(|row| columns.iter().map(|column| text(&row[*column])).collect());
-    show::table(
-        &columns.map(|c| c.trim_end()),
-        rows.collect(),
-        "no subscriptions",
-    );
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ mod outbox;
 mod progress;
 mod ps;
 mod reconcile;
+mod subscriptions;
 mod traces;
 mod up;
 mod usage;
@@ -89,8 +90,8 @@ enum Command {
     Events(why::Events),
     /// Look at buckets, and read and write what workloads keep in them
     Kv(kv::Kv),
-    /// List subscriptions, and why they wait
-    Subscriptions,
+    /// List subscriptions, and why they wait; pause and resume them
+    Subscriptions(subscriptions::Subscriptions),
     /// Show what workloads wrote
     Logs(logs::Logs),
     /// Show traces, or one as a tree
@@ -156,7 +157,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
         Command::Events(ask) => why::run(cli, &client, ask).await,
         Command::Kv(ask) => kv::run(cli, &client, ask).await,
-        Command::Subscriptions => events::subscriptions(cli, &client).await,
+        Command::Subscriptions(ask) => subscriptions::run(cli, &client, ask).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,

@@ -104,6 +104,7 @@ async fn settle(store: Store, subscription: StoredSubscription, from: u64, known
             born: START,
             first_at: START,
             history: vec![],
+            lane: None,
         };
         let written = async {
             let settled = cursors.settle(owned, cursor(id, through, &[], false))?;

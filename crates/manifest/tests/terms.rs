@@ -1,0 +1,95 @@
+//! How a subscription is delivered, as a manifest says it: rate, order, batches, inputs; and what is wrong with it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use manifest::parse;
+use model::{AfterDead, Batch, InputSpec, Limits, Order, Subscription};
+use serde_json::json;
+
+fn manifest(terms: &str) -> String {
+    format!(
+        "app: one\nworkloads:\n  it: {{as: service, run: {{process: {{command: [./a]}}}}, on: [{{event: {{type: a}}, {terms}}}]}}\n"
+    )
+}
+
+#[track_caller]
+fn read(terms: &str) -> Subscription {
+    let parsed = parse(&manifest(terms), "tangelo.yaml", &Limits::default());
+    let app = parsed
+        .app
+        .unwrap_or_else(|| panic!("{:#?}", parsed.diagnostics));
+    app.workloads["it"].on[0].clone()
+}
+
+#[track_caller]
+fn on(terms: &str, expected: &str) {
+    let parsed = parse(&manifest(terms), "tangelo.yaml", &Limits::default());
+    let told: Vec<_> = parsed
+        .diagnostics
+        .iter()
+        .map(|d| d.message.as_str())
+        .collect();
+    assert!(
+        told.iter().any(|message| message.contains(expected)),
+        "{terms}: {told:#?}"
+    );
+}
+
+#[test]
+fn terms_are_read() {
+    let order = |dead| {
+        Some(Order {
+            key: "$.data.id".to_owned(),
+            dead,
+        })
+    };
+    assert_eq!(read("rate: 600/m").rate, "600/m".parse().ok());
+    assert_eq!(
+        read("order: {key: $.data.id}").order,
+        order(AfterDead::Hold)
+    );
+    assert_eq!(
+        read("order: {key: $.data.id, dead: skip}").order,
+        order(AfterDead::Skip)
+    );
+    let window = Duration::from_secs(2);
+    assert_eq!(
+        read("batch: {size: 9, window: 2s}").batch,
+        Some(Batch { size: 9, window })
+    );
+    assert_eq!(
+        read("input: {constant: {a: [1, null]}}").input,
+        Some(InputSpec::Constant(json!({"a": [1, null]})))
+    );
+    assert_eq!(
+        read("input: {path: $.data}").input,
+        Some(InputSpec::Path("$.data".to_owned()))
+    );
+    let paths = BTreeMap::from([("id".to_owned(), "$.id".to_owned())]);
+    let template = "no. <id>".to_owned();
+    assert_eq!(
+        read("input: {template: no. <id>, paths: {id: $.id}}").input,
+        Some(InputSpec::Template { paths, template })
+    );
+}
+
+#[test]
+fn what_is_wrong_with_terms_is_told() {
+    on("rate: 10", "expected a rate such as `10/s`, found a number");
+    on("rate: 10/d", "`10/d` is no rate");
+    on("order: {dead: hold}", "`key` is missing");
+    on("order: {key: subject}", "must begin with `$`");
+    on(
+        "order: {key: $.subject, dead: stop}",
+        "`stop` is not known here",
+    );
+    on("batch: {window: 1s}", "`size` is missing");
+    on("batch: {size: 1}", "out of range");
+    on("batch: {size: 10, window: 1h}", "out of range");
+    on("input: {}", "one of `path`, `template` and `constant`");
+    on("input: {path: $.a, constant: 1}", "one of `path`");
+    on("input: {path: $.a, paths: {}}", "there is none");
+    on("input: {path: $a}", "between its steps");
+    on("input: {template: '<who>'}", "`<who>`");
+    on("input: {template: '{', paths: {}}", "no JSON");
+}
