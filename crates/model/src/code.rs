@@ -122,6 +122,8 @@ codes! {
     RUNTIME_MISSING = 413, Unavailable;
     /// An instance needed more memory than its limit, and was ended.
     INSTANCE_MEMORY = 414, WorkloadFailed;
+    /// A Lambda extension asked to be sent logs or telemetry.
+    NO_TELEMETRY_API = 415, Invalid;
     /// An instance ran, and its start-up probe did not pass in time.
     NEVER_STARTED = 420, Unavailable;
     /// An instance failed its liveness probe, and was replaced.

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     conn::Conn,
+    extension_api,
     instance::{Answer, Instance},
     protocol::{self, Call, Refusal},
     wire::{self, Chunks, Framing, Head, LateError},
@@ -88,15 +89,15 @@ pub(crate) async fn serve(
 }
 
 /// One connection, while requests come on it.
-struct Conversation {
-    conn: Arc<Conn>,
-    instance: Arc<Instance>,
-    clock: Clock,
+pub(super) struct Conversation {
+    pub(super) conn: Arc<Conn>,
+    pub(super) instance: Arc<Instance>,
+    pub(super) clock: Clock,
     input: BytesMut,
 }
 
 /// Why a conversation ends; none of these is anybody's fault that could be told.
-enum End {
+pub(super) enum End {
     /// The client closed the connection, or it broke.
     Closed,
     /// It was told that its last request was the last.
@@ -110,7 +111,7 @@ impl From<io::Error> for End {
 }
 
 /// A body, read to its end.
-enum Body {
+pub(super) enum Body {
     Whole(Bytes, Option<LateError>),
     TooLarge,
 }
@@ -131,12 +132,15 @@ impl Conversation {
     /// One request and its answer.
     async fn turn(&mut self) -> Result<(), End> {
         let head = self.head().await?;
+        if let Some(call) = extension_api::Call::of(head.method, &head.path) {
+            return Box::pin(self.extension(head, call)).await;
+        }
         let call = match Call::of(&head) {
             Ok(call) => call,
             Err(refusal) => return self.refuse(refusal).await,
         };
         if call == Call::Next {
-            return match self.instance.next(&self.conn, self.clock.now()) {
+            return match self.instance.ask(&self.conn, self.clock.now()) {
                 Ok(()) => Ok(()),
                 Err(refusal) => self.refuse(refusal).await,
             };
@@ -208,7 +212,7 @@ impl Conversation {
     }
 
     /// Refuses a request whose body was not read: the connection cannot go on.
-    async fn refuse(&self, refusal: Refusal) -> Result<(), End> {
+    pub(super) async fn refuse(&self, refusal: Refusal) -> Result<(), End> {
         self.conn.answer(refusal.response(true)).await?;
         Err(End::Refused)
     }
@@ -223,7 +227,7 @@ impl Conversation {
         }
     }
 
-    async fn body(&mut self, framing: Framing, limit: ByteSize) -> Result<Body, End> {
+    pub(super) async fn body(&mut self, framing: Framing, limit: ByteSize) -> Result<Body, End> {
         match framing {
             Framing::Length(length) if length > limit.0 => self.discard(length).await,
             Framing::Length(length) => {

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use super::work::{Answer, InitFailure, Progress, Streamed, Work};
 use super::{
-    conn::Conn, gauge::Gauge, logs::Logs, payload::failure, pool::Pool, protocol::Refusal, work::Up,
+    conn::Conn, extension_api::Reason, extensions::Extensions, gauge::Gauge, logs::Logs,
+    payload::failure, pool::Pool, protocol::Refusal, work::Up,
 };
 use crate::{
     call::Meter,
@@ -37,7 +38,9 @@ pub(crate) struct Instance {
     pub(crate) stream_limit: ByteSize,
     /// Invocations that it may work on at the same time; 1 or more.
     pub(crate) concurrency: usize,
-    pool: Weak<Pool>,
+    /// Its extensions.
+    pub(crate) extensions: Extensions,
+    pub(super) pool: Weak<Pool>,
     child: Mutex<Option<Child>>,
     stage: Mutex<Stage>,
 }
@@ -50,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) reply_limit: ByteSize,
     pub(crate) stream_limit: ByteSize,
     pub(crate) concurrency: usize,
+    /// File names of the extensions that are started with it.
+    pub(crate) external: Vec<String>,
     pub(crate) pool: Weak<Pool>,
     pub(crate) child: Child,
     pub(crate) ready: oneshot::Sender<Result<(), InitFailure>>,
@@ -75,6 +80,7 @@ impl Instance {
             reply_limit: parts.reply_limit,
             stream_limit: parts.stream_limit,
             concurrency: parts.concurrency.max(1),
+            extensions: Extensions::new(parts.external),
             pool: parts.pool,
             child: Mutex::new(Some(parts.child)),
             stage: Mutex::new(Stage::Init(parts.ready)),
@@ -163,6 +169,7 @@ impl Instance {
 
     /// The client closed the connection on which it asked for work: until it asks again, there is no giving it any.
     pub(crate) fn hung_up(&self, conn: &Arc<Conn>, now: Time) {
+        self.extensions.hung_up(conn);
         let mut stage = self.stage.lock();
         let Stage::Up(up) = &mut *stage else { return };
         for work in &mut up.works {
@@ -278,9 +285,9 @@ impl Instance {
         }
         drop(work.answer.send(Progress::Ended(answer)));
         if last {
-            self.kill();
+            self.retire(Reason::Timeout);
         } else if let Some(conn) = work.asks {
-            return self.next(&conn, now);
+            return self.ask(&conn, now);
         }
         self.offer(free);
         Ok(())
@@ -304,7 +311,7 @@ impl Instance {
 
     /// An invocation has run out of time. Alone it takes the instance with it; where others are under way these end
     /// first, and the instance gets no more.
-    pub(crate) fn late(&self, id: InvocationId) {
+    pub(crate) fn late(self: &Arc<Self>, id: InvocationId) {
         let mut stage = self.stage.lock();
         let offered = match &mut *stage {
             Stage::Up(up) if up.works.iter().any(|work| work.invocation.id != id) => {
@@ -315,7 +322,7 @@ impl Instance {
             _ => {
                 drop(stage);
                 self.logs.note("timed out: killed".to_owned());
-                return self.kill();
+                return self.retire(Reason::Timeout);
             }
         };
         drop(stage);
@@ -348,31 +355,55 @@ impl Instance {
 
     /// Kills its processes. Who waits for its answer is told nothing: that is for whoever kills it to say.
     pub(crate) fn kill(&self) {
-        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
-        self.end_presence(&before);
+        self.leave();
         let child = self.child.lock().take();
         drop(child);
+    }
+
+    /// It gets no more work, and what it says of what it has counts no more.
+    pub(super) fn leave(&self) {
+        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
+        self.end_presence(&before);
+    }
+
+    /// Its runtime does nothing more; what else runs in it does.
+    pub(super) fn freeze(&self) {
+        let child = self.child.lock();
+        let runs = child.as_ref().is_some_and(|child| child.exit().is_none());
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed());
+        if let Some(pid) = pid.filter(|_| runs) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
+        }
+    }
+
+    /// Whether it works on an invocation, and can take no other.
+    pub(super) fn is_working(&self) -> bool {
+        let stage = self.stage.lock();
+        self.concurrency == 1 && matches!(&*stage, Stage::Up(up) if !up.works.is_empty())
     }
 
     /// Ends it, because it had more than `limit` in its temporary folder.
     pub(crate) fn overflowed(&self, limit: ByteSize) {
         self.logs.catch_up();
+        self.fail(failure::overflowed(None, limit), || {
+            Answer::Overflowed(limit)
+        });
+        self.kill();
+    }
+
+    /// It is of no more use: who waits for its start is told `object`, who waits for an answer gets `answer`.
+    pub(super) fn fail(&self, object: Bytes, answer: impl Fn() -> Answer) {
         let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
         self.end_presence(&before);
         match before {
-            Stage::Init(ready) => {
-                let object = failure::overflowed(None, limit);
-                drop(ready.send(Err(InitFailure::Reported(object, None))));
-            }
+            Stage::Init(ready) => drop(ready.send(Err(InitFailure::Reported(object, None)))),
             Stage::Up(up) => {
                 for work in up.works {
-                    let ended = Progress::Ended(Answer::Overflowed(limit));
-                    drop(work.answer.send(ended));
+                    drop(work.answer.send(Progress::Ended(answer())));
                 }
             }
             Stage::Gone => {}
         }
-        drop(self.child.lock().take());
     }
 
     /// Its process has ended. True when nobody had asked for that.

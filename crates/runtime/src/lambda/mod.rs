@@ -7,8 +7,12 @@
 
 mod api;
 mod bootstraps;
+mod companions;
 mod conn;
 mod environment;
+mod extended;
+mod extension_api;
+mod extensions;
 mod gauge;
 mod instance;
 mod interpreter;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    extension_api::Reason,
     instance::Instance,
     places::{Grant, Places, Waiter},
     prepared::{self, Prepared},
@@ -131,7 +132,8 @@ impl Pool {
             places.waiting.clear();
             std::mem::take(&mut places.idle)
         };
-        idle.iter().for_each(|instance| instance.kill());
+        idle.iter()
+            .for_each(|instance| instance.retire(Reason::Spindown));
         if let Some(kind) = self.own_template.lock().take() {
             self.context.templates.forget(&kind);
         }
@@ -140,7 +142,8 @@ impl Pool {
             () = self.context.clock.sleep(grace) => {}
         }
         let left = self.places.lock().instances();
-        left.iter().for_each(|instance| instance.kill());
+        left.iter()
+            .for_each(|instance| instance.retire(Reason::Spindown));
         tokio::select! {
             () = self.empty() => {}
             () = self.context.clock.sleep(KILL_PATIENCE) => {}
@@ -282,7 +285,7 @@ impl Pool {
         places.soon.retain(|id| *id != instance.presence.instance);
         if places.draining {
             drop(places);
-            return instance.kill();
+            return instance.retire(Reason::Spindown);
         }
         let mut place = self.hold(instance);
         while let Some(waiter) = places.waiting.pop_front() {
@@ -367,7 +370,7 @@ impl Pool {
                 instance
                     .logs
                     .note("asked for no more work: killed".to_owned());
-                instance.kill();
+                instance.retire(Reason::Failure);
             }
         }
     }
@@ -377,6 +380,11 @@ impl Pool {
             pool: Arc::downgrade(self),
             instance: Some(instance),
         }
+    }
+
+    /// Runs a task that may outlive whoever causes it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     fn min(&self) -> usize {
@@ -425,7 +433,7 @@ async fn reap(pool: Weak<Pool>, clock: model::Clock, limit: Duration) {
                 "idle for {}: stopped",
                 model::units::display_duration(limit)
             ));
-            instance.kill();
+            instance.retire(Reason::Spindown);
         }
         if done {
             return;

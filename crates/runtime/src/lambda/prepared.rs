@@ -8,7 +8,7 @@ use model::{
     code,
 };
 
-use super::{bootstraps, interpreter};
+use super::{bootstraps, companions, interpreter};
 use crate::pool::{Context, Spec};
 
 /// Ready to be started.
@@ -24,6 +24,8 @@ pub(crate) struct Prepared {
     pub(crate) path: String,
     /// What a template of its interpreter is started with, where there may be one.
     pub(crate) template: Option<Vec<String>>,
+    /// External extensions, started with each instance.
+    pub(crate) extensions: Vec<PathBuf>,
     /// Whether the template has the handler in it.
     pub(crate) with_handler: bool,
 }
@@ -54,16 +56,20 @@ pub(crate) async fn prepare(context: &Context, spec: &Spec) -> Result<Prepared, 
     let bootstrap = bootstraps::install(*runtime, &context.cache).map_err(|e| {
         Error::new(code::START_FAILED, "the bootstrap cannot be written").context(e)
     })?;
+    let extensions = companions::find(&task_root)?;
     let Some(bootstrap) = bootstrap else {
-        return provided(handler, task_root, path);
+        return provided(handler, task_root, path, extensions);
     };
     let interpreter = interpreter::find(*runtime, &path, &context.launcher).await?;
     let with_handler = *template == LambdaTemplate::Handler;
     // Elsewhere there is no way to put a process that runs within limits, nor to tie its life to the launcher's.
-    let may = *template != LambdaTemplate::Off && cfg!(target_os = "linux");
+    // What is made of a template is no shell that starts others first.
+    let may =
+        extensions.is_empty() && *template != LambdaTemplate::Off && cfg!(target_os = "linux");
     let template = may.then(|| bootstraps::template_arguments(*runtime, &bootstrap, with_handler));
     Ok(Prepared {
         template: template.flatten(),
+        extensions,
         with_handler,
         program: interpreter.program,
         args: bootstraps::arguments(*runtime, &bootstrap),
@@ -95,7 +101,12 @@ fn task_root(folder: &Path, code: &str) -> Result<PathBuf, Error> {
     Ok(named.parent().unwrap_or(folder).to_owned())
 }
 
-fn provided(handler: &str, task_root: PathBuf, path: String) -> Result<Prepared, Error> {
+fn provided(
+    handler: &str,
+    task_root: PathBuf,
+    path: String,
+    extensions: Vec<PathBuf>,
+) -> Result<Prepared, Error> {
     let program = task_root.join("bootstrap");
     if !interpreter::is_executable(&program) {
         let message =
@@ -111,6 +122,7 @@ fn provided(handler: &str, task_root: PathBuf, path: String) -> Result<Prepared,
         execution_env: None,
         path,
         template: None,
+        extensions,
         with_handler: false,
     })
 }

@@ -95,6 +95,12 @@ pub(crate) fn outcome(ended: Ended, facts: &Facts<'_>) -> Result<Bytes, (Bytes, 
             let error = error.context(failure::exit_text(exit));
             (failure::exited(facts.id, exit), error)
         }
+        Ended::Answered(Answer::Extension(object)) => {
+            let message = format!("an extension of `{name}` failed, and ended its instance");
+            let error = Error::new(code::INSTANCE_DIED, message);
+            let error = error.context(failure::describe(&object));
+            (object, error)
+        }
         Ended::Answered(Answer::Overflowed(limit)) => {
             let message = format!("an instance of `{name}` filled its TMPDIR and was ended");
             let error = Error::new(code::INSTANCE_DIED, message);

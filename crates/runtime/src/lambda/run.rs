@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     conn::{Conn, Outgoing},
+    extended,
     instance::{Answer, Instance, Progress, Work},
     protocol::{self, Metadata},
 };
@@ -48,6 +49,11 @@ impl Run {
             asks: None,
         };
         let conn = instance.begin(work, clock.now())?;
+        let events = instance.extensions.invoke(metadata);
+        if !events.is_empty() {
+            // They are in no hurry, and nobody waits for them but the next invocation.
+            tokio::spawn(extended::send(events));
+        }
         let head = conn.with_held(protocol::next_head(metadata, payload.len()));
         let outgoing = Outgoing::new(head, payload);
         let clock = clock.clone();
@@ -133,7 +139,7 @@ pub(crate) fn watch(
 
 /// How a streamed reply ended; `None` when the handler's timeout came first, which ends the instance.
 async fn end_of(
-    instance: &Instance,
+    instance: &Arc<Instance>,
     id: InvocationId,
     clock: &Clock,
     end: oneshot::Receiver<Progress>,

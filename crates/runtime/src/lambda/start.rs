@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
     api,
+    companions::{self, Companions},
     environment::{self, Facts},
     instance::{InitFailure, Instance, Parts},
     logs::{Logs, Sources},
@@ -183,6 +184,10 @@ async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spa
     command.args.clone_from(&prepared.args);
     command.env = env;
     command.limits = Limits::of(&spec.workload);
+    let companions = Companions::new(&prepared.extensions, &scratch).map_err(failed)?;
+    if let Some(companions) = &companions {
+        companions.precede(&prepared.extensions, &mut command);
+    }
     let of_template = async {
         let kind = kind.as_ref()?;
         let templates = &context.templates;
@@ -194,7 +199,15 @@ async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spa
     };
     match spawned {
         Ok(child) => {
-            let (instance, ready) = adopt(pool, presence, child, listener, scratch);
+            let (instance, ready) = {
+                let external = prepared
+                    .extensions
+                    .iter()
+                    .map(|file| companions::name(file));
+                let external = external.collect();
+                let parts = (child, listener, scratch);
+                adopt(pool, presence, parts, (external, companions))
+            };
             Ok(Spawned {
                 instance,
                 ready,
@@ -249,9 +262,8 @@ fn kind(
 fn adopt(
     pool: &Arc<Pool>,
     presence: Arc<Presence>,
-    mut child: Child,
-    listener: TcpListener,
-    folder: PathBuf,
+    (mut child, listener, folder): (Child, TcpListener, PathBuf),
+    (external, companions): (Vec<String>, Option<Companions>),
 ) -> (Arc<Instance>, Ready) {
     let context = Arc::clone(&pool.context);
     let (ready, when_ready) = oneshot::channel();
@@ -271,6 +283,7 @@ fn adopt(
         reply_limit: context.limits.sync_payload,
         stream_limit: context.limits.streamed_payload,
         concurrency: pool.concurrency(),
+        external,
         pool: Arc::downgrade(pool),
         child,
         ready,
@@ -281,6 +294,7 @@ fn adopt(
         let limit = context.limits.scratch;
         let exit = tokio::select! {
             exit = api::serve(&kept, listener, &context.clock, exited) => exit,
+            never = companions::watch(&kept, companions) => match never {},
             never = scratch::watch(&kept, &folder, limit, &context.clock) => match never {},
         };
         let unasked = kept.died(exit);

@@ -6,6 +6,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::extension_api::Headers;
+
 /// The largest head: clients put a stack trace of up to 1 MiB into one header, as AWS allows them.
 pub(crate) const MAX_HEAD: usize = (1 << 20) + (64 << 10);
 /// The most header lines of a request or a trailer.
@@ -32,6 +34,8 @@ pub(crate) struct Head {
     pub(crate) streams: bool,
     /// `Content-Type`.
     pub(crate) content_type: Option<String>,
+    /// What extensions say in headers.
+    pub(crate) extension: Option<Box<Headers>>,
 }
 
 /// The methods that the Runtime API has.
@@ -91,6 +95,7 @@ fn read_head(request: &httparse::Request<'_, '_>) -> Result<Head, Malformed> {
         error_type: None,
         streams: false,
         content_type: None,
+        extension: None,
     };
     let mut framed = false;
     for header in request.headers.iter() {
@@ -107,6 +112,15 @@ fn read_head(request: &httparse::Request<'_, '_>) -> Result<Head, Malformed> {
             head.closes = value().eq_ignore_ascii_case("close");
         } else if is("lambda-runtime-function-error-type") {
             head.error_type = Some(value().chars().take(256).collect());
+        } else if is("lambda-extension-name") {
+            let said = head.extension.get_or_insert_default();
+            said.name = Some(value().chars().take(256).collect());
+        } else if is("lambda-extension-identifier") {
+            let said = head.extension.get_or_insert_default();
+            said.identifier = Some(value().chars().take(256).collect());
+        } else if is("lambda-extension-function-error-type") {
+            let said = head.extension.get_or_insert_default();
+            said.error_type = Some(value().chars().take(256).collect());
         } else if is("lambda-runtime-function-response-mode") {
             head.streams = value().eq_ignore_ascii_case("streaming");
         } else if is("content-type") {

@@ -84,6 +84,8 @@ pub(crate) enum Answer {
     TooLarge,
     /// The process ended; `None` when it is not known how.
     Died(Option<Exit>),
+    /// One of its extensions failed, of which this error object tells.
+    Extension(Bytes),
     /// It had more than this in its temporary folder, and was ended.
     Overflowed(ByteSize),
 }

@@ -1,6 +1,7 @@
 //! Lambda handlers, as real processes: under the shipped bootstraps, and under AWS's own clients.
 
 mod clients;
+mod extensions;
 mod instances;
 mod node;
 mod payloads;

@@ -333,7 +333,8 @@ pub(crate) fn tail(response: &Response<Body>) -> String {
 pub(crate) fn write(file: &Path, content: &str) {
     fs::create_dir_all(file.parent().expect("is in a folder")).expect("can be made");
     fs::write(file, content).expect("can be written");
-    if file.ends_with("bootstrap") {
+    let is_program = |name: &str| name.starts_with("#!");
+    if file.ends_with("bootstrap") || is_program(content) {
         fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("can be set");
     }
 }
