@@ -4,6 +4,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use crate::{
+    compat::Mode,
     conjunction::{Conjunction, resolve},
     version::Version,
 };
@@ -22,6 +23,8 @@ pub struct Contract {
     pub path: String,
     /// The schema as it was written.
     pub schema: Value,
+    /// What it promises beside earlier versions: `x-compatibility` at the top of its schema.
+    pub mode: Mode,
     /// The schema with all that it refers to.
     pub(crate) bundle: Value,
     validator: Validator,
@@ -44,10 +47,12 @@ impl Contract {
         bundle: Value,
     ) -> Result<Self, String> {
         let validator = validator(&bundle)?;
+        let mode = mode_of(&schema)?;
         Ok(Self {
             version,
             path,
             schema,
+            mode,
             bundle,
             validator,
         })
@@ -57,6 +62,12 @@ impl Contract {
     #[must_use]
     pub fn allows(&self, data: &Value) -> bool {
         self.validator.is_valid(data)
+    }
+
+    /// Whether another one says the same, also in the files that they refer to.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.bundle == other.bundle && self.mode == other.mode
     }
 
     /// The schema with all that it refers to, as it would stand at `place` (a fragment such as `#/components/x`) of another
@@ -157,6 +168,17 @@ impl Contract {
         violations.dedup();
         violations
     }
+}
+
+/// The keyword at the top of a schema that says what a version promises.
+const MODE: &str = "x-compatibility";
+
+fn mode_of(schema: &Value) -> Result<Mode, String> {
+    let Some(mode) = schema.get(MODE) else {
+        return Ok(Mode::default());
+    };
+    let read = mode.as_str().unwrap_or_default().parse();
+    read.map_err(|reason: String| format!("`{MODE}`: {reason}"))
 }
 
 /// Formats are annotations, as 2020-12 has them unless told otherwise; regular expressions take linear time.

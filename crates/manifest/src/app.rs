@@ -39,6 +39,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
             hosts: BTreeMap::new(),
             databases: BTreeMap::new(),
             reconcile: BTreeMap::new(),
+            contracts: BTreeMap::new(),
         },
         declared: Vec::new(),
         workloads: BTreeMap::new(),

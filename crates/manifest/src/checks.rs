@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Types that the platform itself publishes.
-const OF_THE_PLATFORM: &[&str] = &[
+pub const OF_THE_PLATFORM: &[&str] = &[
     "invocation.completed",
     "Lambda Function Invocation Result - Success",
     "Lambda Function Invocation Result - Failure",

@@ -34,6 +34,7 @@ mod workload;
 use model::{App, Limits};
 
 pub use artifacts::{Artifact, Handler};
+pub use checks::OF_THE_PLATFORM;
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity, Span};
 pub use nearest::nearest;
 pub use render::{render, render_colored};

@@ -37,6 +37,9 @@ pub struct App {
     /// What is to be the same in two places, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reconcile: BTreeMap<Name, Reconciliation>,
+    /// The files of the folder `contracts`, by their paths in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contracts: BTreeMap<String, String>,
 }
 
 /// Which side of the boundary a workload is on.

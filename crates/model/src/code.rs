@@ -143,6 +143,14 @@ codes! {
     BAD_FILTER = 506, Invalid;
     /// The log has no such event.
     NO_SUCH_EVENT = 507, NotFound;
+    /// An event breaks the contract of its type.
+    CONTRACT_BROKEN = 508, Invalid;
+    /// A file of the folder of contracts is none.
+    BAD_CONTRACT = 509, Invalid;
+    /// A version of a contract refuses events of another one.
+    CONTRACT_INCOMPATIBLE = 510, Conflict;
+    /// A subscription expects what no version of a contract that is shipped has.
+    CONTRACT_NOT_SHIPPED = 511, Conflict;
     /// An earlier event of the same key is a dead letter.
     EARLIER_IS_DEAD = 520, Conflict;
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use contract::Contracts;
 use model::{AppName, Error, Namespace, RevisionId, Select, Target, WorkloadName, code};
 use tokio::sync::watch;
 
@@ -18,6 +19,8 @@ pub struct LiveApp {
     pub revision: RevisionId,
     /// What it describes.
     pub app: Arc<model::App>,
+    /// The contracts of the events that it names.
+    pub contracts: Arc<Contracts>,
     /// Its workloads, ready to be invoked.
     pub callees: BTreeMap<WorkloadName, Arc<Callee>>,
 }

@@ -199,7 +199,7 @@ fn rooms(
         ids: ids.clone(),
         limits,
     };
-    let events = onto_the_bus(&calls, &versions, buffers);
+    let events = onto_the_bus(&calls, &apps, &versions, buffers);
     let mesh = Mesh {
         apps: Arc::clone(&apps),
         versions: versions.clone(),
@@ -257,8 +257,9 @@ fn rooms(
 }
 
 /// What publishes; it needs what calls need, and more.
-fn onto_the_bus(calls: &Calls, versions: &Versions, buffers: Buffers) -> Events {
+fn onto_the_bus(calls: &Calls, apps: &Arc<Apps>, versions: &Versions, buffers: Buffers) -> Events {
     Events {
+        apps: Arc::clone(apps),
         buffers,
         versions: versions.clone(),
         bus: calls.bus.clone(),

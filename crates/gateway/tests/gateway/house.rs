@@ -90,6 +90,7 @@ impl House {
         let request = Request {
             manifest: manifest.to_owned(),
             files: Default::default(),
+            contracts: Default::default(),
             expect: None,
         };
         self.platform()

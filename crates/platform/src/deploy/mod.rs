@@ -5,6 +5,7 @@
 //! live drains after it. Deploys of one app take turns; readers of the snapshot never wait for one.
 
 mod artifact;
+pub(crate) mod contracts;
 mod notes;
 mod retire;
 mod revisions;
@@ -50,6 +51,9 @@ pub struct Request {
     pub manifest: String,
     /// The artifact of each workload that has one.
     pub files: BTreeMap<WorkloadName, Files>,
+    /// The files of the folder `contracts`, by their paths in it.
+    #[serde(default)]
+    pub contracts: BTreeMap<String, String>,
     /// The revision that the client believes to be live; `None`: any.
     #[serde(default)]
     pub expect: Option<RevisionId>,
@@ -111,7 +115,8 @@ impl Deployer {
     /// `MANIFEST_INVALID` with every mistake, `UPLOAD_MISSING`, `DEPLOY_CONFLICT`, `DEPLOY_UNHEALTHY`; the old revision
     /// then serves on as if nothing had been asked.
     pub async fn deploy(self: &Arc<Self>, request: Request) -> Result<Deployed, Error> {
-        let (app, warnings) = self.read(&request.manifest)?;
+        let (mut app, mut warnings) = self.read(&request.manifest)?;
+        app.contracts.clone_from(&request.contracts);
         self.check(&app, &request)?;
         let ticket = self.under_way.enter(&app.name);
         let turn = self.turns.of(&app.name).await;
@@ -120,6 +125,7 @@ impl Deployer {
             return Ok(unchanged);
         }
         let app = Arc::new(app);
+        warnings.extend(self.check_contracts(&app).await?);
         let candidate = self.bring_up(&app, &request.files, &ticket).await?;
         let row = NewRevision {
             namespace: Name::default_namespace(),
@@ -264,6 +270,15 @@ impl Deployer {
         Ok(())
     }
 
+    /// Off the threads that serve: many versions of large schemas take their time.
+    async fn check_contracts(&self, app: &Arc<App>) -> Result<Vec<String>, Error> {
+        let (app, live) = (Arc::clone(app), self.apps.live());
+        let checking = tokio::task::spawn_blocking(move || {
+            contracts::check(&app, &contracts::read(&app)?, &live)
+        });
+        checking.await.map_err(Error::internal)?
+    }
+
     fn notes(&self, app: &App) -> Vec<String> {
         notes::notes(app, &self.apps.live(), &self.secrets)
     }
@@ -279,7 +294,9 @@ impl Deployer {
             return Ok(None);
         };
         let row = self.revision(&app.name, live.revision).await?;
-        let same = row.manifest == request.manifest && row.files == to_json(&request.files)?;
+        let same = row.manifest == request.manifest
+            && row.files == to_json(&request.files)?
+            && live.app.contracts == app.contracts;
         Ok(same.then(|| Deployed {
             app: app.name.clone(),
             revision: live.revision,
@@ -331,6 +348,7 @@ impl Deployer {
             );
         }
         Ok(Prepared {
+            contracts: Arc::new(contracts::read(&app)?),
             app,
             versions,
             callees,

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use contract::Contracts;
 use model::{
     App, Error, Name, RevisionId, Subscription, SubscriptionKey, VersionId, Workload, WorkloadName,
 };
@@ -18,6 +19,7 @@ use crate::{apps::LiveApp, dispatch::Callee};
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) app: Arc<App>,
+    pub(super) contracts: Arc<Contracts>,
     pub(super) versions: BTreeMap<WorkloadName, VersionId>,
     pub(super) callees: BTreeMap<WorkloadName, Arc<Callee>>,
 }
@@ -126,6 +128,7 @@ impl Deployer {
             name: name.clone(),
             revision,
             app: prepared.app,
+            contracts: prepared.contracts,
             callees: prepared.callees,
         };
         let live = Arc::new(live);

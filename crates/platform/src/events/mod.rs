@@ -2,8 +2,11 @@
 //!
 //! Walk 2 begins here: checked, then appended by `bus` with one fsync for many. Nothing else happens at publish time.
 
+mod contracts;
 mod http_binding;
 pub(crate) mod relayed;
+
+use std::sync::Arc;
 
 use bus::{Bus, Published};
 use http::{Request, Response};
@@ -14,7 +17,7 @@ use model::{
 use runtime::{Body, Caller};
 use serde_json::{Value, json};
 
-use crate::{dispatch::Buffers, versions::Versions};
+use crate::{apps::Apps, dispatch::Buffers, versions::Versions};
 
 /// Who publishes.
 pub enum Origin {
@@ -34,6 +37,7 @@ pub enum Origin {
 /// The publishing side of the bus. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
+    pub(crate) apps: Arc<Apps>,
     pub(crate) versions: Versions,
     pub(crate) bus: Bus,
     pub(crate) clock: Clock,
@@ -99,7 +103,7 @@ impl Events {
                 .get(caller.presence.version)?
                 .may_publish(&event.kind)?;
         }
-        Ok(event)
+        contracts::check(&self.apps.live(), home(origin), event)
     }
 
     /// What is stored beside the events: the same for all events of one publish.
@@ -154,6 +158,14 @@ impl Events {
             return Err(Error::new(code::TOO_DEEP, message));
         }
         Ok(cause)
+    }
+}
+
+/// The app on whose side an event is published.
+fn home(origin: &Origin) -> Option<&AppName> {
+    match origin {
+        Origin::Outside { app, .. } => app.as_ref(),
+        Origin::Workload(caller, _) => Some(&caller.presence.app),
     }
 }
 

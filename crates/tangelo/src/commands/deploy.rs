@@ -1,6 +1,8 @@
 //! `tangelo deploy`: check, build, upload what the server lacks, switch.
 
 use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
     io,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -14,7 +16,7 @@ use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use super::{Cli, progress};
+use super::{Cli, contracts, progress};
 use crate::{
     build::{self, Look},
     client::Client,
@@ -38,6 +40,8 @@ pub(crate) struct Source {
     pub(crate) folder: PathBuf,
     pub(crate) text: String,
     pub(crate) app: App,
+    /// The files of its contracts, by their paths in the folder of these.
+    pub(crate) contracts: BTreeMap<String, String>,
     /// Its warnings as people read them; empty without any.
     pub(crate) warnings: String,
     name: String,
@@ -81,17 +85,24 @@ impl Source {
         let (file, text) = manifest_at(path)?;
         let name = file.display().to_string();
         let mut parsed = manifest::parse(&text, &name, &Limits::default());
-        let warnings = manifest::render(&parsed.diagnostics, &text, &name);
+        let mut warnings = manifest::render(&parsed.diagnostics, &text, &name);
         let Some(app) = parsed.app.take() else {
             bail!("{name} has mistakes [TG0101]\n{warnings}")
         };
-        let folder = file.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => ".".into(),
+        };
+        let contracts = contracts::files(&folder)?;
+        for finding in contracts::look(&app, &contracts) {
+            // What keeps it from being live the server says, with what is live already.
+            if !finding.is_error() {
+                let _ = writeln!(warnings, "{finding}");
+            }
+        }
         Ok(Self {
-            folder: if folder.as_os_str().is_empty() {
-                ".".into()
-            } else {
-                folder
-            },
+            folder,
+            contracts,
             text,
             app,
             warnings,
@@ -167,6 +178,7 @@ pub(crate) async fn push(
     let request = Request {
         manifest: source.text.clone(),
         files: artifacts.files.clone(),
+        contracts: source.contracts.clone(),
         expect: None,
     };
     progress::show(

@@ -9,6 +9,7 @@ use model::Limits;
 
 use super::{
     Cli,
+    contracts::{self, Finding},
     deploy::{self, Source},
 };
 use crate::{
@@ -65,26 +66,34 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
         parsed.app = None;
         parsed.diagnostics.extend(missing);
     }
+    let of_contracts = match &parsed.app {
+        Some(app) => contracts::look(app, &contracts::files(folder)?),
+        None => Vec::new(),
+    };
+    if of_contracts.iter().any(Finding::is_error) {
+        parsed.app = None;
+    }
+    let complaints = counted(&parsed.diagnostics, &of_contracts);
     if cli.json {
-        show::json(
-            &serde_json::json!({"file": name, "valid": parsed.app.is_some(), "diagnostics": parsed.diagnostics}),
-        )?;
+        show::json(&serde_json::json!({
+            "file": name, "valid": parsed.app.is_some(), "diagnostics": parsed.diagnostics,
+            "contracts": of_contracts,
+        }))?;
     } else {
         let rendered = manifest::render(&parsed.diagnostics, &text, &name);
         anstream::print!("{rendered}");
-        match (&parsed.app, parsed.diagnostics.len()) {
-            (Some(app), 0) => anstream::println!(
+        for finding in &of_contracts {
+            anstream::println!("{finding}");
+        }
+        match &parsed.app {
+            Some(app) if complaints.is_empty() => anstream::println!(
                 "{name} is good: app {}, {} workloads, {} routes",
                 app.name,
                 app.workloads.len(),
                 app.routes.len()
             ),
-            (Some(_), _) => {
-                anstream::println!("{name} is good, with {}", counted(&parsed.diagnostics));
-            }
-            (None, _) => {
-                anstream::println!("{name} has mistakes: {}", counted(&parsed.diagnostics));
-            }
+            Some(_) => anstream::println!("{name} is good, with {complaints}"),
+            None => anstream::println!("{name} has mistakes: {complaints}"),
         }
     }
     Ok(if parsed.app.is_some() {
@@ -95,10 +104,11 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
 }
 
 /// `2 errors, 1 warning`.
-fn counted(diagnostics: &[Diagnostic]) -> String {
+fn counted(diagnostics: &[Diagnostic], of_contracts: &[Finding]) -> String {
     let of = |severity, word: &str| {
-        let n = diagnostics.iter().filter(|d| d.severity == severity);
-        match n.count() {
+        let diagnostics = diagnostics.iter().map(|d| d.severity);
+        let all = diagnostics.chain(of_contracts.iter().map(|f| f.severity));
+        match all.filter(|other| *other == severity).count() {
             0 => None,
             1 => Some(format!("1 {word}")),
             n => Some(format!("{n} {word}s")),
@@ -143,7 +153,7 @@ mod tests {
     fn errors_and_warnings_are_counted_apart() {
         let text = "app: a\nworkloads:\n  b: {as: function, run: {wasm: {component: a.wasm}}, on: [{event: {typ: [x]}}], foo: 1}\n";
         let parsed = manifest::parse(text, "tangelo.yaml", &Limits::default());
-        assert_eq!(counted(&parsed.diagnostics), "1 error, 2 warnings");
+        assert_eq!(counted(&parsed.diagnostics, &[]), "1 error, 2 warnings");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod app;
 mod capture;
+mod contracts;
 mod dead_letters;
 mod deploy;
 mod deployed;
@@ -86,6 +87,8 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Publish an event
     Publish(events::Publish),
+    /// Look at the contracts of events beside a manifest
+    Contracts(contracts::Ask),
     /// Look at events of the log
     Events(why::Events),
     /// Look at buckets, and read and write what workloads keep in them
@@ -155,6 +158,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Ps(ask) => ps::run(cli, &client, ask).await,
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
+        Command::Contracts(ask) => contracts::run(cli, ask),
         Command::Events(ask) => why::run(cli, &client, ask).await,
         Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions(ask) => subscriptions::run(cli, &client, ask).await,

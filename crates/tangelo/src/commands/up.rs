@@ -203,7 +203,9 @@ struct Build {
 
 impl Build {
     fn is_same(&self, other: &Self) -> bool {
-        self.source.text == other.source.text && self.artifacts.files == other.artifacts.files
+        self.source.text == other.source.text
+            && self.source.contracts == other.source.contracts
+            && self.artifacts.files == other.artifacts.files
     }
 }
 

@@ -91,6 +91,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
     for arguments in [
         &["init", "--template", "process", new][..],
         &["check", folder],
+        &["contracts", "diff", folder],
         &["schema"],
         &["build", folder],
         &["deploy", folder],

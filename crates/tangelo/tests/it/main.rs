@@ -3,6 +3,7 @@
 mod capture;
 mod command_line;
 mod containers;
+mod contracts;
 mod delivery;
 mod destinations;
 mod doctor;

@@ -1,0 +1,246 @@
+//! Contracts: what breaks one is refused with its place, and costs nobody else anything; what is not shipped blocks who expects it.
+
+use anyhow::Result;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::server;
+
+const MANIFEST: &str = "
+app: shop
+workloads:
+  orders:
+    as: function
+    run: {lambda: {runtime: python3, handler: app.handler, code: code}}
+    publishes: [order.created]
+gateway:
+  routes:
+    - {path: /events, methods: [POST], to: events}
+";
+
+const HANDLER: (&str, &str) = (
+    "code/app.py",
+    "def handler(event, context):\n    return None\n",
+);
+
+fn v1() -> String {
+    let line = json!({"type": "object", "required": ["count"], "properties": {"count": {"type": "integer", "minimum": 1}}});
+    json!({
+        "type": "object",
+        "required": ["id"],
+        "properties": {"id": {"type": "string"}, "lines": {"type": "array", "items": line}},
+        "additionalProperties": false,
+    })
+    .to_string()
+}
+
+fn v2() -> String {
+    json!({"type": "object", "required": ["id", "total"], "properties": {"id": {"type": "string"}, "total": {"type": "integer"}}}).to_string()
+}
+
+fn said(result: Result<Value>) -> String {
+    format!("{:#}", result.expect_err("is refused"))
+}
+
+#[tokio::test]
+async fn a_bad_event_is_refused_with_every_place_and_costs_the_others_nothing() -> Result<()> {
+    let server = server();
+    server.deploy(&[
+        HANDLER,
+        ("tangelo.yaml", MANIFEST),
+        ("contracts/order.created/1.json", &v1()),
+    ])?;
+    let event = |data: Value| json!({"specversion": "1.0", "source": "/t", "type": "order.created", "data": data});
+    let batch = json!([
+        event(json!({"id": "a"})),
+        event(json!({"id": 7, "lines": [{"count": 1}, {"count": 0}]})),
+        {"specversion": "1.0", "source": "/t", "type": "other.made", "data": 5},
+    ]);
+    let headers = [("content-type", "application/cloudevents-batch+json")];
+    let answer = server
+        .gateway()
+        .send(Method::POST, "/events", &headers, batch.to_string().into())
+        .await?;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
+    let rows = answer.json();
+    assert_eq!(rows["accepted"], 2);
+    let refused = rows["events"][1]["refused"].as_str().expect("says why");
+    assert_eq!(rows["events"][1]["code"], "TG0508");
+    assert!(
+        refused.contains("`/id`") && refused.contains("`/lines/1/count`"),
+        "{refused}"
+    );
+    // By the command line, too; and it says which version it was checked by.
+    let error = said(server.json(&["publish", "order.created", "-d", "{}"]));
+    assert!(error.contains("TG0508"), "{error}");
+    let position = rows["events"][0]["position"].to_string();
+    let pinned = server.scratch().join("pinned.json");
+    std::fs::write(
+        &pinned,
+        r#"{"dataschema": [{"prefix": "/contracts/order.created/1."}]}"#,
+    )?;
+    let pinned = pinned.to_str().expect("is UTF-8");
+    let explain = ["events", "explain", "--pattern", pinned, "--position"];
+    let logged = server.json(&[&explain[..], &[&position]].concat())?;
+    assert_eq!(
+        logged["event"]["dataschema"], "/contracts/order.created/1.0.0",
+        "{logged}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn versions_live_side_by_side_and_what_breaks_them_is_refused_with_an_event_that_shows_it()
+-> Result<()> {
+    let server = server();
+    server.deploy(&[
+        HANDLER,
+        ("tangelo.yaml", MANIFEST),
+        ("contracts/order.created/1.json", &v1()),
+    ])?;
+    let incompatible = [
+        HANDLER,
+        ("tangelo.yaml", MANIFEST),
+        ("contracts/order.created/1.json", &*v1()),
+        ("contracts/order.created/1.1.json", &*v2()),
+    ];
+    let error = said(server.deploy(&incompatible));
+    assert!(
+        error.contains("TG0510") && error.contains("not backward compatible: one allows {"),
+        "{error}"
+    );
+    // A new major version may break.
+    let both = [
+        HANDLER,
+        ("tangelo.yaml", MANIFEST),
+        ("contracts/order.created/1.json", &*v1()),
+        ("contracts/order.created/2.json", &*v2()),
+        ("contracts/order.created/1.1.json", &*v1()),
+    ];
+    server.deploy(&both)?;
+    let publish = async |version: &str, data: Value| {
+        let event = json!({
+            "specversion": "1.0", "source": "/t", "type": "order.created", "data": data,
+            "dataschema": format!("/contracts/order.created/{version}"),
+        });
+        let headers = [("content-type", "application/cloudevents+json")];
+        let sent = server
+            .gateway()
+            .send(Method::POST, "/events", &headers, event.to_string().into())
+            .await;
+        sent.expect("answers").status
+    };
+    assert_eq!(publish("1", json!({"id": "a"})).await, StatusCode::ACCEPTED);
+    assert_eq!(
+        publish("2", json!({"id": "a"})).await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        publish("2", json!({"id": "a", "total": 5})).await,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(
+        publish("3", json!({"id": "a", "total": 5})).await,
+        StatusCode::BAD_REQUEST
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_expects_what_is_not_shipped_is_blocked_and_told_by_whom_it_must_be() -> Result<()> {
+    let server = server();
+    server.deploy(&[
+        HANDLER,
+        ("tangelo.yaml", MANIFEST),
+        ("contracts/order.created/1.json", &v1()),
+    ])?;
+    let consumer = |filter: &str| {
+        format!(
+            "app: mail\nworkloads:\n  confirm:\n    as: function\n    run: {{lambda: {{runtime: python3, handler: app.handler, code: code}}}}\n    \
+             on: [{{event: {{type: [order.created], {filter}}}}}]\n"
+        )
+    };
+    // In a folder of its own: the contract is the other app's.
+    let folder = server.scratch().join("mail");
+    std::fs::create_dir_all(folder.join("code"))?;
+    std::fs::write(folder.join(HANDLER.0), HANDLER.1)?;
+    let deploy = |filter: &str| {
+        std::fs::write(folder.join("tangelo.yaml"), consumer(filter))?;
+        server.deploy_folder(&folder)
+    };
+    let error = said(deploy("data: {discount: [{numeric: ['>', 0]}]}"));
+    assert!(
+        error.contains("TG0511")
+            && error.contains("`data.discount`")
+            && error.contains("`shop/orders` must ship one later than 1"),
+        "{error}"
+    );
+    let error = said(deploy(
+        "dataschema: [{prefix: /contracts/order.created/2.}]",
+    ));
+    assert!(
+        error.contains("expects version 2")
+            && error.contains("`shop/orders` has not shipped: there is 1"),
+        "{error}"
+    );
+    deploy("data: {lines: {count: [{numeric: ['>', 1]}]}}")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
+    let server = server();
+    let folder = server.scratch();
+    let write = |path: &str, text: &str| -> Result<()> {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("has one"))?;
+        Ok(std::fs::write(path, text)?)
+    };
+    write(
+        "tangelo.yaml",
+        &MANIFEST.replace("order.created]", "order.created, OrderLost]"),
+    )?;
+    write(HANDLER.0, HANDLER.1)?;
+    write("contracts/order.created/1.json", &v1())?;
+    write("contracts/order.created/2.json", &v2())?;
+    let at = folder.to_str().expect("is UTF-8");
+    let output = server.cli(&["--json", "contracts", "lint", at])?;
+    assert_eq!(output.status.code(), Some(1));
+    let found = String::from_utf8(output.stdout)?;
+    assert!(
+        found.contains("`OrderLost`: a type is `noun.verb-past`")
+            && found.contains("`order.created` of `orders` has no consumer"),
+        "{found}"
+    );
+    // The check of the manifest says it, too.
+    let checked = server.cli(&["--json", "check", at])?;
+    assert_eq!(checked.status.code(), Some(1));
+    let checked: Value = serde_json::from_slice(&checked.stdout)?;
+    assert_eq!(checked["valid"], false);
+    let errors = checked["contracts"].as_array().expect("a list");
+    let named = |finding: &&Value| {
+        finding["severity"] == "error" && finding["message"].to_string().contains("`OrderLost`")
+    };
+    assert_eq!(errors.iter().filter(named).count(), 1, "{errors:?}");
+    let differences = server.json(&["contracts", "diff", at])?;
+    assert_eq!(differences["versions"][0]["verdict"], "incompatible");
+    assert!(differences["versions"][0]["violations"][0]["message"].is_string());
+    let described = server.json(&["contracts", "asyncapi", at])?;
+    assert_eq!(
+        described["operations"]["orders-send-order.created"]["action"],
+        "send"
+    );
+    let place = described["components"]["messages"]["order.created-1"]["payload"]["schema"]["$ref"]
+        .as_str()
+        .expect("refers");
+    assert!(
+        described.pointer(place.trim_start_matches('#')).is_some(),
+        "{place}"
+    );
+    let docs = String::from_utf8(server.cli(&["contracts", "docs", at])?.stdout)?;
+    assert!(
+        docs.contains("## order.created") && docs.contains("| `total` | integer | yes |"),
+        "{docs}"
+    );
+    Ok(())
+}
