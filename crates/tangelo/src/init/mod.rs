@@ -1,5 +1,6 @@
 //! `tangelo init`: a small app that works, from a template, in a folder that has none of its files yet.
 
+mod event;
 mod templates;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ pub(crate) struct Ask {
     /// What the app begins as
     #[arg(long, short, value_enum, default_value = "js")]
     template: Template,
+    /// Begin with an event of this type, such as `order.created`: its contract, its type, who publishes it and who takes it
+    #[arg(long, value_name = "TYPE", conflicts_with = "template")]
+    event: Option<String>,
     /// The name of the app; that of the folder unless said
     #[arg(long)]
     name: Option<String>,
@@ -41,29 +45,48 @@ pub(crate) struct Written {
 /// # Errors
 /// When any of the files is there already: nothing is written then.
 pub(crate) fn run(ask: &Ask) -> Result<Written> {
-    let files = write(&ask.folder, ask.template, ask.name.as_deref())?;
+    let begin = match &ask.event {
+        Some(kind) => Begin::Event(kind),
+        None => Begin::Template(ask.template),
+    };
+    let files = write(&ask.folder, begin, ask.name.as_deref())?;
     let folder = match ask.folder.to_string_lossy() {
         here if here == "." => String::new(),
         folder => format!("cd {folder} && "),
     };
+    let then = match begin {
+        Begin::Event(kind) => format!(
+            "curl -d '{{\"id\": \"1\"}}' http://127.0.0.1:8080/{}",
+            event::noun(kind)
+        ),
+        Begin::Template(_) => "http://127.0.0.1:8080/hello?name=you".to_owned(),
+    };
     Ok(Written {
         folder: ask.folder.clone(),
         files,
-        next: format!("{folder}tangelo up, then http://127.0.0.1:8080/hello?name=you"),
+        next: format!("{folder}tangelo up, then {then}"),
     })
 }
 
-/// Writes the template into `folder`, which is made when missing. The app is named `name`, or as the folder is.
+/// What an app begins with.
+#[derive(Debug, Clone, Copy)]
+enum Begin<'a> {
+    Template(Template),
+    /// An event of this type.
+    Event(&'a str),
+}
+
+/// Writes what the app begins with into `folder`, which is made when missing. The app is named `name`, or as the folder is.
 /// Answers with the files written, relative to the folder.
 ///
 /// # Errors
 /// When any of its files is there already: nothing is written then.
-fn write(folder: &Path, template: Template, name: Option<&str>) -> Result<Vec<PathBuf>> {
+fn write(folder: &Path, begin: Begin<'_>, name: Option<&str>) -> Result<Vec<PathBuf>> {
     let app = match name {
         Some(name) => Name::new(name)?,
         None => name_of(folder)?,
     };
-    let files = files(template, &app)?;
+    let files = files(begin, &app)?;
     let there: Vec<_> = files
         .iter()
         .filter(|(path, _)| folder.join(path).exists())
@@ -86,13 +109,18 @@ fn write(folder: &Path, template: Template, name: Option<&str>) -> Result<Vec<Pa
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
-fn files(template: Template, app: &Name) -> Result<Vec<(PathBuf, String)>> {
+fn files(begin: Begin<'_>, app: &Name) -> Result<Vec<(PathBuf, String)>> {
     let schema = serde_json::to_string_pretty(&manifest::schema())? + "\n";
-    let mut files: Vec<_> = template
-        .files()
-        .iter()
-        .map(|(path, text)| (PathBuf::from(path), text.replace("{{app}}", app.as_str())))
-        .collect();
+    let mut files = match begin {
+        Begin::Event(kind) => event::files(kind, app)?,
+        Begin::Template(template) => {
+            let files = template.files().iter();
+            let named = |text: &str| text.replace("{{app}}", app.as_str());
+            files
+                .map(|(path, text)| (PathBuf::from(path), named(text)))
+                .collect()
+        }
+    };
     files.push((PathBuf::from("tangelo.schema.json"), schema));
     Ok(files)
 }
@@ -126,8 +154,8 @@ mod tests {
     fn every_template_is_an_app_without_complaints() {
         for template in Template::ALL {
             let folder = tempfile::tempdir().expect("a folder");
-            let written =
-                write(folder.path(), *template, Some("greeter")).expect("an empty folder");
+            let written = write(folder.path(), Begin::Template(*template), Some("greeter"))
+                .expect("an empty folder");
             assert!(
                 written
                     .iter()
@@ -165,7 +193,8 @@ mod tests {
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("hello.js"), "mine").expect("written");
-        let error = write(folder.path(), Template::Js, None).expect_err("a file is there");
+        let error =
+            write(folder.path(), Begin::Template(Template::Js), None).expect_err("a file is there");
         assert!(
             error
                 .to_string()

@@ -4,6 +4,8 @@ use anyhow::Result;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use testkit::eventually;
+
 use crate::server;
 
 const MANIFEST: &str = "
@@ -242,5 +244,51 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
         docs.contains("## order.created") && docs.contains("| `total` | integer | yes |"),
         "{docs}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_is_scaffolded_and_passes_from_its_producer_to_its_consumer() -> Result<()> {
+    let server = server();
+    let folder = server.scratch();
+    let at = folder.to_str().expect("is UTF-8");
+    let init = |kind: &str| server.json(&["init", "--event", kind, "--name", "shop", at]);
+    let error = said(init("OrderCreated"));
+    assert!(error.contains("`noun.verb-past`"), "{error}");
+    assert!(!folder.join("tangelo.yaml").exists());
+    let written = init("order-line.created")?;
+    let files = written["files"].to_string();
+    for file in [
+        "contracts/order-line.created/1.json",
+        "functions/order_line_created.py",
+        "functions/producer.py",
+        "functions/consumer.py",
+    ] {
+        assert!(files.contains(file), "{files}");
+    }
+    let checked = server.json(&["check", at])?;
+    assert_eq!(checked["valid"], true, "{checked}");
+    assert_eq!(checked["contracts"], json!([]), "{checked}");
+    assert_eq!(checked["diagnostics"], json!([]), "{checked}");
+    server.deploy_folder(&folder)?;
+    let publish = async |data: Value| {
+        let body = data.to_string().into();
+        let sent = server
+            .gateway()
+            .send(Method::POST, "/order-line", &[], body)
+            .await;
+        sent.expect("answers")
+    };
+    let refused = publish(json!({"number": 1})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.text().contains("TG0508"), "{}", refused.text());
+    let taken = publish(json!({"id": "one"})).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
+    eventually("the consumer took it", || async {
+        let logs = server.cli(&["logs", "order-line-consumer"]).ok()?;
+        let logs = String::from_utf8(logs.stdout).ok()?;
+        (logs.contains("order-line.created ") && logs.contains(": one")).then_some(())
+    })
+    .await;
     Ok(())
 }
