@@ -154,10 +154,16 @@ impl PlatformHost {
 
 /// The same names for a Wasm guest, which reaches them in-process and without a token.
 fn guest_variables(workload: &Workload) -> Vec<(String, String)> {
-    let mut env = vec![(
-        "TANGELO_EVENTS_URL".to_owned(),
-        "http://events.internal/".to_owned(),
-    )];
+    let mut env = vec![
+        (
+            "TANGELO_EVENTS_URL".to_owned(),
+            "http://events.internal/".to_owned(),
+        ),
+        (
+            "TANGELO_INBOX_URL".to_owned(),
+            "http://inbox.internal".to_owned(),
+        ),
+    ];
     if !workload.buckets.is_empty() {
         env.push((KV_VARIABLE.to_owned(), "http://kv.internal".to_owned()));
     }
@@ -175,6 +181,7 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
     let mut env = vec![
         ("TANGELO_MESH_URL".to_owned(), base.to_owned()),
         ("TANGELO_EVENTS_URL".to_owned(), format!("{base}/events")),
+        ("TANGELO_INBOX_URL".to_owned(), format!("{base}/inbox")),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
             format!("{base}/otlp"),

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod events;
 mod figures;
 mod host;
+mod inbox;
 pub mod keyvalue;
 mod loops;
 pub mod mesh;

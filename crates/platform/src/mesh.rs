@@ -27,6 +27,7 @@ pub struct Mesh {
     pub(crate) versions: Versions,
     pub(crate) dispatch: Dispatch,
     pub(crate) events: Events,
+    pub(crate) inbox: store::inbox::Inbox,
     pub(crate) keyvalue: KeyValue,
     pub(crate) telemetry: Telemetry,
     pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
@@ -41,7 +42,7 @@ impl Mesh {
         self.tokens.find(token)
     }
 
-    /// Serves `/w/NAME/…`, `/events`, `/kv/…` and `/otlp/…` (origin form, the token already taken off).
+    /// Serves `/w/NAME/…`, `/events`, `/inbox/KEY`, `/kv/…` and `/otlp/…` (origin form, the token already taken off).
     pub async fn serve(&self, caller: Caller, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/events" || path == "/events/" {
@@ -49,6 +50,11 @@ impl Mesh {
             return self
                 .events
                 .publish_http(Origin::Workload(caller, trace), request)
+                .await
+                .unwrap_or_else(|error| problem::response(&error, None));
+        }
+        if path.starts_with("/inbox/") {
+            return crate::inbox::serve(&self.inbox, &caller, request)
                 .await
                 .unwrap_or_else(|error| problem::response(&error, None));
         }
@@ -66,14 +72,14 @@ impl Mesh {
             Some((name, rest)) => self.call(&caller, &name, rest, request).await,
             None => {
                 let message = format!(
-                    "the mesh has no `{path}`: there are /w/NAME/…, /events, /kv/BUCKET/KEY and /otlp/v1/traces"
+                    "the mesh has no `{path}`: there are /w/NAME/…, /events, /inbox/KEY, /kv/BUCKET/KEY and /otlp/v1/traces"
                 );
                 problem::response(&Error::new(code::NO_SUCH_WORKLOAD, message), None)
             }
         }
     }
 
-    /// Serves a request to a host name: `orders.internal`, `events.internal`, `kv.internal`, or a name in the app's `hosts:`.
+    /// Serves a request to a host name: `orders.internal`, `events.internal`, `inbox.internal`, `kv.internal`, or a name in the app's `hosts:`.
     pub async fn serve_host(
         &self,
         caller: Caller,
@@ -94,6 +100,7 @@ impl Mesh {
         };
         let path = match name.as_str() {
             "events" => "/events".to_owned(),
+            "inbox" => format!("/inbox{rest}"),
             "kv" => format!("/kv{rest}"),
             name => format!("/w/{name}{rest}"),
         };

@@ -206,6 +206,7 @@ fn rooms(
         dispatch: dispatch.clone(),
         events: events.clone(),
         keyvalue: keyvalue.clone(),
+        inbox: store.inbox(),
         telemetry: telemetry.clone(),
         tokens,
         clock: clock.clone(),

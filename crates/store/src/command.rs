@@ -1,7 +1,7 @@
 //! The closed set of what the writer does. A domain is one variant here, with an enum of its own commands and
 //! replies; commands are encoded, matched and validated before they come here, and each is short.
 
-use crate::{apps, batch::Batch, calls, error::Result, kv, log, reconcile, shards, telemetry};
+use crate::{apps, batch::Batch, calls, error::Result, inbox, kv, log, reconcile, shards, telemetry};
 
 /// Everything that changes `state.db`.
 pub enum Command {
@@ -23,6 +23,8 @@ pub enum Command {
     Reconcile(reconcile::Command),
     /// What workloads used.
     Usage(telemetry::usage::Command),
+    /// What consumers have seen.
+    Inbox(inbox::Command),
 }
 
 /// What a command answers.
@@ -40,6 +42,8 @@ pub enum Reply {
     Calls(calls::Reply),
     /// Of [`Command::Kv`].
     Kv(kv::Reply),
+    /// Of [`Command::Inbox`].
+    Inbox(inbox::Seen),
 }
 
 /// Commands of the kernel itself.
@@ -71,6 +75,7 @@ impl Command {
             Self::Apps(command) => command.apply(batch),
             Self::Reconcile(command) => command.apply(batch),
             Self::Usage(command) => command.apply(batch),
+            Self::Inbox(command) => command.apply(batch),
         }
     }
 

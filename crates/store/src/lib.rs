@@ -14,6 +14,7 @@ mod connection;
 pub mod crash;
 mod error;
 pub mod format;
+pub mod inbox;
 mod kernel;
 pub mod kv;
 mod lock;

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0007_kv.sql"),
     include_str!("schema/0008_reconcile.sql"),
     include_str!("schema/0009_delivery.sql"),
+    include_str!("schema/0010_inbox.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -12,6 +12,7 @@ use crate::{
     apps::Apps,
     blobs::{self, Blobs},
     calls::Calls,
+    inbox::Inbox,
     checkpoint::Checkpoints,
     command::{self, Command},
     connection::Database,
@@ -162,6 +163,12 @@ impl Store {
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage::new(Arc::clone(&self.0.kernel))
+    }
+
+    /// What consumers have seen.
+    #[must_use]
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(Arc::clone(&self.0.kernel))
     }
 
     /// Payloads in files.

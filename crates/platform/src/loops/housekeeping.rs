@@ -30,6 +30,9 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         if let Err(error) = platform.store().usage().purge(before, USAGE_CHUNK).await {
             tracing::warn!(%error, "old usage could not be removed");
         }
+        if let Err(error) = platform.store().inbox().purge().await {
+            tracing::warn!(%error, "what the inbox saw long ago could not be removed");
+        }
         sweep_versions(&platform).await;
     }
 }

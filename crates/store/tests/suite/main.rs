@@ -7,6 +7,7 @@ mod apps;
 mod blobs;
 mod calls;
 mod fixture;
+mod inbox;
 mod kernel;
 mod kv;
 mod log;

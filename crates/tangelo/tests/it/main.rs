@@ -13,6 +13,7 @@ mod edge;
 mod events;
 mod health;
 mod http;
+mod inbox;
 mod keyvalue;
 mod lambda;
 mod lifecycle;
