@@ -4,11 +4,12 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use platform::Platform;
+use model::{Code, Name, code};
+use platform::{Platform, deliveries::DeadLetterFilter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request};
+use crate::{Fault, fault::bad_request, operator::Operator};
 
 /// Which dead letters.
 #[derive(Debug, Deserialize)]
@@ -16,20 +17,33 @@ use crate::{Fault, fault::bad_request};
 pub(crate) struct Ask {
     subscription: Option<String>,
     app: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    code: Option<Code>,
     limit: Option<u32>,
+    rate: Option<String>,
+}
+
+impl Ask {
+    fn filter(&self) -> Result<DeadLetterFilter, Fault> {
+        let app = self.app.as_deref().map(Name::new).transpose();
+        let subscription = self.subscription.as_deref().map(str::parse).transpose();
+        Ok(DeadLetterFilter {
+            app: app.map_err(|error| bad_request(error.to_string()))?,
+            subscription: subscription
+                .map_err(|error: String| model::Error::new(code::NO_SUCH_SUBSCRIPTION, error))?,
+            kind: self.kind.clone(),
+            code: self.code,
+        })
+    }
 }
 
 pub(crate) async fn list(
     State(platform): State<Platform>,
     Query(ask): Query<Ask>,
 ) -> Result<Json<Value>, Fault> {
-    let rows = platform
-        .dead_letters(
-            ask.app.as_deref(),
-            ask.subscription.as_deref(),
-            ask.limit.unwrap_or(100),
-        )
-        .await?;
+    let limit = ask.limit.unwrap_or(100);
+    let rows = platform.dead_letters(ask.filter()?, limit).await?;
     Ok(Json(json!({ "dead_letters": rows })))
 }
 
@@ -43,29 +57,49 @@ pub(crate) async fn show(
     ))
 }
 
+/// What its event says instead.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Edit {
+    data: Value,
+}
+
+pub(crate) async fn edit(
+    State(platform): State<Platform>,
+    Path(id): Path<String>,
+    Operator(by): Operator,
+    Json(edit): Json<Edit>,
+) -> Result<Json<Value>, Fault> {
+    let id = number(&id)?;
+    platform.edit_dead_letter(id, edit.data, &by).await?;
+    Ok(Json(json!({"edited": id})))
+}
+
 pub(crate) async fn redrive(
     State(platform): State<Platform>,
     Path(id): Path<String>,
+    Operator(by): Operator,
 ) -> Result<Json<Value>, Fault> {
-    platform.redrive(number(&id)?).await?;
+    platform.redrive(number(&id)?, &by).await?;
     Ok(Json(json!({"redriven": 1})))
 }
 
 pub(crate) async fn redrive_all(
     State(platform): State<Platform>,
+    Operator(by): Operator,
     Json(ask): Json<Ask>,
 ) -> Result<Json<Value>, Fault> {
-    let count = platform
-        .redrive_all(ask.app.as_deref(), ask.subscription.as_deref())
-        .await?;
-    Ok(Json(json!({ "redriven": count })))
+    let rate = ask.rate.as_deref().map(str::parse).transpose();
+    let rate = rate.map_err(|expected| bad_request(format!("`rate`: expected {expected}")))?;
+    Ok(Json(platform.redrive_all(ask.filter()?, rate, &by).await?))
 }
 
 pub(crate) async fn discard(
     State(platform): State<Platform>,
     Path(id): Path<String>,
+    Operator(by): Operator,
 ) -> Result<Json<Value>, Fault> {
-    platform.discard_dead_letter(number(&id)?).await?;
+    platform.discard_dead_letter(number(&id)?, &by).await?;
     Ok(Json(json!({"discarded": 1})))
 }
 

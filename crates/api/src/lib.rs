@@ -17,6 +17,7 @@ mod operator;
 mod otlp;
 mod outboxes;
 mod reconcile;
+mod replays;
 mod serve;
 mod subscriptions;
 
@@ -60,13 +61,16 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/kv", get(kv::buckets))
         .route("/v1/kv/{app}", any(kv::serve))
         .route("/v1/kv/{app}/{*place}", any(kv::serve))
-        .route("/v1/events", post(events::publish))
+        .route("/v1/events", post(events::publish).get(replays::events))
         .route("/v1/events/find", get(events::find))
         .route("/v1/events/{position}", get(events::at))
         .route(
             "/v1/subscriptions/{app}/{workload}/{name}/filter",
             get(events::filter),
         )
+        .route("/v1/replays", post(replays::start))
+        .route("/v1/jobs", get(replays::jobs))
+        .route("/v1/jobs/{id}", get(replays::job).delete(replays::cancel))
         .route("/v1/subscriptions", get(subscriptions::list))
         .route(
             "/v1/subscriptions/{app}/{workload}/{name}",
@@ -84,7 +88,9 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
         .route(
             "/v1/dead-letters/{id}",
-            delete(dead_letters::discard).get(dead_letters::show),
+            delete(dead_letters::discard)
+                .get(dead_letters::show)
+                .patch(dead_letters::edit),
         )
         .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
         .route("/v1/captures", get(captures::list))

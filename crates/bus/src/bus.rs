@@ -36,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) work: Notify,
     /// There is something for the tasks: to read, to forget, to settle.
     pub(crate) chores: Notify,
+    /// There is a redrive or a replay.
+    pub(crate) jobs: Notify,
+    /// One of them moved, or ended.
+    pub(crate) ended: Notify,
     /// How many switches of subscriptions were applied.
     pub(crate) switches: watch::Sender<u64>,
     pub(crate) switching: tokio::sync::Mutex<()>,

@@ -1,14 +1,14 @@
 //! Dead letters, as people see them: listed, read, redriven, discarded.
 
-use model::{AppName, Error as Fault, Namespace, Position, SubscriptionKey, Time, TraceId};
+use model::{
+    AppName, Code, Error as Fault, Event, Namespace, Position, Rate, SubscriptionKey, Time,
+    TraceId, event::EventData,
+};
 use serde::Serialize;
 use serde_json::Value;
-use store::log::{Attempt, DeadLetterFilter as Stored, Redriven};
+use store::log::{Attempt, DeadLetterFilter as Stored};
 
-use crate::{Bus, Error, lanes::Lane};
-
-/// Letters redriven by one look at the store.
-const CHUNK: u32 = 100;
+use crate::{Bus, Error};
 
 /// A delivery that was given up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +41,9 @@ pub struct DeadLetter {
     pub history: Vec<Attempt>,
     /// The trace that it belongs to.
     pub trace: TraceId,
+    /// The replay that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<u64>,
 }
 
 /// Which dead letters.
@@ -50,6 +53,10 @@ pub struct DeadLetterFilter {
     pub app: Option<AppName>,
     /// Of this subscription.
     pub subscription: Option<SubscriptionKey>,
+    /// With events of this type.
+    pub kind: Option<String>,
+    /// Given up with this code.
+    pub code: Option<Code>,
 }
 
 /// A key as people write it.
@@ -64,6 +71,8 @@ impl DeadLetterFilter {
     fn stored(self) -> Option<Stored> {
         let mut stored = Stored {
             app: self.app,
+            kind: self.kind,
+            code: self.code,
             ..Stored::default()
         };
         if let Some(key) = self.subscription {
@@ -107,86 +116,90 @@ impl Bus {
     /// Delivers a dead letter again: a new budget of attempts, the same idempotency key.
     ///
     /// # Errors
-    /// [`Error::NoSuchDeadLetter`], [`Error::SubscriptionGone`], those of the store.
-    pub async fn redrive(&self, id: u64) -> Result<(), Error> {
+    /// [`Error::NoSuchDeadLetter`], [`Error::SubscriptionGone`], [`Error::EarlierFirst`], those of the store.
+    pub async fn redrive(&self, id: u64, by: &str) -> Result<(), Error> {
         let shared = &self.0.shared;
-        let redriven = shared.log.redrive(number(id)?).await;
+        let letter = shared.log.dead_letter(number(id)?).await?;
+        let letter = letter.ok_or(Error::NoSuchDeadLetter(id))?;
+        if let Some(first) = self.held_by(&letter) {
+            return Err(Error::EarlierFirst(id, first.0));
+        }
+        let redriven = shared.log.redrive(letter.id, by.to_owned()).await;
         let redriven = redriven.map_err(|error| match error {
             store::Error::NotFound("dead letter") => Error::NoSuchDeadLetter(id),
             store::Error::NotFound(_) => Error::SubscriptionGone(id),
             other => Error::Store(other),
         })?;
-        {
-            let mut state = shared.state.lock();
-            let key = state
-                .ranges
-                .get(&redriven.subscription)
-                .map(|range| range.key.clone());
-            if let Some(key) = key {
-                state.no_longer_dead(&key, redriven.left);
-            }
-        }
-        let lane = match redriven.lane {
-            Some(lane) => Some(Lane(lane)),
-            None => self.lane_of(&redriven).await,
-        };
-        shared.put_back(redriven.subscription, redriven.position, redriven.due, lane);
+        shared.redriven(redriven).await;
         Ok(())
     }
 
-    /// The key of a letter that held nothing, where its subscription has order.
-    async fn lane_of(&self, redriven: &Redriven) -> Option<Lane> {
-        let shared = &self.0.shared;
-        let order = {
-            let state = shared.state.lock();
-            state.ranges.get(&redriven.subscription)?.order.clone()?
-        };
-        let item = shared
-            .log
-            .retry_item(redriven.subscription, redriven.position)
-            .await;
-        let item = item.ok().flatten()?;
-        Some(order.lane(&item.logged.event, redriven.position))
+    /// The first dead letter of the key of a letter, if that comes before it.
+    fn held_by(&self, letter: &store::log::DeadLetter) -> Option<Position> {
+        let state = self.0.shared.state.lock();
+        let consumer = state.consumers.get(&letter.key)?;
+        let newest = consumer.ranges.last().and_then(|id| state.ranges.get(id))?;
+        let order = newest.order.as_ref()?;
+        let lane = order.lane(&letter.logged.event, letter.logged.position);
+        let first = consumer.held.get(&lane).copied()?;
+        (first < letter.logged.position).then_some(first)
     }
 
     /// Delivers all dead letters of a filter again that were there when it was called; those whose subscription is no
-    /// more stay. Returns how many are delivered again.
+    /// more stay. Returns how many are delivered again, when all are.
     ///
     /// # Errors
     /// Those of the store; what was redriven before stays so.
-    pub async fn redrive_all(&self, filter: DeadLetterFilter) -> Result<u64, Error> {
+    pub async fn redrive_all(&self, filter: DeadLetterFilter, by: &str) -> Result<u64, Error> {
         let Some(filter) = filter.stored() else {
             return Ok(0);
         };
-        let started = self.0.shared.clock.now();
-        let (mut after, mut redriven) = (0, 0);
-        loop {
-            let log = &self.0.shared.log;
-            let letters = log.dead_letters(filter.clone(), after, CHUNK).await?;
-            let Some(last) = letters.last() else {
-                return Ok(redriven);
-            };
-            after = last.id;
-            for letter in letters.iter().filter(|letter| letter.at <= started) {
-                match self.redrive(letter.id.unsigned_abs()).await {
-                    Ok(()) => redriven += 1,
-                    Err(Error::NoSuchDeadLetter(_) | Error::SubscriptionGone(_)) => {}
-                    Err(Error::Store(store::Error::Conflict(_))) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        let job = self.start_redrive(filter, None, by).await?;
+        Ok(self.job_ended(job).await?.done)
+    }
+
+    /// The same at a rate; returns the number of the redrive at once.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn redrive_slowly(
+        &self,
+        filter: DeadLetterFilter,
+        rate: Rate,
+        by: &str,
+    ) -> Result<Option<u64>, Error> {
+        match filter.stored() {
+            None => Ok(None),
+            Some(filter) => self.start_redrive(filter, Some(rate), by).await.map(Some),
         }
+    }
+
+    /// Gives the event of a dead letter other data, before it is redriven.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDeadLetter`], those of the store.
+    pub async fn edit_dead_letter(&self, id: u64, data: Value, by: &str) -> Result<(), Error> {
+        let log = &self.0.shared.log;
+        let letter = log.dead_letter(number(id)?).await?;
+        let letter = letter.ok_or(Error::NoSuchDeadLetter(id))?;
+        let mut event = Event::clone(&letter.logged.event);
+        event.data = EventData::Json(data);
+        let edited = log.edit_dead_letter(letter.id, &event, by.to_owned()).await;
+        edited.map_err(|error| match error {
+            store::Error::NotFound(_) => Error::NoSuchDeadLetter(id),
+            other => Error::Store(other),
+        })
     }
 
     /// Throws a dead letter away.
     ///
     /// # Errors
     /// [`Error::NoSuchDeadLetter`], those of the store.
-    pub async fn discard(&self, id: u64) -> Result<(), Error> {
+    pub async fn discard(&self, id: u64, by: &str) -> Result<(), Error> {
         let shared = &self.0.shared;
         let letter = shared.log.dead_letter(number(id)?).await?;
         let letter = letter.ok_or(Error::NoSuchDeadLetter(id))?;
-        let left = match shared.log.discard(letter.id).await {
+        let left = match shared.log.discard(letter.id, by.to_owned()).await {
             Err(store::Error::NotFound(_)) => return Err(Error::NoSuchDeadLetter(id)),
             other => other?,
         };
@@ -214,5 +227,6 @@ fn shown(letter: store::log::DeadLetter) -> DeadLetter {
         reason: letter.reason,
         history: letter.history,
         trace: letter.logged.cause.trace.trace,
+        replay: letter.replay,
     }
 }

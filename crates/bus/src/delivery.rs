@@ -37,6 +37,8 @@ pub struct Delivery {
     pub batched: bool,
     /// What is handed over instead of the event.
     pub input: Option<Arc<Input>>,
+    /// The replay that it belongs to; its event says so in the extension `tangeloreplay`, and its key is of its own.
+    pub replay: Option<u64>,
     pub(crate) range: SubscriptionId,
     /// From when its age counts.
     pub(crate) born: Time,
@@ -91,6 +93,7 @@ impl Delivery {
             idempotency_key: idempotency_key(&range.key, &logged.event),
             batched: range.terms.batch.is_some(),
             input: range.input.clone(),
+            replay: None,
             range: range.id,
             born: logged.at,
             history: Vec::new(),
@@ -109,17 +112,19 @@ impl Delivery {
         item: RetryItem,
     ) -> Self {
         let RetryItem { row, logged } = item;
+        let (event, idempotency_key) = marked(&key, &logged.event, row.replay);
         Self {
             namespace,
             batched,
             input,
-            event: Arc::clone(&logged.event),
+            replay: row.replay,
+            event,
             position: row.position,
             cause: Arc::clone(&logged.cause),
             attempt: row.attempts + 1,
             published_at: logged.at,
             first_attempt_at: row.first_at,
-            idempotency_key: idempotency_key(&key, &logged.event),
+            idempotency_key,
             key,
             range: row.subscription,
             born: row.born,
@@ -155,6 +160,24 @@ impl Drop for Delivery {
             shared.chores.notify_one();
         }
     }
+}
+
+/// An event of a replay says so, and what it causes is new work: once for each replay.
+fn marked(
+    key: &SubscriptionKey,
+    event: &Arc<Event>,
+    replay: Option<u64>,
+) -> (Arc<Event>, Arc<str>) {
+    let own = idempotency_key(key, event);
+    let Some(replay) = replay else {
+        return (Arc::clone(event), own);
+    };
+    let mut marked = Event::clone(event);
+    let extension = replay.to_string().into();
+    marked
+        .extensions
+        .insert("tangeloreplay".to_owned(), extension);
+    (Arc::new(marked), format!("{own}:replay:{replay}").into())
 }
 
 /// The key under which repeated deliveries of an event are recognised.

@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no such redrive or replay.
+    #[error("there is no redrive or replay {0}")]
+    NoSuchJob(u64),
+    /// An earlier dead letter of the same key comes first.
+    #[error(
+        "dead letter {0} waits for an earlier one of its key (at position {1}): redrive or discard that first, or redrive all"
+    )]
+    EarlierFirst(u64, u64),
     /// There is no such subscription.
     #[error("there is no subscription `{0}`: `tangelo subscriptions` lists those that there are")]
     NoSuchSubscription(model::SubscriptionKey),
@@ -54,6 +62,8 @@ impl From<Error> for model::Error {
             Error::SubscriptionGone(_) | Error::NoSuchSubscription(_) => {
                 Self::new(code::NO_SUCH_SUBSCRIPTION, text)
             }
+            Error::NoSuchJob(_) => Self::new(code::NO_SUCH_JOB, text),
+            Error::EarlierFirst(..) => Self::new(code::EARLIER_LETTER_FIRST, text),
             Error::BadFilter { .. } | Error::BadOrder { .. } | Error::BadInput { .. } => {
                 Self::new(code::BAD_FILTER, text)
             }

@@ -12,6 +12,7 @@ mod delivery;
 mod error;
 mod fill;
 mod follow;
+mod jobs;
 mod lanes;
 mod look;
 mod matching;
@@ -36,7 +37,8 @@ pub use calls::{
 pub use dead_letters::{DeadLetter, DeadLetterFilter};
 pub use delivery::{Delivery, Settled};
 pub use error::Error;
+pub use jobs::Replay;
 pub use publish::Published;
 pub use stats::SubscriptionStats;
-pub use store::log::{Attempt, Logged};
+pub use store::log::{Attempt, Job, Logged};
 pub use waits::Paused;

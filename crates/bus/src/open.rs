@@ -23,6 +23,7 @@ use crate::{
     bus::Shared,
     calls, fill,
     follow::{self, Follower},
+    jobs,
     lanes::Lane,
     matching::{self, Index},
     range::{MAX_RETRYING, Range},
@@ -61,6 +62,8 @@ impl Bus {
             state: Mutex::new(state),
             work: Notify::new(),
             chores: Notify::new(),
+            jobs: Notify::new(),
+            ended: Notify::new(),
             switches: watch::Sender::new(0),
             switching: tokio::sync::Mutex::default(),
         });
@@ -77,6 +80,7 @@ impl Bus {
         let mut tasks = JoinSet::new();
         tasks.spawn(follow::run(follower, tail));
         tasks.spawn(fill::run(Arc::clone(&shared)));
+        tasks.spawn(jobs::run(Arc::clone(&shared)));
         Ok(Self::new(shared, calls, tasks))
     }
 }

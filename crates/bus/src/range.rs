@@ -379,6 +379,14 @@ impl Range {
         }
     }
 
+    /// The position up to which all is settled, or has a row of its own.
+    pub(crate) fn settled(&self, scanned: Position) -> Position {
+        let cursor = self.cursor(scanned);
+        let first = [cursor.running.first(), cursor.passed.first()];
+        let first = first.into_iter().flatten().min();
+        first.map_or(cursor.through, |first| Position(first.0 - 1))
+    }
+
     /// Whether nothing is outstanding that has no row of its own, so that the log's mark speaks for it.
     pub(crate) fn is_idle(&self) -> bool {
         self.behind.is_none() && self.ready() == 0 && self.running.is_empty()

@@ -130,6 +130,7 @@ impl Shared {
             first_at: facts.first_attempt_at,
             history,
             lane: self.lane(facts).map(|lane| lane.0),
+            replay: None,
         };
         self.insist(|| self.log.retry(owned, row.clone())).await?;
         let mut state = self.state.lock();

@@ -153,6 +153,10 @@ codes! {
     CONTRACT_NOT_SHIPPED = 511, Conflict;
     /// An earlier event of the same key is a dead letter.
     EARLIER_IS_DEAD = 520, Conflict;
+    /// No such redrive or replay.
+    NO_SUCH_JOB = 521, NotFound;
+    /// An earlier dead letter of the same key comes first.
+    EARLIER_LETTER_FIRST = 522, Conflict;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

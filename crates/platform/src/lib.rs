@@ -5,6 +5,7 @@
 pub mod apps;
 pub mod calls;
 pub mod databases;
+pub mod deliveries;
 pub mod deploy;
 pub mod direct;
 pub mod dispatch;

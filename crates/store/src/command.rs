@@ -1,7 +1,9 @@
 //! The closed set of what the writer does. A domain is one variant here, with an enum of its own commands and
 //! replies; commands are encoded, matched and validated before they come here, and each is short.
 
-use crate::{apps, batch::Batch, calls, error::Result, inbox, kv, log, reconcile, shards, telemetry};
+use crate::{
+    apps, batch::Batch, calls, error::Result, inbox, kv, log, reconcile, shards, telemetry,
+};
 
 /// Everything that changes `state.db`.
 pub enum Command {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0008_reconcile.sql"),
     include_str!("schema/0009_delivery.sql"),
     include_str!("schema/0010_inbox.sql"),
+    include_str!("schema/0011_jobs.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -38,6 +38,15 @@ impl Client {
             .await
     }
 
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.json(Method::PATCH, path, serde_json::to_vec(body)?.into())
+            .await
+    }
+
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.json(Method::DELETE, path, Bytes::new()).await
     }

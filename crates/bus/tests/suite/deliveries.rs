@@ -120,7 +120,11 @@ async fn a_failure_is_tried_again_later_and_then_dead() {
     );
     assert_eq!(fixture.bus.stats()[0].dead, 1);
 
-    fixture.bus.redrive(letter.id).await.expect("redrives");
+    fixture
+        .bus
+        .redrive(letter.id, "a test")
+        .await
+        .expect("redrives");
     let again = fixture.next().await;
     assert_eq!((again.attempt, &again.idempotency_key), (1, &keys[0]));
     fixture
@@ -129,7 +133,7 @@ async fn a_failure_is_tried_again_later_and_then_dead() {
         .await
         .expect("settles");
     assert_eq!(fixture.bus.stats()[0].dead, 0);
-    let gone = fixture.bus.redrive(letter.id).await;
+    let gone = fixture.bus.redrive(letter.id, "a test").await;
     assert!(matches!(gone, Err(Error::NoSuchDeadLetter(_))));
 }
 
@@ -148,8 +152,8 @@ async fn what_nothing_can_mend_is_dead_at_once_and_can_be_discarded() {
             .expect("settles");
     }
     let filter = |key: &str| DeadLetterFilter {
-        app: None,
         subscription: Some(key_of(key)),
+        ..DeadLetterFilter::default()
     };
     assert!(
         fixture
@@ -165,14 +169,18 @@ async fn what_nothing_can_mend_is_dead_at_once_and_can_be_discarded() {
         .await
         .expect("reads");
     assert_eq!(letters.len(), 2);
-    fixture.bus.discard(letters[0].id).await.expect("discards");
+    fixture
+        .bus
+        .discard(letters[0].id, "a test")
+        .await
+        .expect("discards");
     assert!(matches!(
-        fixture.bus.discard(letters[0].id).await,
+        fixture.bus.discard(letters[0].id, "a test").await,
         Err(Error::NoSuchDeadLetter(_))
     ));
     let redriven = fixture
         .bus
-        .redrive_all(DeadLetterFilter::default())
+        .redrive_all(DeadLetterFilter::default(), "a test")
         .await
         .expect("redrives");
     assert_eq!((redriven, fixture.drain(1).await), (1, ids(2..=2)));
@@ -373,7 +381,7 @@ async fn what_waits_for_a_workload_that_is_gone_can_be_given_up() {
         .await
         .expect("reads");
     assert!(letters.iter().all(|letter| letter.reason == reason));
-    let gone = fixture.bus.redrive(letters[0].id).await;
+    let gone = fixture.bus.redrive(letters[0].id, "a test").await;
     assert!(matches!(gone, Err(Error::SubscriptionGone(_))));
 }
 

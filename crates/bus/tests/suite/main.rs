@@ -7,6 +7,7 @@ mod calls;
 mod crash;
 mod deliveries;
 mod fixture;
+mod jobs;
 mod model_check;
 mod restarts;
 mod terms;

@@ -236,7 +236,10 @@ async fn a_dead_letter_holds_its_key_until_it_is_redriven() {
         .collect();
     let held = (code::EARLIER_IS_DEAD, 0);
     assert_eq!(codes, [(fault().code, 1), held, held]);
-    let redriven = fixture.bus.redrive_all(DeadLetterFilter::default()).await;
+    let redriven = fixture
+        .bus
+        .redrive_all(DeadLetterFilter::default(), "a test")
+        .await;
     assert_eq!(redriven.expect("redrives"), 3);
     assert_eq!(fixture.drain(3).await, ["a-1", "a-2", "a-3"]);
     assert_eq!(fixture.bus.stats()[0].held_keys, 0);
@@ -251,7 +254,10 @@ async fn a_key_goes_on_without_its_dead_letter_where_that_is_asked_for() {
     settle(&fixture, first, Settled::Dead(fault())).await;
     let second = fixture.next().await;
     assert_eq!(second.event.id, "a-2");
-    let redriven = fixture.bus.redrive_all(DeadLetterFilter::default()).await;
+    let redriven = fixture
+        .bus
+        .redrive_all(DeadLetterFilter::default(), "a test")
+        .await;
     assert_eq!(redriven.expect("redrives"), 1);
     assert!(fixture.next_or_none().await.is_none(), "one at a time");
     settle(&fixture, second, Settled::Done).await;

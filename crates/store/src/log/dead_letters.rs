@@ -4,18 +4,19 @@
 use std::sync::Arc;
 
 use model::{
-    AppName, Error as Fault, Name, Namespace, Position, SubscriptionKey, Time, WorkloadName,
+    AppName, Code, Error as Fault, Event, Name, Namespace, Position, SubscriptionKey, Time,
+    WorkloadName,
 };
 use rusqlite::{Connection, Row};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     batch::Batch,
-    blobs::{self, refs},
-    command,
+    blobs, command,
     error::{Error, Result},
     format,
     kernel::Pending,
-    log::{Attempt, Command, Log, Logged, Reply, SubscriptionId, UNEXPECTED, read, retries},
+    log::{Attempt, Command, Log, Logged, Place, Reply, SubscriptionId, UNEXPECTED, read, retries},
     queue::Urgency,
     shards::Owned,
 };
@@ -60,10 +61,14 @@ pub struct DeadLetter {
     pub history: Vec<Attempt>,
     /// The event; its cause has the trace.
     pub logged: Logged,
+    /// The subscription's row when it was given up.
+    pub subscription: SubscriptionId,
+    /// The replay that it belongs to.
+    pub replay: Option<u64>,
 }
 
 /// Which dead letters.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterFilter {
     /// Of this namespace; `None`: of all.
     pub namespace: Option<Namespace>,
@@ -73,6 +78,35 @@ pub struct DeadLetterFilter {
     pub workload: Option<WorkloadName>,
     /// Of the subscription of this name.
     pub name: Option<Name>,
+    /// With events of this type.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// Given up with this code.
+    #[serde(default)]
+    pub code: Option<Code>,
+}
+
+impl DeadLetterFilter {
+    /// What it is about, for the record: a subscription's key, with `*` for what is not said.
+    pub(super) fn subject(&self) -> String {
+        let text = |name: &Option<Name>| {
+            name.as_ref()
+                .map_or_else(|| "*".to_owned(), Name::to_string)
+        };
+        format!(
+            "{}/{}/{}",
+            text(&self.app),
+            text(&self.workload),
+            text(&self.name)
+        )
+    }
+
+    /// Whether it asks for a letter, as far as that must be read to know.
+    fn asks_for(&self, letter: &DeadLetter) -> bool {
+        let kind = self.kind.as_ref();
+        kind.is_none_or(|kind| *kind == letter.logged.event.kind)
+            && self.code.is_none_or(|code| code == letter.reason.code)
+    }
 }
 
 /// Where a redriven delivery waits.
@@ -86,7 +120,9 @@ pub struct Redriven {
     pub due: Time,
     /// What its key is known by.
     pub lane: Option<i64>,
-    /// What still holds its key.
+    /// Whether it was a dead letter.
+    pub dead: bool,
+    /// What still holds its key, if it was one that did.
     pub left: Option<LeftDead>,
 }
 
@@ -101,7 +137,8 @@ pub struct LeftDead {
 
 const COLUMNS: &str =
     "d.id, l.namespace, d.app, d.workload, d.name, d.position, d.at, d.published_at,
-    d.first_at, d.attempts, d.reason, d.history, d.cause, d.body, d.blob";
+    d.first_at, d.attempts, d.reason, d.history, d.cause, d.body, d.blob,
+    d.subscription, d.replay";
 
 impl Log {
     /// A delivery is given up. Its position may leave the cursor's `running` only after this was committed.
@@ -128,6 +165,47 @@ impl Log {
         self.kernel
             .read(move |connection| list(connection, &blobs, &filter, after, limit))
             .await
+    }
+
+    /// The letters of a redrive after `after`, in the order in which their events were published to each subscription;
+    /// what was looked at, and of it those that the filter asks for.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn letters_to_redrive(
+        &self,
+        filter: DeadLetterFilter,
+        through: i64,
+        after: Place,
+        limit: u32,
+    ) -> Result<(Vec<Place>, Vec<i64>)> {
+        let blobs = Arc::clone(&self.blobs.shared);
+        self.kernel
+            .read(move |connection| to_redrive(connection, &blobs, &filter, through, after, limit))
+            .await
+    }
+
+    /// The number of the newest dead letter.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn newest_dead_letter(&self) -> Result<i64> {
+        self.kernel
+            .read(|connection| {
+                let newest = "SELECT coalesce(max(id), 0) FROM dead_letter";
+                let mut statement = connection.prepare_cached(newest)?;
+                Ok(statement.query_row([], |row| row.get(0))?)
+            })
+            .await
+    }
+
+    /// Gives a dead letter another event; its id, source and type stay.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn edit_dead_letter(&self, id: i64, event: &Event, by: String) -> Result<()> {
+        let body = self.blobs.payload(format::encode(event)).await?;
+        self.run(Command::Edit(id, body, by)).await.map(|_| ())
     }
 
     /// One dead letter.
@@ -167,8 +245,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the letter or such a subscription is not there.
-    pub async fn redrive(&self, id: i64) -> Result<Redriven> {
-        match self.run(Command::Redrive(id)).await? {
+    pub async fn redrive(&self, id: i64, by: String) -> Result<Redriven> {
+        match self.run(Command::Redrive(id, by)).await? {
             command::Reply::Log(Reply::Redriven(redriven)) => Ok(redriven),
             _ => Err(UNEXPECTED),
         }
@@ -199,8 +277,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn discard(&self, id: i64) -> Result<Option<LeftDead>> {
-        match self.run(Command::Discard(id)).await? {
+    pub async fn discard(&self, id: i64, by: String) -> Result<Option<LeftDead>> {
+        match self.run(Command::Discard(id, by)).await? {
             command::Reply::Log(Reply::Discarded(left)) => Ok(left),
             _ => Err(UNEXPECTED),
         }
@@ -218,7 +296,7 @@ fn list(
         "SELECT {COLUMNS} FROM dead_letter d JOIN log l ON l.id = d.log
          WHERE d.id > ?1 AND (?2 IS NULL OR l.namespace = ?2) AND (?3 IS NULL OR d.app = ?3)
            AND (?4 IS NULL OR d.workload = ?4) AND (?5 IS NULL OR d.name = ?5)
-         ORDER BY d.id LIMIT ?6"
+         ORDER BY d.id"
     ))?;
     let text = |name: &Option<Name>| name.as_ref().map(|name| name.as_str().to_owned());
     let mut rows = statement.query((
@@ -227,13 +305,55 @@ fn list(
         text(&filter.app),
         text(&filter.workload),
         text(&filter.name),
-        limit,
     ))?;
     let mut letters = Vec::new();
-    while let Some(row) = rows.next()? {
-        letters.push(letter(connection, blobs, row)?);
+    while letters.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let letter = letter(connection, blobs, row)?;
+        if filter.asks_for(&letter) {
+            letters.push(letter);
+        }
     }
     Ok(letters)
+}
+
+fn to_redrive(
+    connection: &Connection,
+    blobs: &blobs::Shared,
+    filter: &DeadLetterFilter,
+    through: i64,
+    after: Place,
+    limit: u32,
+) -> Result<(Vec<Place>, Vec<i64>)> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM dead_letter d JOIN log l ON l.id = d.log
+         WHERE (d.subscription, d.position) > (?1, ?2) AND d.id <= ?3 AND (?4 IS NULL OR d.app = ?4)
+           AND (?5 IS NULL OR d.workload = ?5) AND (?6 IS NULL OR d.name = ?6)
+         ORDER BY d.subscription, d.position LIMIT ?7"
+    ))?;
+    let text = |name: &Option<Name>| name.as_ref().map(|name| name.as_str().to_owned());
+    let mut rows = statement.query((
+        after.group,
+        after.after.0,
+        through,
+        text(&filter.app),
+        text(&filter.workload),
+        text(&filter.name),
+        limit,
+    ))?;
+    let (mut looked_at, mut ids) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let letter = letter(connection, blobs, row)?;
+        looked_at.push(Place {
+            group: letter.subscription.0,
+            after: letter.logged.position,
+        });
+        if filter.asks_for(&letter) {
+            ids.push(letter.id);
+        }
+    }
+    Ok((looked_at, ids))
 }
 
 fn letter(connection: &Connection, blobs: &blobs::Shared, row: &Row<'_>) -> Result<DeadLetter> {
@@ -254,6 +374,8 @@ fn letter(connection: &Connection, blobs: &blobs::Shared, row: &Row<'_>) -> Resu
         reason: format::decode(&row.get::<_, Vec<u8>>(10)?, "reason")?,
         history: format::decode(&row.get::<_, Vec<u8>>(11)?, "history")?,
         logged: raw.decode(blobs)?,
+        subscription: SubscriptionId(row.get(15)?),
+        replay: row.get(16)?,
     })
 }
 
@@ -283,8 +405,9 @@ pub(super) fn give_up(batch: &Batch<'_>, given_up: &GivenUp) -> Result<()> {
     let source = retries::source(batch, id, log, given_up.position)?;
     batch.execute(
         "INSERT INTO dead_letter (log, subscription, app, workload, name, position, at, published_at, first_at, attempts,
-                                  reason, history, cause, body, blob, lane)
-         SELECT ?2, ?1, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+                                  reason, history, cause, body, blob, lane, replay)
+         SELECT ?2, ?1, app, workload, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+                (SELECT replay FROM retry WHERE subscription = ?1 AND position = ?3)
          FROM subscription WHERE id = ?1",
         (
             id.0,
@@ -314,92 +437,4 @@ fn keep(batch: &Batch<'_>, blob: Option<&[u8]>) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Where a dead letter belongs.
-struct Place {
-    log: i64,
-    key: [String; 3],
-    position: Position,
-    lane: Option<i64>,
-}
-
-fn place(batch: &Batch<'_>, id: i64) -> Result<Place> {
-    let place = batch.row(
-        "SELECT log, app, workload, name, position, lane FROM dead_letter WHERE id = ?1",
-        [id],
-        |row| {
-            Ok(Place {
-                log: row.get(0)?,
-                key: [row.get(1)?, row.get(2)?, row.get(3)?],
-                position: Position(row.get(4)?),
-                lane: row.get(5)?,
-            })
-        },
-    )?;
-    place.ok_or(Error::NotFound("dead letter"))
-}
-
-/// What holds the key of a letter that is gone.
-fn left(batch: &Batch<'_>, place: &Place) -> Result<Option<LeftDead>> {
-    let Some(lane) = place.lane else {
-        return Ok(None);
-    };
-    let [app, workload, name] = &place.key;
-    let first: Option<Option<u64>> = batch.row(
-        "SELECT min(position) FROM dead_letter
-         WHERE log = ?1 AND app = ?2 AND workload = ?3 AND name = ?4 AND lane = ?5",
-        (place.log, app, workload, name, lane),
-        |row| row.get(0),
-    )?;
-    let first = first.flatten().map(Position);
-    Ok(Some(LeftDead { lane, first }))
-}
-
-/// Moves a dead letter back to the retries.
-pub(super) fn redrive(batch: &Batch<'_>, id: i64) -> Result<Redriven> {
-    let place = place(batch, id)?;
-    let [app, workload, name] = &place.key;
-    let subscription: i64 = batch
-        .row(
-            "SELECT id FROM subscription WHERE log = ?1 AND app = ?2 AND workload = ?3 AND name = ?4
-             AND end IS NULL",
-            (place.log, app, workload, name),
-            |row| row.get(0),
-        )?
-        .ok_or(Error::NotFound("subscription"))?;
-    let moved = batch.execute(
-        "INSERT INTO retry (subscription, log, position, due, attempts, born, first_at, published_at, history,
-                            cause, body, blob, lane)
-         SELECT ?2, log, position, ?3, 0, ?3, ?3, published_at, ?4, cause, body, blob, lane
-         FROM dead_letter WHERE id = ?1 ON CONFLICT (subscription, position) DO NOTHING",
-        (id, subscription, batch.now.0, format::encode::<[Attempt; 0]>(&[])),
-    )?;
-    if moved == 0 {
-        return Err(Error::Conflict(
-            "this event is being delivered again already".to_owned(),
-        ));
-    }
-    batch.execute("DELETE FROM dead_letter WHERE id = ?1", [id])?;
-    Ok(Redriven {
-        subscription: SubscriptionId(subscription),
-        position: place.position,
-        due: batch.now,
-        lane: place.lane,
-        left: left(batch, &place)?,
-    })
-}
-
-/// Removes a dead letter.
-pub(super) fn discard(batch: &Batch<'_>, id: i64) -> Result<Option<LeftDead>> {
-    let place = place(batch, id)?;
-    let blob: Option<Option<Vec<u8>>> = batch.row(
-        "DELETE FROM dead_letter WHERE id = ?1 RETURNING blob",
-        [id],
-        |row| row.get(0),
-    )?;
-    if let Some(hash) = blob.flatten() {
-        refs::release(batch, &hash)?;
-    }
-    left(batch, &place)
 }

@@ -7,8 +7,10 @@ mod append;
 mod audit;
 mod cursors;
 mod dead_letters;
+mod jobs;
 mod pauses;
 mod read;
+mod redrives;
 mod retention;
 mod retries;
 mod subscriptions;
@@ -28,6 +30,7 @@ pub use append::{Appended, NewEvent};
 pub use audit::Audited;
 pub use cursors::{Cursor, Source, StoredCursor};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, LeftDead, Redriven};
+pub use jobs::{Chunk, Job, JobSpec, Place, Replayed, Step};
 pub use pauses::StoredPause;
 pub use read::Extent;
 pub use retention::{Retained, Retention};
@@ -84,9 +87,17 @@ pub enum Command {
     /// A delivery is given up.
     GiveUp(Owned, Box<GivenUp>),
     /// A dead letter is tried again.
-    Redrive(i64),
+    Redrive(i64, String),
     /// A dead letter is thrown away.
-    Discard(i64),
+    Discard(i64, String),
+    /// The event of a dead letter is another from now on.
+    Edit(i64, crate::blobs::Payload, String),
+    /// Begins a redrive or a replay.
+    StartJob(Box<JobSpec>, String),
+    /// Does a chunk of one.
+    StepJob(Box<Step>),
+    /// Ends one where it is.
+    CancelJob(u64, String),
     /// Removes a chunk of what is too old or too much.
     Retain(Namespace, Retention),
     /// Pauses or resumes a subscription.
@@ -106,6 +117,8 @@ pub enum Reply {
     Retained(Retained),
     /// What still holds the key of a dead letter that was discarded.
     Discarded(Option<LeftDead>),
+    /// What a chunk of a job made wait.
+    Stepped(Vec<Redriven>),
     /// How a subscription is paused.
     Paused(Option<StoredPause>),
 }
@@ -115,11 +128,18 @@ impl Command {
         match self {
             Self::Append(append) => append.apply(batch).map(Reply::Appended),
             Self::Switch(switch) => switch.apply(batch).map(Reply::Switched),
-            Self::Redrive(id) => dead_letters::redrive(batch, *id).map(Reply::Redriven),
+            Self::Redrive(id, by) => redrives::redrive_one(batch, *id, by).map(Reply::Redriven),
+            Self::StartJob(spec, by) => {
+                return jobs::start(batch, spec, by).map(command::Reply::Count);
+            }
+            Self::CancelJob(id, by) => {
+                return jobs::cancel(batch, *id, by).map(command::Reply::Count);
+            }
+            Self::StepJob(step) => jobs::step(batch, step).map(Reply::Stepped),
             Self::Retain(namespace, limits) => {
                 retention::retain(batch, namespace, *limits).map(Reply::Retained)
             }
-            Self::Discard(id) => dead_letters::discard(batch, *id).map(Reply::Discarded),
+            Self::Discard(id, by) => redrives::discard(batch, *id, by).map(Reply::Discarded),
             Self::Pause(pause) => pause.apply(batch).map(Reply::Paused),
             other => return other.apply_quietly(batch).map(|()| command::Reply::Done),
         }
@@ -148,10 +168,14 @@ impl Command {
             }
             Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
             Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
+            Self::Edit(id, body, by) => redrives::edit(batch, *id, body, by),
             Self::Append(_)
             | Self::Switch(_)
-            | Self::Redrive(_)
-            | Self::Discard(_)
+            | Self::Redrive(..)
+            | Self::Discard(..)
+            | Self::StartJob(..)
+            | Self::StepJob(_)
+            | Self::CancelJob(..)
             | Self::Retain(..)
             | Self::Pause(_) => unreachable!("answered by `apply`"),
         }

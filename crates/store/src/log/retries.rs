@@ -50,6 +50,8 @@ pub struct RetryRow {
     pub history: Vec<Attempt>,
     /// What its key is known by, where its subscription has order.
     pub lane: Option<i64>,
+    /// The replay that it belongs to; never written with the row.
+    pub replay: Option<u64>,
 }
 
 /// What is kept in memory of a delivery that waits.
@@ -176,7 +178,7 @@ fn item(
     position: Position,
 ) -> Result<Option<(RetryRow, Option<read::RawEvent>)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT log, due, attempts, born, first_at, history, published_at, cause, body, blob, lane
+        "SELECT log, due, attempts, born, first_at, history, published_at, cause, body, blob, lane, replay
          FROM retry WHERE subscription = ?1 AND position = ?2",
     )?;
     let mut copy = (None, None);
@@ -191,6 +193,7 @@ fn item(
                 first_at: Time(row.get(4)?),
                 history: Vec::new(),
                 lane: row.get(10)?,
+                replay: row.get(11)?,
             };
             copy = (row.get(8)?, row.get(9)?);
             Ok((

@@ -190,6 +190,7 @@ fn row(id: SubscriptionId, position: u64, due: Time, attempts: u32) -> RetryRow 
             error: fault(),
         }],
         lane: None,
+        replay: None,
     }
 }
 
@@ -326,7 +327,10 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
                 .is_empty()
         );
 
-        let redriven = log.redrive(letters[1].id).await.expect("redrives");
+        let redriven = log
+            .redrive(letters[1].id, "a test".to_owned())
+            .await
+            .expect("redrives");
         assert_eq!(
             (redriven.subscription, redriven.position),
             (id, Position(2))
@@ -340,10 +344,12 @@ async fn dead_letters_carry_their_event_and_can_be_redriven_or_discarded() {
             (item.row.attempts, item.logged.event.id.as_str()),
             (0, "big")
         );
-        log.discard(letters[0].id).await.expect("discards");
-        let gone = log.discard(letters[0].id).await;
+        log.discard(letters[0].id, "a test".to_owned())
+            .await
+            .expect("discards");
+        let gone = log.discard(letters[0].id, "a test".to_owned()).await;
         assert!(matches!(gone, Err(Error::NotFound("dead letter"))));
-        let gone = log.redrive(letters[1].id).await;
+        let gone = log.redrive(letters[1].id, "a test".to_owned()).await;
         assert!(matches!(gone, Err(Error::NotFound("dead letter"))));
         nodes.ends().await;
     }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Cli;
+use super::{Cli, invoke};
 use crate::{
     client::{Client, query},
     show,
@@ -23,6 +23,15 @@ pub(crate) struct DeadLetters {
     /// Only of this app
     #[arg(long, global = true)]
     app: Option<String>,
+    /// Only with events of this type
+    #[arg(long = "type", global = true, value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only those given up with this code, such as TG0409
+    #[arg(long, global = true)]
+    code: Option<String>,
+    /// At most this many
+    #[arg(short = 'n', long, default_value = "100")]
+    limit: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -38,9 +47,21 @@ enum Action {
         /// Its number
         #[arg(required_unless_present = "all", value_parser = number)]
         id: Option<u64>,
-        /// All of them, as far as --subscription and --app say
+        /// All of them, as far as --subscription, --app, --type and --code say; those of a key in order
         #[arg(long, conflicts_with = "id")]
         all: bool,
+        /// No faster than this, such as 10/s: goes on by itself, over restarts (`tangelo events jobs`)
+        #[arg(long, requires = "all")]
+        rate: Option<String>,
+    },
+    /// Give the event of one other data; redrive it then
+    Edit {
+        /// Its number
+        #[arg(value_parser = number)]
+        id: u64,
+        /// The data: JSON, `@FILE`, or `-` for standard input
+        #[arg(short = 'd', long, value_name = "JSON")]
+        payload: String,
     },
     /// Throw one away
     Discard {
@@ -54,6 +75,9 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
     let filter = [
         ("subscription", ask.subscription.clone()),
         ("app", ask.app.clone()),
+        ("type", ask.kind.clone()),
+        ("code", ask.code.clone()),
+        ("limit", Some(ask.limit.to_string())),
     ];
     let answer: Value = match &ask.command {
         None => {
@@ -70,18 +94,24 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
                 .post(&format!("/v1/dead-letters/{id}/redrive"), &json!({}))
                 .await?
         }
-        Some(Action::Redrive { id: None, .. }) => {
-            client
-                .post(
-                    "/v1/dead-letters/redrive",
-                    &json!({"subscription": ask.subscription, "app": ask.app}),
-                )
-                .await?
+        Some(Action::Redrive { id: None, rate, .. }) => {
+            let which = json!({
+                "subscription": ask.subscription, "app": ask.app, "type": ask.kind, "code": ask.code, "rate": rate,
+            });
+            client.post("/v1/dead-letters/redrive", &which).await?
+        }
+        Some(Action::Edit { id, payload }) => {
+            let data: Value =
+                serde_json::from_str(&invoke::read(payload)?).context("--payload is not JSON")?;
+            let path = format!("/v1/dead-letters/{id}");
+            client.patch(&path, &json!({ "data": data })).await?
         }
         Some(Action::Discard { id }) => client.delete(&format!("/v1/dead-letters/{id}")).await?,
     };
     match &ask.command {
-        Some(Action::Redrive { .. } | Action::Discard { .. }) if !cli.json => {
+        Some(Action::Redrive { .. } | Action::Discard { .. } | Action::Edit { .. })
+            if !cli.json =>
+        {
             anstream::println!("{}", done(&answer));
         }
         _ => show::json(&answer)?,
@@ -96,6 +126,16 @@ fn done(answer: &Value) -> String {
         1 => "1 dead letter".to_owned(),
         n => format!("{n} dead letters"),
     };
+    if let Some(job) = answer["job"].as_u64() {
+        return format!(
+            "they will be delivered again: `tangelo events jobs` shows how far job {job} is"
+        );
+    }
+    if let Some(id) = answer["edited"].as_u64() {
+        return format!(
+            "dead letter {id} has other data: `tangelo dead-letters redrive {id}` delivers it"
+        );
+    }
     match (answer["redriven"].as_u64(), answer["discarded"].as_u64()) {
         (Some(0), _) => "there is no dead letter to deliver again".to_owned(),
         (Some(n), _) => format!("{} will be delivered again", letters(n)),
@@ -156,6 +196,10 @@ mod tests {
                 "there is no dead letter to deliver again",
             ),
             (json!({"discarded": 1}), "1 dead letter thrown away"),
+            (
+                json!({"job": 7}),
+                "they will be delivered again: `tangelo events jobs` shows how far job 7 is",
+            ),
         ] {
             assert_eq!(done(&answer), words);
         }

@@ -12,6 +12,7 @@ mod explain;
 mod invoke;
 mod kv;
 mod local;
+mod log;
 mod logs;
 mod outbox;
 mod progress;
@@ -89,8 +90,8 @@ enum Command {
     Publish(events::Publish),
     /// Look at the contracts of events beside a manifest
     Contracts(contracts::Ask),
-    /// Look at events of the log
-    Events(why::Events),
+    /// Look at the log of events, publish, explain, and deliver again what is in it
+    Events(log::Events),
     /// Look at buckets, and read and write what workloads keep in them
     Kv(kv::Kv),
     /// List subscriptions, and why they wait; pause and resume them
@@ -159,7 +160,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
         Command::Contracts(ask) => contracts::run(cli, ask),
-        Command::Events(ask) => why::run(cli, &client, ask).await,
+        Command::Events(ask) => log::run(cli, &client, ask).await,
         Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions(ask) => subscriptions::run(cli, &client, ask).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,

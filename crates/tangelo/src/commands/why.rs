@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args};
 use pattern::{Explanation, Failure, Pattern};
 use serde_json::{Value, json};
 
@@ -14,23 +14,10 @@ use crate::{
     show,
 };
 
-/// Look at events
-#[derive(Debug, Args)]
-pub(crate) struct Events {
-    #[command(subcommand)]
-    command: Action,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Say why an event matches a pattern or not, field by field; the exit code is 1 when it does not
-    Explain(Explain),
-}
-
 /// A pattern and an event, each from one place
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which_pattern").required(true), group = ArgGroup::new("which_event").required(true))]
-struct Explain {
+pub(crate) struct Explain {
     /// A file with an event pattern in JSON, or `-`
     #[arg(long, group = "which_pattern", value_name = "FILE")]
     pattern: Option<PathBuf>,
@@ -54,8 +41,7 @@ struct Explain {
     all: bool,
 }
 
-pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Events) -> Result<ExitCode> {
-    let Action::Explain(ask) = &ask.command;
+pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Explain) -> Result<ExitCode> {
     let pattern = pattern_of(client, ask).await?;
     let event = event_of(client, ask).await?;
     let explained = pattern.explain(&event);

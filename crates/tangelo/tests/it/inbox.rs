@@ -167,12 +167,19 @@ async fn events_that_come_out_of_order_converge_to_the_newest() -> Result<()> {
 #[tokio::test]
 async fn an_event_that_causes_itself_stops_and_says_so() -> Result<()> {
     let server = deployed()?;
-    server.json(&["publish", "echo.heard", "-d", "{}"])?;
+    let first = server.json(&["publish", "echo.heard", "-d", "{}"])?;
+    let first = first["events"][0]["position"].as_u64();
     let letter = eventually("the loop ends as a dead letter", || async {
         let letters = server.json(&["dead-letters"]).ok()?;
         letters["dead_letters"].as_array()?.first().cloned()
     })
     .await;
     assert_eq!(letter["subscription"], "bank/echo/echo-heard", "{letter}");
+    let hops = letter["position"].as_u64().zip(first);
+    let hops = hops.map(|(last, first)| last - first);
+    assert!(
+        hops.is_some_and(|hops| (4..=16).contains(&hops)),
+        "it went on, but no further than 16: {letter}"
+    );
     Ok(())
 }

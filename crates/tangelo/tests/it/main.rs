@@ -24,6 +24,7 @@ mod otlp;
 mod outbox;
 mod overload;
 mod reconcile;
+mod replay;
 mod scaling;
 mod sdk;
 mod secrets;

@@ -105,6 +105,7 @@ async fn settle(store: Store, subscription: StoredSubscription, from: u64, known
             first_at: START,
             history: vec![],
             lane: None,
+            replay: None,
         };
         let written = async {
             let settled = cursors.settle(owned, cursor(id, through, &[], false))?;

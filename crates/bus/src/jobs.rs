@@ -1,0 +1,400 @@
+//! Redrives and replays: chunk by chunk, at a rate, resumed after a kill. A chunk and how far the job is are one commit;
+//! what it made wait is then handed to the subscription, as what failed and waits is.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use model::{EventFilter, Namespace, Position, Rate, SubscriptionKey, Time};
+use pattern::Pattern;
+use store::log::{
+    Chunk, DeadLetterFilter, Job, JobSpec, Logged, Place, Redriven, Replayed, Step, SubscriptionId,
+};
+
+use crate::{Bus, Error, bus::Shared, fill::PAUSE, lanes::Lane, matching, terms::Ordered};
+
+/// Most deliveries in one chunk.
+const CHUNK: u32 = 100;
+/// Most events of the log that one chunk looks at.
+const LOOK: u32 = 500;
+/// Most deliveries of a subscription that wait, beyond which a job waits for it.
+const WAITING: usize = 2000;
+/// How long a job waits that can do nothing now.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// What is to be replayed.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// To which subscription.
+    pub key: SubscriptionKey,
+    /// Events after this position.
+    pub after: Position,
+    /// Published from then on.
+    pub since: Option<Time>,
+    /// And before then.
+    pub until: Option<Time>,
+    /// Only these, of those that the subscription asks for.
+    pub filter: Option<EventFilter>,
+    /// How fast.
+    pub rate: Option<Rate>,
+}
+
+/// The living range of a subscription, as a replay needs it.
+struct Target {
+    id: SubscriptionId,
+    namespace: Namespace,
+    pattern: Arc<Pattern>,
+    order: Option<Ordered>,
+    /// All up to here is settled, or has a row.
+    settled: Position,
+    waiting: usize,
+}
+
+impl Bus {
+    /// Delivers dead letters again that are there now, in the order in which their events were published; resumed after a
+    /// kill. Returns its number at once.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn start_redrive(
+        &self,
+        filter: DeadLetterFilter,
+        rate: Option<Rate>,
+        by: &str,
+    ) -> Result<u64, Error> {
+        let shared = &self.0.shared;
+        let through = shared.log.newest_dead_letter().await?;
+        let spec = JobSpec::Redrive {
+            filter,
+            through,
+            rate,
+        };
+        let id = shared.log.start_job(spec, by.to_owned()).await?;
+        shared.jobs.notify_one();
+        Ok(id)
+    }
+
+    /// Delivers events of the log to one subscription again, marked as a replay; resumed after a kill. Returns its number
+    /// at once.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSubscription`], [`Error::BadFilter`], those of the store.
+    pub async fn start_replay(&self, replay: Replay, by: &str) -> Result<u64, Error> {
+        let (target, _) = self.replayable(&replay)?;
+        let shared = &self.0.shared;
+        let through = shared.state.lock().scanned(&target.namespace);
+        let spec = JobSpec::Replay {
+            namespace: target.namespace,
+            key: replay.key,
+            after: replay.after,
+            through,
+            since: replay.since,
+            until: replay.until,
+            filter: replay.filter,
+            rate: replay.rate,
+        };
+        let id = shared.log.start_job(spec, by.to_owned()).await?;
+        shared.jobs.notify_one();
+        Ok(id)
+    }
+
+    /// How many events a replay would deliver now.
+    ///
+    /// # Errors
+    /// As [`Bus::start_replay`].
+    pub async fn count_replay(&self, replay: &Replay) -> Result<u64, Error> {
+        let (target, filter) = self.replayable(replay)?;
+        let shared = &self.0.shared;
+        let through = shared.state.lock().scanned(&target.namespace);
+        let (mut after, mut count) = (replay.after, 0);
+        while after < through {
+            let read = shared.log.range(&target.namespace, after, through, LOOK);
+            let events = read.await?;
+            let Some(last) = events.last() else { break };
+            after = last.position;
+            let wanted = |logged: &&Logged| {
+                within(logged, replay.since, replay.until)
+                    && matches(&target.pattern, filter.as_deref(), logged)
+            };
+            count += events.iter().filter(wanted).count() as u64;
+        }
+        Ok(count)
+    }
+
+    fn replayable(&self, replay: &Replay) -> Result<(Target, Option<Arc<Pattern>>), Error> {
+        let target = self.0.shared.replay_target(&replay.key);
+        let target = target.ok_or_else(|| Error::NoSuchSubscription(replay.key.clone()))?;
+        let filter = replay.filter.as_ref();
+        let filter = filter.map(|filter| matching::compile(&replay.key, filter));
+        Ok((target, filter.transpose()?))
+    }
+
+    /// Redrives and replays, newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn jobs(&self, limit: u32) -> Result<Vec<Job>, Error> {
+        Ok(self.0.shared.log.jobs(false, limit).await?)
+    }
+
+    /// One redrive or replay.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn job(&self, id: u64) -> Result<Option<Job>, Error> {
+        Ok(self.0.shared.log.job(id).await?)
+    }
+
+    /// Ends a redrive or a replay where it is; whether it ran. What it made wait is delivered all the same.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn cancel_job(&self, id: u64, by: &str) -> Result<bool, Error> {
+        let cancelled = self.0.shared.log.cancel_job(id, by.to_owned()).await?;
+        self.0.shared.ended.notify_waiters();
+        Ok(cancelled)
+    }
+
+    /// Waits until a redrive or a replay has ended.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`], those of the store.
+    pub async fn job_ended(&self, id: u64) -> Result<Job, Error> {
+        let shared = &self.0.shared;
+        loop {
+            let ended = shared.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let job = shared.log.job(id).await?.ok_or(Error::NoSuchJob(id))?;
+            if job.ended_at.is_some() {
+                return Ok(job);
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Runs until it is aborted.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut due: HashMap<u64, Time> = HashMap::new();
+    loop {
+        let told = shared.jobs.notified();
+        tokio::pin!(told);
+        told.as_mut().enable();
+        let jobs = match shared.log.jobs(true, 1000).await {
+            Ok(jobs) => jobs,
+            Err(store::Error::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, "redrives and replays cannot be read; trying again");
+                shared.clock.sleep(PAUSE).await;
+                continue;
+            }
+        };
+        due.retain(|id, _| jobs.iter().any(|job| job.id == *id));
+        let now = shared.clock.now();
+        let mut next = None;
+        for job in jobs.iter().rev() {
+            let at = due.get(&job.id).copied().unwrap_or(now);
+            let at = if at <= now {
+                let wait = shared.step(job).await;
+                shared.ended.notify_waiters();
+                shared.clock.now() + wait
+            } else {
+                at
+            };
+            due.insert(job.id, at);
+            next = Some(next.map_or(at, |next: Time| next.min(at)));
+        }
+        match next {
+            None => told.await,
+            Some(next) => tokio::select! {
+                () = told => {}
+                () = shared.clock.sleep_until(next) => {}
+            },
+        }
+    }
+}
+
+impl Shared {
+    /// One chunk of a job, and how long until the next.
+    async fn step(self: &Arc<Self>, job: &Job) -> Duration {
+        let step = match &job.spec {
+            JobSpec::Redrive {
+                filter,
+                through,
+                rate,
+            } => self.redrive_step(job, filter, *through, *rate).await,
+            JobSpec::Replay { .. } => self.replay_step(job).await,
+        };
+        match step {
+            Ok(wait) => wait,
+            Err(Error::Store(store::Error::Conflict(_))) => Duration::ZERO,
+            Err(error) => {
+                tracing::error!(%error, job = job.id, "a redrive or replay waits and is tried again");
+                PAUSE
+            }
+        }
+    }
+
+    async fn redrive_step(
+        self: &Arc<Self>,
+        job: &Job,
+        filter: &DeadLetterFilter,
+        through: i64,
+        rate: Option<Rate>,
+    ) -> Result<Duration, Error> {
+        if self.is_crowded(filter) {
+            return Ok(WAIT);
+        }
+        let limit = rate.map_or(CHUNK, |rate| rate.burst().min(CHUNK));
+        let look = self
+            .log
+            .letters_to_redrive(filter.clone(), through, job.place, limit);
+        let (looked_at, ids) = look.await?;
+        let count = ids.len();
+        let step = Step {
+            job: job.id,
+            from: job.place,
+            to: looked_at.last().copied().unwrap_or(job.place),
+            chunk: Chunk::Letters(ids),
+            last: looked_at.len() < limit as usize,
+        };
+        for redriven in self.log.step_job(step).await? {
+            self.redriven(redriven).await;
+        }
+        Ok(pause_after(rate, count))
+    }
+
+    /// Whether so much of what a redrive concerns waits already that it had better wait, too.
+    fn is_crowded(&self, filter: &DeadLetterFilter) -> bool {
+        let state = self.state.lock();
+        let concerns = |key: &SubscriptionKey| {
+            filter.app.as_ref().is_none_or(|app| *app == key.app)
+                && filter.workload.as_ref().is_none_or(|w| *w == key.workload)
+                && filter.name.as_ref().is_none_or(|name| *name == key.name)
+        };
+        let mut ranges = state.ranges.values();
+        ranges.any(|range| concerns(&range.key) && range.retrying() > WAITING)
+    }
+
+    async fn replay_step(self: &Arc<Self>, job: &Job) -> Result<Duration, Error> {
+        let JobSpec::Replay {
+            key,
+            through,
+            since,
+            until,
+            filter,
+            rate,
+            ..
+        } = &job.spec
+        else {
+            return Ok(Duration::ZERO);
+        };
+        let Some(target) = self.replay_target(key) else {
+            tracing::warn!(job = job.id, %key, "a replay ends: its subscription is no more");
+            self.log.cancel_job(job.id, "tangelo".to_owned()).await?;
+            return Ok(Duration::ZERO);
+        };
+        // What was not delivered yet is not delivered again.
+        let reach = target.settled.min(*through);
+        let after = job.place.after;
+        if target.waiting > WAITING || (reach <= after && after < *through) {
+            return Ok(WAIT);
+        }
+        let filter = filter.as_ref().map(|filter| matching::compile(key, filter));
+        let filter = filter.transpose()?;
+        let limit = rate.map_or(LOOK, |rate| rate.burst().min(LOOK));
+        let events = self
+            .log
+            .range(&target.namespace, after, reach, limit)
+            .await?;
+        let to = events
+            .last()
+            .map_or_else(|| reach.max(after), |last| last.position);
+        let wanted = |logged: &&Logged| {
+            within(logged, *since, *until) && matches(&target.pattern, filter.as_deref(), logged)
+        };
+        let replayed = |logged: &Logged| Replayed {
+            position: logged.position,
+            published_at: logged.at,
+            lane: target
+                .order
+                .as_ref()
+                .map(|order| order.lane(&logged.event, logged.position).0),
+        };
+        let chunk: Vec<_> = events.iter().filter(wanted).map(replayed).collect();
+        let count = chunk.len();
+        let step = Step {
+            job: job.id,
+            from: job.place,
+            to: Place {
+                group: 0,
+                after: to,
+            },
+            chunk: Chunk::Events(target.id, chunk),
+            last: to >= *through,
+        };
+        for redriven in self.log.step_job(step).await? {
+            self.redriven(redriven).await;
+        }
+        Ok(pause_after(*rate, count))
+    }
+
+    fn replay_target(&self, key: &SubscriptionKey) -> Option<Target> {
+        let state = self.state.lock();
+        let consumer = state.consumers.get(key)?;
+        let mut ranges = consumer.ranges.iter().filter_map(|id| state.ranges.get(id));
+        let range = ranges.rfind(|range| range.end.is_none())?;
+        let scanned = state.scanned(&range.namespace);
+        Some(Target {
+            id: range.id,
+            namespace: range.namespace.clone(),
+            pattern: range.pattern.clone()?,
+            order: range.order.clone(),
+            settled: range.settled(scanned),
+            waiting: range.retrying(),
+        })
+    }
+
+    /// What a commit made wait, as far as memory goes.
+    pub(crate) async fn redriven(&self, redriven: Redriven) {
+        let lane = match redriven.lane {
+            Some(lane) => Some(Lane(lane)),
+            None => self.lane_of_row(&redriven).await,
+        };
+        if redriven.dead {
+            let mut state = self.state.lock();
+            let range = state.ranges.get(&redriven.subscription);
+            if let Some(key) = range.map(|range| range.key.clone()) {
+                state.no_longer_dead(&key, redriven.left);
+            }
+        }
+        self.put_back(redriven.subscription, redriven.position, redriven.due, lane);
+    }
+
+    /// The key of a row that has none noted, where its subscription has order.
+    async fn lane_of_row(&self, redriven: &Redriven) -> Option<Lane> {
+        let order = {
+            let state = self.state.lock();
+            state.ranges.get(&redriven.subscription)?.order.clone()?
+        };
+        let item = self
+            .log
+            .retry_item(redriven.subscription, redriven.position)
+            .await;
+        let item = item.ok().flatten()?;
+        Some(order.lane(&item.logged.event, redriven.position))
+    }
+}
+
+fn within(logged: &Logged, since: Option<Time>, until: Option<Time>) -> bool {
+    since.is_none_or(|since| logged.at >= since) && until.is_none_or(|until| logged.at < until)
+}
+
+fn matches(pattern: &Pattern, filter: Option<&Pattern>, logged: &Logged) -> bool {
+    pattern.matches_event(&logged.event)
+        && filter.is_none_or(|filter| filter.matches_event(&logged.event))
+}
+
+fn pause_after(rate: Option<Rate>, count: usize) -> Duration {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    rate.map_or(Duration::ZERO, |rate| rate.interval().saturating_mul(count))
+}
