@@ -80,6 +80,8 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         ("tangelo.yaml", MANIFEST),
         ("tell/tell.py", TELL),
         ("slow.py", SLOW),
+        ("pattern.json", r#"{"type": ["order.created"]}"#),
+        ("event.json", r#"{"type": "order.created"}"#),
     ] {
         std::fs::create_dir_all(app.join(path).parent().context("a folder")?)?;
         std::fs::write(app.join(path), text)?;
@@ -87,6 +89,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
     let folder = app.to_str().context("is UTF-8")?;
     let new = app.join("new");
     let new = new.to_str().context("is UTF-8")?;
+    let [pattern, event] = ["pattern.json", "event.json"].map(|name| format!("{folder}/{name}"));
     let mut shown: BTreeSet<String> = ["help", "serve", "up"].map(str::to_owned).into();
     for arguments in [
         &["init", "--template", "process", new][..],
@@ -110,6 +113,11 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["kv", "list", "notes"],
         &["kv", "delete", "notes", "n"],
         &["subscriptions"],
+        &["events", "explain", "--pattern", &pattern, "--event", &event],
+        &["outbox", "init", "sqlite"],
+        &["outbox", "status"],
+        &["capture", "status"],
+        &["reconcile", "list"],
         &["traces"],
         &["traces", "last"],
         &["dead-letters"],
