@@ -13,6 +13,7 @@ use bytes::Bytes;
 use fault::Fault;
 use http::{Method, Request, Response, request::Parts};
 use identity::{Identity, Peer};
+pub use lambda::urls::Front;
 use platform::{Body, Platform};
 pub use serve::serve;
 use tokio::time::timeout;
@@ -23,6 +24,7 @@ pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
 /// Answers one request of an AWS SDK.
 pub(crate) async fn handle(
     platform: &Platform,
+    front: &Front,
     peer: &Peer,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -34,7 +36,7 @@ pub(crate) async fn handle(
     let claim = identity::claim(&head);
     let service = claim.as_ref().ok().map(|claim| claim.service.as_str());
     let style = fault::Style::of(&head.headers, service);
-    let result = answer(platform, peer, claim, head, body).await;
+    let result = answer(platform, (front, peer), claim, head, body).await;
     let mut response = result.unwrap_or_else(|fault| fault.response(style));
     if let Ok(id) = request_id.parse() {
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
@@ -44,7 +46,7 @@ pub(crate) async fn handle(
 
 async fn answer(
     platform: &Platform,
-    peer: &Peer,
+    (front, peer): (&Front, &Peer),
     claim: Result<Claim, Fault>,
     head: Parts,
     body: Body,
@@ -59,12 +61,13 @@ async fn answer(
         .map_err(|_| fault::too_slow())?
         .map_err(|error| fault::body(&error, limit))?;
     let identity = identity::identify(platform, peer, &claim, &head, &body).await?;
-    route(platform, identity, Request::from_parts(head, body)).await
+    route(platform, identity, front, Request::from_parts(head, body)).await
 }
 
 async fn route(
     platform: &Platform,
     identity: Identity,
+    front: &Front,
     request: Request<Bytes>,
 ) -> Result<Response<Body>, Fault> {
     let path = request.uri().path();
@@ -74,6 +77,9 @@ async fn route(
         }
         _ if path.starts_with("/2021-11-15/functions/") => {
             lambda::route_streaming(platform, identity, request).await
+        }
+        _ if path.starts_with("/2021-10-31/functions/") => {
+            lambda::route_urls(platform, identity, front, request).await
         }
         _ => Err(Fault::unsupported(&fault::operation(&request))),
     }

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::identity::Peer;
+use crate::{Front, identity::Peer};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
@@ -35,7 +35,14 @@ const STREAMS: u32 = 64;
 const WINDOW: u32 = 64 << 10;
 
 /// Serves until `stop` turns true; requests under way finish.
-pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::Receiver<bool>) {
+/// Where the gateway is, `front` says.
+pub async fn serve(
+    listener: TcpListener,
+    platform: Platform,
+    front: Front,
+    mut stop: watch::Receiver<bool>,
+) {
+    let front = Arc::new(front);
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -63,16 +70,17 @@ pub async fn serve(listener: TcpListener, platform: Platform, mut stop: watch::R
         let Ok(own) = stream.local_addr() else {
             continue;
         };
-        let platform = platform.clone();
+        let (platform, front) = (platform.clone(), Arc::clone(&front));
         let peer = Arc::new(Peer::new(Ends { peer, own }));
         let asked = Arc::new(AtomicBool::new(false));
         let first = Arc::clone(&asked);
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (platform, peer) = (platform.clone(), Arc::clone(&peer));
+            let front = Arc::clone(&front);
             first.store(true, Relaxed);
             async move {
                 let request = request.map(Body::from);
-                Ok::<_, Infallible>(crate::handle(&platform, &peer, request).await)
+                Ok::<_, Infallible>(crate::handle(&platform, &front, &peer, request).await)
             }
         });
         let connection = builder

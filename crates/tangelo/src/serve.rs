@@ -196,6 +196,10 @@ impl Server {
         doors.spawn(aws::serve(
             listener(aws)?,
             platform.clone(),
+            aws::Front {
+                plain: addresses.gateway.clone(),
+                tls: addresses.tls.clone(),
+            },
             stop.subscribe(),
         ));
         doors.spawn(api::serve_otlp(

@@ -1,9 +1,10 @@
-//! Lambda's API, 2015-03-31 (REST-JSON): Invoke, InvokeWithResponseStream, GetFunction, ListFunctions.
+//! Lambda's API, 2015-03-31 (REST-JSON): Invoke, InvokeWithResponseStream, GetFunction, ListFunctions, GetFunctionUrlConfig.
 
 mod event_stream;
 mod functions;
 mod invoke;
 mod names;
+pub(crate) mod urls;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -26,6 +27,22 @@ pub(crate) async fn route_streaming(
         (&Method::POST, [name, "response-streaming-invocations"]) => {
             invoke::stream(platform, identity, name, request).await
         }
+        _ => Err(Fault::unsupported(&fault::operation(&request))),
+    }
+}
+
+/// Answers a request below `/2021-10-31/functions`: functions' URLs.
+pub(crate) async fn route_urls(
+    platform: &Platform,
+    identity: Identity,
+    front: &urls::Front,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Fault> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.split('/').skip(3).collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, [name, "url"]) => urls::get(platform, &identity, front, name).await,
+        (&Method::GET, [name, "urls"]) => urls::list(platform, &identity, front, name).await,
         _ => Err(Fault::unsupported(&fault::operation(&request))),
     }
 }

@@ -27,6 +27,13 @@ workloads:
     run: {lambda: {runtime: python3, handler: handlers.caller, code: functions}}
     calls: [worker]
     env: {PYTHONPATH: PACKAGES}
+gateway:
+  routes:
+    - {path: '/orders/{id}', to: worker}
+    - {path: /worker/*, to: worker}
+    - {host: worker.example.com, path: /*, to: worker}
+    - {path: /stream, to: streamer}
+    - {path: '/only/{id}', to: caller}
 ";
 
 const HANDLERS: &str = r#"
@@ -317,6 +324,47 @@ async fn boto3_finds_functions_and_is_told_what_is_not_there() -> Result<()> {
             "{answer}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn boto3_finds_the_route_that_is_a_function_s_url() -> Result<()> {
+    let server = deployed()?;
+    let name = |name: &str| json!({"FunctionName": name});
+    let calls = json!([
+        ["lambda", "get_function_url_config", name("worker")],
+        ["lambda", "get_function_url_config", name("streamer")],
+        ["lambda", "list_function_url_configs", name("worker")],
+        ["lambda", "list_function_url_configs", name("hidden")],
+        ["lambda", "get_function_url_config", name("hidden")],
+        ["lambda", "get_function_url_config", name("caller")],
+        ["lambda", "create_function_url_config", {"FunctionName": "hidden", "AuthType": "NONE"}],
+    ]);
+    let answers = boto3(&server, &calls)?;
+    let gateway = server.addresses().gateway.clone();
+    let port = gateway.rsplit(':').next().context("a port")?;
+    let [worker, streamer, listed, none, hidden, caller, create] = &answers[..] else {
+        panic!("seven answers: {answers:?}");
+    };
+    let url = format!("http://worker.example.com:{port}/");
+    assert_eq!(worker["FunctionUrl"], url.as_str(), "{worker}");
+    assert_eq!(worker["AuthType"], "NONE");
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function:aws-sdk_worker";
+    assert_eq!(worker["FunctionArn"], arn);
+    assert!(worker["CreationTime"].as_str() <= worker["LastModifiedTime"].as_str());
+    assert_eq!(listed["FunctionUrlConfigs"][0]["FunctionUrl"], url.as_str());
+    assert_eq!(none["FunctionUrlConfigs"], json!([]));
+    assert_eq!(streamer["FunctionUrl"], format!("{gateway}/stream"));
+    for missing in [hidden, caller] {
+        assert_eq!(
+            missing["Error"]["Code"], "ResourceNotFoundException",
+            "{missing}"
+        );
+    }
+    assert_eq!(
+        create["Error"]["Code"], "UnsupportedOperationException",
+        "{create}"
+    );
     Ok(())
 }
 

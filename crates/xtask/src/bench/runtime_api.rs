@@ -1,5 +1,5 @@
 //! The smallest server of the Lambda Runtime API that a client can work with: what a client costs by itself, with nothing
-//! around it. One thread, one connection at a time, one invocation at a time.
+//! around it. One thread, one invocation at a time; clients may ask on one connection and answer on another.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -8,13 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server for one client.
 pub(super) struct RuntimeApi {
     listener: TcpListener,
-    connection: Option<BufReader<TcpStream>>,
+    /// Those that are open; the last is where the last request came.
+    connections: Vec<BufReader<TcpStream>>,
     invocations: u64,
 }
 
@@ -23,7 +25,7 @@ impl RuntimeApi {
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind("127.0.0.1:0")?,
-            connection: None,
+            connections: Vec::new(),
             invocations: 0,
         })
     }
@@ -57,23 +59,42 @@ impl RuntimeApi {
     /// The first line of the next request; its body is read and dropped.
     fn request(&mut self) -> anyhow::Result<String> {
         loop {
-            if self.connection.is_none() {
+            let Some(at) = self.readable()? else {
                 let (stream, _) = self.listener.accept()?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
-                self.connection = Some(BufReader::new(stream));
-            }
-            let connection = self.connection.as_mut().context("is there")?;
-            match read_request(connection)? {
-                Some(first) => return Ok(first),
-                // Clients that use a connection for one request only.
-                None => self.connection = None,
+                self.connections.push(BufReader::new(stream));
+                continue;
+            };
+            let mut connection = self.connections.remove(at);
+            // Clients may use a connection for one request only.
+            if let Some(first) = read_request(&mut connection)? {
+                self.connections.push(connection);
+                return Ok(first);
             }
         }
     }
 
+    /// Which connection has something to read; `None` when a new one comes instead.
+    fn readable(&self) -> anyhow::Result<Option<usize>> {
+        let begun = |connection: &BufReader<TcpStream>| !connection.buffer().is_empty();
+        if let Some(at) = self.connections.iter().position(begun) {
+            return Ok(Some(at));
+        }
+        let streams = self.connections.iter().map(BufReader::get_ref);
+        let mut all: Vec<_> = streams
+            .map(|stream| PollFd::new(stream, PollFlags::IN))
+            .collect();
+        all.push(PollFd::new(&self.listener, PollFlags::IN));
+        let patience = Timespec::try_from(PATIENCE)?;
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut all, Some(&patience)))?;
+        ensure!(ready > 0, "the client says nothing for {PATIENCE:?}");
+        let at = all.iter().position(|fd| !fd.revents().is_empty());
+        Ok(at.filter(|at| *at < self.connections.len()))
+    }
+
     fn answer(&mut self, text: &str) -> anyhow::Result<()> {
-        let connection = self.connection.as_mut().context("somebody asked")?;
+        let connection = self.connections.last_mut().context("somebody asked")?;
         Ok(connection.get_mut().write_all(text.as_bytes())?)
     }
 }
