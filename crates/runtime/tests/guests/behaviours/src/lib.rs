@@ -194,7 +194,7 @@ fn leak(kind: &str) {
     }
 }
 
-/// Adds headers of a kibibyte each to its response, as long as it may; says how many, and sends them.
+/// Adds headers of a kibibyte each to its response: more than it may.
 fn headers(out: ResponseOutparam) {
     let fields = Fields::new();
     let mut added = 0;
