@@ -150,14 +150,16 @@ while True:
 async fn extensions_are_refused_in_the_words_of_aws() {
     let curious = r"
 seen = [register('INVOKE', name='')[::2], register('NEVER')[::2], call('POST', '/register', '{', {'Lambda-Extension-Name': name})[0]]
+shutdown = register('SHUTDOWN', name='inner')[2]['errorType']
+full = [register(name=f'inner-{n}')[0] for n in range(9)]
 status, headers, body = register()
+full.append(register(name='inner-9')[0])
 id = headers['Lambda-Extension-Identifier']
 seen.append(register()[2]['errorType'])
-seen.append(register('SHUTDOWN', name='inner')[2]['errorType'])
+seen.append(shutdown)
 seen.append(next('0' * 36)[::2])
 seen += [next('x')[2]['errorType'], call('GET', '/event/next')[2]['errorType']]
 seen.append(call('POST', '/exit/error', '{}', {'Lambda-Extension-Identifier': id})[2]['errorType'])
-full = [register(name=f'inner-{n}')[0] for n in range(10)]
 seen.append([full.count(200), full.count(403)])
 connection = http.client.HTTPConnection(address)
 connection.request('PUT', '/2022-07-01/telemetry', '{}', {'Lambda-Extension-Identifier': id})
