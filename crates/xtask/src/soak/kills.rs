@@ -51,9 +51,15 @@ impl Kills {
         }
     }
 
-    /// Commits enough for work to be acknowledged before.
+    /// So many passes of a moment that work is acknowledged before. Of rows the app acknowledges one at a time, while the
+    /// server commits for several things: what came in, how far it is, what was delivered.
     fn passes(&mut self, moment: &str) -> String {
-        format!("{moment}:{}", 150 + self.below(150))
+        let least = if self.relays && moment == "committed" {
+            450
+        } else {
+            150
+        };
+        format!("{moment}:{}", least + self.below(150))
     }
 
     fn pause(&mut self) -> Duration {
