@@ -64,11 +64,13 @@ impl Platform {
         let stats = stats.into_iter().find(|stats| stats.subscription == key);
         let stats = stats.ok_or_else(|| bus::Error::NoSuchSubscription(key.clone()))?;
         let log = self.store().log();
-        let ranges = log.subscriptions().await?.into_iter();
-        let ranges: Vec<Value> = ranges
-            .filter(|(stored, _)| stored.key == key)
-            .map(|(stored, _)| json!({"after": stored.begin, "through": stored.end, "asks": stored.spec}))
-            .collect();
+        let mut ranges = Vec::new();
+        for (stored, _) in log.subscriptions().await? {
+            if stored.key == key {
+                let settled = log.settled(stored.id).await?;
+                ranges.push(json!({"after": stored.begin, "through": stored.end, "settled": settled, "asks": stored.spec}));
+            }
+        }
         let audit = log.audit(Some(key.to_string()), SHOWN_AUDIT).await?;
         Ok(
             json!({"subscription": key.to_string(), "stands": stats, "ranges": ranges, "audit": audit}),

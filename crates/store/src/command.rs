@@ -89,6 +89,20 @@ impl Command {
         }
     }
 
+    /// Whether it says of deliveries where they stand.
+    pub(crate) const fn moves_a_delivery(&self) -> bool {
+        use log::Command::{GiveUp, Moved, Retry, RetryDone};
+        matches!(
+            self,
+            Self::Log(Moved(..) | Retry(..) | RetryDone(..) | GiveUp(..))
+        )
+    }
+
+    /// Whether it is a chunk of a redrive or a replay.
+    pub(crate) const fn is_step(&self) -> bool {
+        matches!(self, Self::Log(log::Command::StepJob(_)))
+    }
+
     /// Whether it can be refused after its first write.
     pub(crate) const fn wants_savepoint(&self) -> bool {
         match self {

@@ -1,5 +1,6 @@
 //! Moments at which a server may be told to end without notice, so that soaks can hit what no random moment finds:
-//! inside a group commit, between a commit and what follows from it, inside the recovery after a crash.
+//! inside a group commit, between a commit and what follows from it, between a delivery and its settle, inside the recovery
+//! after a crash.
 //!
 //! Told by a text that [`Crash`] is read from: a server that is not told pays one look at an empty option.
 
@@ -22,6 +23,34 @@ pub enum Moment {
     Recovery,
     /// The events of an outbox's rows are in the log, and the rows not settled.
     Relayed,
+    /// A delivery is taken, and its consumer was not called.
+    Taken,
+    /// Its consumer has answered, and nothing of that is written.
+    Delivered,
+    /// How a delivery ended is written and not yet committed.
+    Settle,
+    /// It is committed, and memory was not told.
+    Settled,
+    /// A chunk of a redrive or a replay is written, with how far it is, and not yet committed.
+    Step,
+    /// It is committed, and what it made wait is not yet known to its subscription.
+    Stepped,
+}
+
+impl Moment {
+    /// Each with its name.
+    const ALL: [(&str, Self); 10] = [
+        ("commit", Self::Commit),
+        ("committed", Self::Committed),
+        ("recovery", Self::Recovery),
+        ("relayed", Self::Relayed),
+        ("taken", Self::Taken),
+        ("delivered", Self::Delivered),
+        ("settle", Self::Settle),
+        ("settled", Self::Settled),
+        ("step", Self::Step),
+        ("stepped", Self::Stepped),
+    ];
 }
 
 /// When to end; by default never. Cheap to clone.
@@ -36,12 +65,20 @@ struct At {
 
 /// Not a moment.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{0}` is no moment to end at: expected commit:N, committed:N, recovery:N or relayed:N, with N from 1"
-)]
+#[error("`{0}` is no moment to end at: expected NAME:N, with N from 1, and NAME one of {names}", names = names())]
 pub struct NoMoment(String);
 
+fn names() -> String {
+    let names: Vec<&str> = Moment::ALL.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
 impl Crash {
+    /// Whether it is told to end at all.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Ends the process, as `kill -9` would, when it is told to end at this pass of `moment`.
     pub fn pass(&self, moment: Moment) {
         let Some(at) = &self.0 else {
@@ -61,13 +98,8 @@ impl FromStr for Crash {
     fn from_str(text: &str) -> Result<Self, NoMoment> {
         let wrong = || NoMoment(text.to_owned());
         let (moment, passes) = text.split_once(':').ok_or_else(wrong)?;
-        let moment = match moment {
-            "commit" => Moment::Commit,
-            "committed" => Moment::Committed,
-            "recovery" => Moment::Recovery,
-            "relayed" => Moment::Relayed,
-            _ => return Err(wrong()),
-        };
+        let named = Moment::ALL.iter().find(|(name, _)| *name == moment);
+        let moment = named.ok_or_else(wrong)?.1;
         let left = passes.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
         Ok(Self(Some(Arc::new(At {
             moment,
@@ -82,14 +114,12 @@ mod tests {
 
     #[test]
     fn moments_are_named_and_counted() {
-        assert!(
-            ["commit:1", "committed:20", "recovery:3", "relayed:2"]
-                .iter()
-                .all(|text| text.parse::<Crash>().is_ok())
-        );
+        for (name, _) in Moment::ALL {
+            assert!(format!("{name}:20").parse::<Crash>().is_ok(), "{name}");
+        }
         for wrong in ["", "commit", "commit:0", "commit:x", "later:1"] {
             let told = wrong.parse::<Crash>().expect_err("is none").to_string();
-            assert!(told.contains("expected commit:N"), "{told}");
+            assert!(told.contains("one of commit, committed"), "{told}");
         }
         // Another moment, and passes before the last: this test would not survive.
         let crash: Crash = "commit:3".parse().expect("is one");

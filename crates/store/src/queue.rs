@@ -51,6 +51,11 @@ impl Item {
         matches!(self.urgency, Urgency::Soon | Urgency::Ride)
     }
 
+    /// Whether somebody waits for the end of a delivery to be durable.
+    pub(crate) fn ends_a_delivery(&self) -> bool {
+        !self.is_lazy() && self.command.moves_a_delivery()
+    }
+
     /// What is left to do, by and by, when this could not be written.
     pub(crate) fn after_failure(&self) -> Option<Self> {
         Some(Self {

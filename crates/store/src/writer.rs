@@ -82,9 +82,9 @@ impl Writer {
         let now = self.clock.now();
         self.execute("BEGIN IMMEDIATE")?;
         let effects = self.apply(now, items).and_then(|(replies, effects)| {
-            self.crash.pass(Moment::Commit);
+            self.pass(items, [Moment::Commit, Moment::Settle, Moment::Step]);
             self.execute("COMMIT")?;
-            self.crash.pass(Moment::Committed);
+            self.pass(items, [Moment::Committed, Moment::Settled, Moment::Stepped]);
             Ok((replies, effects))
         });
         match effects {
@@ -99,6 +99,20 @@ impl Writer {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Passes a moment of every commit, and those of one in which deliveries end, or a redrive or replay goes on.
+    fn pass(&self, items: &[Item], [any, ends, steps]: [Moment; 3]) {
+        if !self.crash.is_told() {
+            return;
+        }
+        self.crash.pass(any);
+        if items.iter().any(Item::ends_a_delivery) {
+            self.crash.pass(ends);
+        }
+        if items.iter().any(|item| item.command.is_step()) {
+            self.crash.pass(steps);
         }
     }
 

@@ -10,6 +10,7 @@ use model::{
 use pattern::Facts;
 use runtime::Input;
 use serde_json::Value;
+use store::crash::Moment;
 use telemetry::{Attributes, Span, SpanKind};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -79,6 +80,7 @@ async fn deliver(
     let Some((invocation, input)) = prepared(&platform, &callee, &deliveries) else {
         return;
     };
+    platform.store().pass(Moment::Taken);
     let started = platform.dispatch().invoke(permit, invocation, input).await;
     let answer = match started.response {
         Err(error) => Err(failed(error)),
@@ -94,6 +96,7 @@ async fn deliver(
             }
         }
     };
+    platform.store().pass(Moment::Delivered);
     let ends = ends(&deliveries, &answer);
     let settles = deliveries
         .into_iter()

@@ -63,6 +63,32 @@ impl Log {
         self.kernel.submit(command, Urgency::Settle, 64)
     }
 
+    /// The position up to which all of a subscription is over, as far as the disk knows: what was delivered up to there will
+    /// not be delivered again by itself. During a redrive or a replay that is before what it makes wait. `None`: there is
+    /// no such subscription.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn settled(&self, id: SubscriptionId) -> Result<Option<Position>> {
+        self.kernel
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT CASE WHEN c.idle THEN max(c.low, l.mark) ELSE c.low END,
+                            (SELECT min(position) FROM retry WHERE subscription = s.id)
+                     FROM subscription s JOIN cursor c ON c.subscription = s.id JOIN log l ON l.id = s.log
+                     WHERE s.id = ?1",
+                )?;
+                let mut rows = statement.query([id.0])?;
+                let Some(row) = rows.next()? else {
+                    return Ok(None);
+                };
+                let (low, waits): (u64, Option<u64>) = (row.get(0)?, row.get(1)?);
+                let before = waits.map_or(u64::MAX, |waits| waits.saturating_sub(1));
+                Ok(Some(Position(low.min(before))))
+            })
+            .await
+    }
+
     /// A subscription moved; written with the next commit: `Soon` when it says what runs, `Ride` when nothing is lost
     /// by waiting for company.
     ///

@@ -7,28 +7,32 @@ use std::time::Duration;
 pub(super) enum Kill {
     /// From outside, so long after it is known to have work.
     After(Duration),
-    /// The server ends itself: inside a group commit, or after one and before anybody was answered.
-    Commit(String),
+    /// The server ends itself at a named moment of its work.
+    Moment(String),
     /// From outside, and once more by itself while it recovers from that.
     Recovery(Duration, String),
 }
 
+/// A named moment, and at which of its passes a server ends: after at least so many, and fewer than so many more. Before that
+/// pass enough work must be acknowledged.
+pub(super) type Named = (&'static str, u64, u64);
+
+/// The name of what happens while a server recovers, before it has any work.
+const RECOVERY: &str = "recovery";
+
 /// The kills that follow from a seed: the same on every machine.
 pub(super) struct Kills {
-    /// Whether rows of an outbox are relayed: there is one moment more.
-    relays: bool,
+    moments: &'static [Named],
     random: u64,
-    count: u32,
-    named: u32,
+    count: usize,
 }
 
 impl Kills {
-    pub(super) fn new(seed: u64, relays: bool) -> Self {
+    pub(super) fn new(seed: u64, moments: &'static [Named]) -> Self {
         Self {
-            relays,
+            moments,
             random: seed.max(1),
             count: 0,
-            named: 0,
         }
     }
 
@@ -38,28 +42,12 @@ impl Kills {
         if self.count % 2 == 1 {
             return Kill::After(self.pause());
         }
-        self.named += 1;
-        match self.named % 3 {
-            1 if self.relays => Kill::Commit(self.passes("relayed")),
-            1 => Kill::Commit(self.passes("commit")),
-            2 => Kill::Commit(self.passes("committed")),
-            _ => {
-                // The store passes one such moment, each subscription another.
-                let pass = 1 + self.below(2);
-                Kill::Recovery(self.pause(), format!("recovery:{pass}"))
-            }
+        let (name, least, spread) = self.moments[(self.count / 2 - 1) % self.moments.len()];
+        let moment = format!("{name}:{}", least + self.below(spread));
+        match name {
+            RECOVERY => Kill::Recovery(self.pause(), moment),
+            _ => Kill::Moment(moment),
         }
-    }
-
-    /// So many passes of a moment that work is acknowledged before. Of rows the app acknowledges one at a time, while the
-    /// server commits for several things: what came in, how far it is, what was delivered.
-    fn passes(&mut self, moment: &str) -> String {
-        let least = if self.relays && moment == "committed" {
-            450
-        } else {
-            150
-        };
-        format!("{moment}:{}", least + self.below(150))
     }
 
     fn pause(&mut self) -> Duration {
@@ -81,20 +69,21 @@ mod tests {
 
     #[test]
     fn half_are_random_and_the_named_ones_come_in_turn() {
-        let mut kills = Kills::new(7, false);
-        let six: Vec<Kill> = (0..6).map(|_| kills.next()).collect();
+        const MOMENTS: &[Named] = &[("commit", 150, 150), ("step", 7, 4), ("recovery", 1, 2)];
+        let mut kills = Kills::new(7, MOMENTS);
+        let eight: Vec<Kill> = (0..8).map(|_| kills.next()).collect();
         assert!(
-            six.iter()
+            eight
+                .iter()
                 .step_by(2)
                 .all(|kill| matches!(kill, Kill::After(_)))
         );
-        assert!(matches!(&six[1], Kill::Commit(at) if at.starts_with("commit:")));
-        assert!(matches!(&six[3], Kill::Commit(at) if at.starts_with("committed:")));
-        assert!(matches!(&six[5], Kill::Recovery(_, at) if at.starts_with("recovery:")));
-        let mut rows = Kills::new(7, true);
-        let second = (rows.next(), rows.next()).1;
-        assert!(matches!(second, Kill::Commit(at) if at.starts_with("relayed:")));
-        let mut again = Kills::new(7, false);
-        assert_eq!(six, (0..6).map(|_| again.next()).collect::<Vec<_>>());
+        assert!(matches!(&eight[1], Kill::Moment(at) if at.starts_with("commit:")));
+        let steps = ["step:7", "step:8", "step:9", "step:10"];
+        assert!(matches!(&eight[3], Kill::Moment(at) if steps.contains(&at.as_str())));
+        assert!(matches!(&eight[5], Kill::Recovery(_, at) if at.starts_with("recovery:")));
+        assert!(matches!(&eight[7], Kill::Moment(at) if at.starts_with("commit:")));
+        let mut again = Kills::new(7, MOMENTS);
+        assert_eq!(eight, (0..8).map(|_| again.next()).collect::<Vec<_>>());
     }
 }

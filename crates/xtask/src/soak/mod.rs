@@ -2,21 +2,29 @@
 //!
 //! The ledger of what was acknowledged is here, outside of what is killed; the ledger of what arrived is written
 //! by the workload, fsynced before it answers. When is killed follows from the seed; what happens between is real. Half of
-//! the kills come at random, half at named moments: inside a group commit, after one, and while the last kill is recovered from.
+//! the kills come at random, half at named moments in turn: inside a group commit, between a delivery and its settle, inside a
+//! settle's commit or that of a replay's step, and while the last kill is recovered from.
 //! Each server listens where the killed one did, and its workload wants the port and the lock of the one before it:
 //! what did not die with its server is found out.
 
 mod account;
+mod app;
+mod control;
 mod kills;
-#[allow(unreachable_pub, reason = "the tests have it as a library")]
+mod ledger;
+mod observer;
+mod place;
+#[allow(unreachable_pub, dead_code, reason = "the tests have it as a library")]
 #[path = "../../../testkit/src/postgres.rs"]
 mod postgres;
 mod publishers;
+mod rounds;
 mod rows;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -24,12 +32,16 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
-use kills::{Kill, Kills};
+use account::Known;
+use control::Control;
+use kills::{Kills, Named};
+use observer::{Observer, Settled};
+use place::{After, Place, Sink};
 use publishers::{Kind, Load};
+use rounds::Rounds;
 use rows::Database;
 
 use crate::{
-    http::{Client, Request},
     server::{self, Ports, Server},
     workspace::Workspace,
 };
@@ -39,26 +51,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const WORK: usize = 100;
 /// Every so often the app's database is killed, too.
 const DATABASE_KILLS: u32 = 7;
-const SINK: &str = include_str!("sink.py");
-const MANIFEST: &str = "app: soak
-workloads:
-  sink:
-    as: service
-    run: {process: {command: [python3, sink.py]}}
-    env: {SINK_PORT: 'PORT'}
-    state: [folder]
-    timeout: 10s
-    async: {backoff: 1s}
-    on:
-      - event: {type: [soak.happened]}
-        retry: {attempts: 100, backoff: 100ms, max_backoff: 1s}
-gateway:
-  routes:
-    - {path: /events, methods: [POST], to: events}
-    - {path: /later, methods: [POST], to: sink, async: true}
-    - {path: /sink, methods: [GET], to: sink}
-";
-
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -87,6 +79,10 @@ pub(crate) enum Name {
     Events,
     /// Requests accepted with 202, to be done later.
     Invokes,
+    /// Events delivered by key to a consumer that fails some, and settled.
+    Deliveries,
+    /// The log replayed and dead letters redriven, again and again.
+    Replays,
     /// Rows that an app commits to the outbox in its SQLite file; the app is killed, too.
     OutboxSqlite,
     /// Rows that an app commits to the outbox in its Postgres; the app and the database are killed, too.
@@ -97,10 +93,54 @@ impl Name {
     /// The database of the app, where rows are what is on the server.
     const fn engine(self) -> Option<&'static str> {
         match self {
-            Self::Events | Self::Invokes => None,
             Self::OutboxSqlite => Some("sqlite"),
             Self::OutboxPostgres => Some("postgres"),
+            _ => None,
         }
+    }
+
+    /// The named moments at which it is killed. Of rows the app acknowledges one at a time, while the server commits for several
+    /// things: what came in, how far it is, what was delivered. Of a replay and a redrive together there are six steps.
+    const fn moments(self) -> &'static [Named] {
+        match self {
+            Self::Events | Self::Invokes => &[
+                ("commit", 150, 150),
+                ("committed", 150, 150),
+                ("recovery", 1, 2),
+            ],
+            Self::OutboxSqlite | Self::OutboxPostgres => &[
+                ("relayed", 150, 150),
+                ("committed", 450, 150),
+                ("recovery", 1, 2),
+            ],
+            Self::Deliveries => &[
+                ("delivered", 200, 150),
+                ("settle", 150, 150),
+                ("taken", 200, 150),
+                ("settled", 150, 150),
+                ("recovery", 1, 2),
+            ],
+            Self::Replays => &[
+                ("step", 7, 6),
+                ("stepped", 7, 6),
+                ("delivered", 400, 500),
+                ("recovery", 1, 3),
+            ],
+        }
+    }
+
+    /// Subscriptions whose settling is seen and acknowledged.
+    const fn observed(self) -> &'static [&'static str] {
+        match self {
+            Self::Deliveries => &[app::HAPPENED],
+            Self::Replays => &[app::HAPPENED, app::BROKEN],
+            _ => &[],
+        }
+    }
+
+    /// Whether the events of a key are asked to come in order.
+    const fn is_ordered(self) -> bool {
+        !matches!(self, Self::Events | Self::Invokes)
     }
 }
 
@@ -111,9 +151,10 @@ pub(crate) struct Outcome {
     kills: u32,
     acknowledged: usize,
     lost: usize,
-    /// Deliveries of one thing under different idempotency keys, or of two things under one.
+    /// Deliveries of one thing under different idempotency keys, of two things under one, or after the delivery was seen
+    /// to be settled.
     duplicates_forbidden: usize,
-    /// The subscription of the soaks promises no order.
+    /// Deliveries that the sink got before an earlier one of their key, where order by key is asked for.
     out_of_order: usize,
     /// Workload processes that outlived their server.
     orphans: usize,
@@ -148,6 +189,8 @@ impl std::fmt::Debug for Name {
         f.write_str(match self {
             Self::Events => "events",
             Self::Invokes => "invokes",
+            Self::Deliveries => "deliveries",
+            Self::Replays => "replays",
             Self::OutboxSqlite => "outbox-sqlite",
             Self::OutboxPostgres => "outbox-postgres",
         })
@@ -177,18 +220,24 @@ pub(crate) fn judge(outcome: &Outcome) -> anyhow::Result<()> {
     let Outcome {
         lost,
         duplicates_forbidden,
+        out_of_order,
         orphans,
         acknowledged,
+        kills,
         ..
     } = outcome;
     ensure!(
-        *acknowledged > 0,
-        "nothing was acknowledged: the soak shows nothing"
+        *acknowledged >= WORK * (*kills as usize + 1),
+        "only {acknowledged} were acknowledged over {kills} kills: the soak shows nothing"
     );
     ensure!(*lost == 0, "{lost} acknowledged were lost");
     ensure!(
         *duplicates_forbidden == 0,
         "{duplicates_forbidden} were repeated in a forbidden way"
+    );
+    ensure!(
+        *out_of_order == 0,
+        "{out_of_order} came before an earlier one of their key"
     );
     ensure!(
         *orphans == 0,
@@ -215,23 +264,27 @@ pub(crate) fn soak(
         },
     };
     let first_port = Ports::free(5)?;
-    let app = write_app(&folder, first_port + 4, database.as_ref())?;
+    let app = app::write(&folder, name, first_port + 4, database.as_ref())?;
     let data = folder.join("data");
     let place = Place {
         binary,
         data: &data,
         first_port,
     };
-    let mut kills_to_come = Kills::new(seed, database.is_some());
+    let mut kills_to_come = Kills::new(seed, name.moments());
     let server = place.start(true, None)?;
     server.tangelo(&["deploy", app.to_str().context("a path in UTF-8")?])?;
-    let load = match (name, &database) {
-        (_, Some(database)) => database.load(&folder, seed),
-        (Name::Invokes, None) => publishers::start(Kind::Invokes, server.gateway()?),
-        (_, None) => publishers::start(Kind::Events, server.gateway()?),
-    };
+    let sink = Sink::of(&server)?;
+    let load = load(
+        name,
+        database.as_ref(),
+        &folder,
+        seed,
+        (&server, &sink, &data),
+    )?;
+    let observer = observer(name, &load, (&server, &sink, &data))?;
     let mut after = After::default();
-    let mut running = Some((sink(&server)?, server));
+    let mut running = Some((sink, server));
     for number in 1..=kills {
         let kill = kills_to_come.next();
         let killed = || format!("at kill {number} of seed {seed}, {kill:?}");
@@ -249,7 +302,7 @@ pub(crate) fn soak(
     if let Some(database) = &database {
         acknowledged = committed(database, &folder, acknowledged)?;
     }
-    let account = wait_for(&acknowledged, &running.ledger)?;
+    let account = wait_for(name, &acknowledged, &running.ledger, observer)?;
     server.stop()?;
     Ok(Some(Outcome {
         soak: name,
@@ -257,12 +310,53 @@ pub(crate) fn soak(
         acknowledged: acknowledged.len(),
         lost: account.lost,
         duplicates_forbidden: account.duplicates_forbidden,
-        out_of_order: 0,
+        out_of_order: account.out_of_order,
         orphans: after.orphans,
         ready_ms: Spread::of(after.ready),
         answers_ms: Spread::of(after.answers),
         seed,
     }))
+}
+
+/// Starts what keeps the server busy.
+fn load(
+    name: Name,
+    database: Option<&Database>,
+    folder: &Path,
+    seed: u64,
+    (server, sink, data): (&Server, &Sink, &Path),
+) -> anyhow::Result<Load> {
+    let gateway = server.gateway()?;
+    Ok(match (name, database) {
+        (_, Some(database)) => database.load(folder, seed),
+        (Name::Invokes, None) => publishers::start(Kind::Invokes, gateway),
+        (Name::Deliveries, None) => publishers::start_by_key(gateway),
+        (Name::Replays, None) => {
+            let broken = sink.ledger.with_file_name("broken");
+            let control = Control::of(server, data)?;
+            Load::once(move |shared| Rounds::new(gateway, control, broken).run(shared))
+        }
+        (_, None) => publishers::start(Kind::Events, gateway),
+    })
+}
+
+/// Starts who looks at what is settled.
+fn observer(
+    name: Name,
+    load: &Load,
+    (server, sink, data): (&Server, &Sink, &Path),
+) -> anyhow::Result<Option<Observer>> {
+    if name.observed().is_empty() {
+        return Ok(None);
+    }
+    let control = Control::of(server, data)?;
+    let (ledger, shared) = (sink.ledger.clone(), load.shared());
+    Ok(Some(Observer::start(
+        control,
+        ledger,
+        name.observed(),
+        Arc::clone(&shared),
+    )))
 }
 
 /// All orders of the database, of which the apps must have said nothing that is not there.
@@ -278,142 +372,34 @@ fn committed(
     Ok(committed)
 }
 
-fn write_app(
-    folder: &Path,
-    sink_port: u16,
-    database: Option<&Database>,
-) -> anyhow::Result<PathBuf> {
-    let app = folder.join("app");
-    fs::create_dir_all(&app)?;
-    let mut manifest = MANIFEST.replace("'PORT'", &format!("'{sink_port}'"));
-    manifest.push_str(&database.map_or_else(String::new, Database::manifest));
-    fs::write(app.join("tangelo.yaml"), manifest)?;
-    fs::write(app.join("sink.py"), SINK)?;
-    Ok(app)
-}
-
-/// Where each server of a soak runs.
-struct Place<'a> {
-    binary: &'a Path,
-    data: &'a Path,
-    first_port: u16,
-}
-
-impl Place<'_> {
-    fn options<'o>(&'o self, fresh: bool, crash: Option<&'o str>) -> server::Options<'o> {
-        server::Options {
-            binary: self.binary,
-            data: self.data,
-            fresh,
-            secrets: None,
-            ports: Ports::From(self.first_port),
-            flags: &[],
-            clean: false,
-            crash,
-            path: None,
-        }
-    }
-
-    fn start(&self, fresh: bool, crash: Option<&str>) -> anyhow::Result<Server> {
-        Server::start(&self.options(fresh, crash))
-    }
-
-    /// Kills `server` as `kill` has it, once it has work, and starts the next; answers with when that began.
-    fn kill(&self, server: Server, kill: &Kill, load: &Load) -> anyhow::Result<(Server, Instant)> {
-        load.expect_work()?;
-        match kill {
-            Kill::After(pause) => {
-                thread::sleep(*pause);
-                server.kill()?;
-            }
-            Kill::Commit(moment) => {
-                // Told from its start on, so it is another server that comes to its moment.
-                server.stop()?;
-                let told = self.start(false, Some(moment))?;
-                let before = load.acknowledged();
-                told.ends()?;
-                let meanwhile = load.acknowledged() - before;
-                ensure!(
-                    meanwhile >= WORK,
-                    "only {meanwhile} were acknowledged before the moment came"
-                );
-            }
-            Kill::Recovery(pause, moment) => {
-                thread::sleep(*pause);
-                server.kill()?;
-                Server::start_to_end(&self.options(false, Some(moment)))?;
-            }
-        }
-        let begun = Instant::now();
-        Ok((self.start(false, None)?, begun))
-    }
-}
-
-/// What was seen after the kills.
-#[derive(Default)]
-struct After {
-    orphans: usize,
-    ready: Vec<Duration>,
-    answers: Vec<Duration>,
-}
-
-impl After {
-    /// Looks at a server that was started at `begun`, and for what its predecessor's `sink` left behind.
-    fn note(&mut self, sink: &Sink, next: (Server, Instant)) -> anyhow::Result<(Sink, Server)> {
-        let (server, begun) = next;
-        self.ready.push(begun.elapsed());
-        self.orphans += usize::from(is_alive(sink.pid));
-        let sink = self::sink(&server)?;
-        self.answers.push(begun.elapsed());
-        Ok((sink, server))
-    }
-}
-
-/// What the sink says about itself.
-struct Sink {
-    pid: u32,
-    ledger: PathBuf,
-}
-
-/// Asks the sink; waits until it is up.
-fn sink(server: &Server) -> anyhow::Result<Sink> {
-    let mut client = Client::new(server.gateway()?);
-    let start = Instant::now();
-    loop {
-        let answer = client.send(&Request::get("/sink"))?;
-        let body = answer.json();
-        if let (Some(pid), Some(ledger)) = (body["pid"].as_u64(), body["ledger"].as_str()) {
-            return Ok(Sink {
-                pid: pid.try_into()?,
-                ledger: ledger.into(),
-            });
-        }
-        if start.elapsed() > PATIENCE {
-            bail!("the workload does not come up: {} {body}", answer.status);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Whether a process runs. A zombie that nobody waited for yet does not.
-fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    state.is_some_and(|rest| !rest.starts_with('Z'))
-}
-
 /// Waits until all that was acknowledged has arrived, or nothing has for too long.
-fn wait_for(acknowledged: &[String], ledger: &Path) -> anyhow::Result<account::Account> {
+fn wait_for(
+    name: Name,
+    acknowledged: &[String],
+    ledger: &Path,
+    observer: Option<Observer>,
+) -> anyhow::Result<account::Account> {
+    let nothing = Settled::new();
+    let compare = |settled: &Settled| {
+        let arrived = fs::read_to_string(ledger).context("the workload's ledger")?;
+        let known = Known {
+            acknowledged,
+            settled,
+            ordered: name.is_ordered(),
+        };
+        anyhow::Ok(account::compare(&known, &arrived))
+    };
     let (mut missing, mut since) = (usize::MAX, Instant::now());
     loop {
-        let arrived = fs::read_to_string(ledger).context("the workload's ledger")?;
-        let account = account::compare(acknowledged, &arrived);
+        let account = compare(&nothing)?;
         if account.lost == 0 || since.elapsed() > PATIENCE {
-            return Ok(account);
+            break;
         }
         if account.lost < missing {
             (missing, since) = (account.lost, Instant::now());
         }
         thread::sleep(Duration::from_millis(200));
     }
+    let settled = observer.map_or_else(|| Ok(nothing.clone()), Observer::stop)?;
+    compare(&settled)
 }

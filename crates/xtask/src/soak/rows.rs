@@ -87,11 +87,11 @@ impl Database {
         let (engine, place) = (self.engine(), self.place());
         let script = folder.join("writer.py");
         Load::of(WRITERS, move |shared, number| {
-            write(shared, seed.wrapping_add(number as u64 + 1), || {
+            Ok(write(shared, seed.wrapping_add(number as u64 + 1), || {
                 let mut command = Command::new("python3");
                 command.arg(&script).args([engine, &place, "write"]);
                 command
-            })
+            }))
         })
     }
 

@@ -199,6 +199,8 @@ fn soaks(workspace: &Workspace) -> anyhow::Result<Verdict> {
     let soaks = [
         (Name::Events, 50),
         (Name::Invokes, 6),
+        (Name::Deliveries, 10),
+        (Name::Replays, 8),
         (Name::OutboxSqlite, 8),
         (Name::OutboxPostgres, 8),
     ];
