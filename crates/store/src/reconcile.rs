@@ -9,7 +9,7 @@ use rusqlite::params;
 use crate::{
     batch::Batch,
     command::{self, Reply},
-    error::Result,
+    error::{Error, Result},
     kernel::Kernel,
 };
 
@@ -139,6 +139,26 @@ impl Differences {
     /// Those of the writer.
     pub async fn forget(&self, app: AppName, name: Name) -> Result<()> {
         self.run(Command::Forget(app, name)).await.map(drop)
+    }
+
+    /// The reconciliations that have differences, whether anybody declares them still or not.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn kept(&self) -> Result<Vec<(AppName, Name)>> {
+        self.0
+            .read(|connection| {
+                let mut statement = connection
+                    .prepare_cached("SELECT DISTINCT app, reconciliation FROM difference")?;
+                let mut rows = statement.query([])?;
+                let mut kept = Vec::new();
+                let name = |text: String| Name::new(&text).map_err(|_| Error::Corrupt("name"));
+                while let Some(row) = rows.next()? {
+                    kept.push((name(row.get(0)?)?, name(row.get(1)?)?));
+                }
+                Ok(kept)
+            })
+            .await
     }
 
     /// The differences of a reconciliation, by key.

@@ -1,6 +1,6 @@
 //! Sweeps reconciliations when each is due, one after another, and forgets the differences of those that are no more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,12 +12,11 @@ const LOOK: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let mut changed = platform.apps().changed();
-    let mut known = BTreeSet::new();
     loop {
         changed.mark_unchanged();
         let swept = platform.sweeps().changed.notified();
         let wait = tokio::select! {
-            wait = sweep_due(&platform, &mut known) => wait,
+            wait = sweep_due(&platform) => wait,
             () = stopped(&mut stop) => return,
         };
         tokio::select! {
@@ -30,21 +29,12 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
 }
 
 /// Sweeps what is due, and says how long nothing is.
-async fn sweep_due(platform: &Platform, known: &mut BTreeSet<ReconciliationKey>) -> Duration {
-    let declared = platform.declared();
-    for gone in known.iter().filter(|key| !declared.contains_key(*key)) {
-        let differences = platform.store().differences();
-        let forgotten = differences
-            .forget(gone.app.clone(), gone.name.clone())
-            .await;
-        if let Err(error) = forgotten {
-            tracing::error!(%error, app = %gone.app, name = %gone.name, "differences cannot be forgotten");
-        }
+async fn sweep_due(platform: &Platform) -> Duration {
+    if let Err(error) = forget_gone(platform).await {
+        tracing::error!(%error, "differences of what is gone cannot be forgotten");
     }
-    known.retain(|key| declared.contains_key(key));
-    known.extend(declared.keys().cloned());
     let mut next = LOOK;
-    for (key, what) in declared {
+    for (key, what) in platform.declared() {
         let (due, now) = (platform.due(&key, &what), platform.clock().now());
         if due > now {
             next = next.min(due.since(now));
@@ -65,4 +55,20 @@ async fn sweep_due(platform: &Platform, known: &mut BTreeSet<ReconciliationKey>)
         }
     }
     next
+}
+
+/// Forgets what nobody declares any more: asked of the disk, since the server that removed it may have been killed before this.
+async fn forget_gone(platform: &Platform) -> Result<(), store::Error> {
+    let differences = platform.store().differences();
+    let kept = differences.kept().await?;
+    // Looked at second: what was found is of something that is declared now, or was removed.
+    let declared = platform.declared();
+    platform.sweeps().keep_only(&declared);
+    for (app, name) in kept {
+        let key = ReconciliationKey { app, name };
+        if !declared.contains_key(&key) {
+            differences.forget(key.app, key.name).await?;
+        }
+    }
+    Ok(())
 }

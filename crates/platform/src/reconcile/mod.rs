@@ -104,6 +104,14 @@ struct Entry {
     next: Option<Time>,
 }
 
+impl Sweeps {
+    /// Forgets when those were swept that are declared no more.
+    pub(crate) fn keep_only(&self, declared: &BTreeMap<ReconciliationKey, Reconciliation>) {
+        let mut all = self.all.lock();
+        all.retain(|key, _| declared.contains_key(key));
+    }
+}
+
 impl Platform {
     /// Every reconciliation of what is live.
     #[must_use]

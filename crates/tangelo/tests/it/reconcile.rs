@@ -150,3 +150,46 @@ async fn a_corrupted_row_is_reported_and_repaired_once() -> Result<()> {
     );
     Ok(())
 }
+
+/// What was found is forgotten with the reconciliation, also when the server that removed it did not come to that.
+#[tokio::test]
+async fn differences_of_what_was_removed_are_forgotten_also_by_the_next_server() -> Result<()> {
+    let mut server = server();
+    let place = server.scratch();
+    std::fs::create_dir_all(&place)?;
+    std::fs::write(place.join("levels.json"), "[]")?;
+    run(
+        &server,
+        "CREATE TABLE stock (sku TEXT PRIMARY KEY, quantity REAL); INSERT INTO stock VALUES ('a', 3)",
+    )?;
+    let manifest = MANIFEST.replace("PLACE", &place.to_string_lossy());
+    let manifest = manifest.replace("repair: mend", "");
+    server.deploy(&[("tangelo.yaml", &manifest), ("code/app.py", CODE)])?;
+    assert_eq!(sweep(&server)?["differences"], 1);
+    server.stop()?;
+    let file = server.data().join("state.db");
+    let state = || rusqlite::Connection::open(&file);
+    let count = |app: &str| -> Result<u64> {
+        let text = "SELECT count(*) FROM difference WHERE app = ?1";
+        Ok(state()?.query_row(text, [app], |row| row.get(0))?)
+    };
+    assert_eq!(count("stock")?, 1);
+    // As a kill between the removal of another app and this leaves it.
+    state()?.execute(
+        "INSERT INTO difference SELECT 'gone', reconciliation, key, hash, body, found_at, seen_at, handed_at, invocation
+         FROM difference",
+        [],
+    )?;
+    server.restart()?;
+    eventually("the other app's is forgotten", || async {
+        (count("gone").ok()? == 0).then_some(())
+    })
+    .await;
+    assert_eq!(count("stock")?, 1);
+    server.json(&["remove", "stock"])?;
+    eventually("so is that of one that is removed", || async {
+        (count("stock").ok()? == 0).then_some(())
+    })
+    .await;
+    Ok(())
+}
