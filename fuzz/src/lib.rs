@@ -52,7 +52,7 @@ mod call {
 pub use contract::law::contracts;
 pub use manifest::law::law as manifest;
 pub use model::laws::{cloudevents, traces};
-pub use pattern::law::{event_paths, patterns};
+pub use pattern::law::{event_paths, inputs, patterns};
 
 /// HTTP/1.1 framing at the edge.
 pub fn framing(bytes: &[u8]) {

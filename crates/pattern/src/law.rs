@@ -1,9 +1,15 @@
 //! What holds for every pattern and every event, as functions that fuzz targets call (`cargo xtask fuzz`) and tests replay
 //! the corpus with. Not for anything else: each panics when its law does not hold.
 
+use std::borrow::Cow;
+
+use model::{Event, InputSpec};
 use serde_json::{Value, json};
 
-use crate::{Index, Pattern};
+use crate::{
+    Facts, Index, Input, Pattern,
+    path::{MAX_PATH, Path},
+};
 
 /// Of a JSON list, the first item as a pattern and the others as events: a refusal points into the pattern; the index finds
 /// what the pattern alone finds; an explanation explains exactly what does not match; and a pattern that went leaves
@@ -82,8 +88,98 @@ pub fn event_paths(bytes: &[u8]) {
     }
 }
 
+/// Of a JSON list, the first item as what a subscription hands over and the others as events: a constant is handed over as it is;
+/// a path finds what a plainer reading of it finds, in an event as in its JSON; a JSON template gives JSON whatever the event
+/// says; and every value of an event is found by the path that its names and indices are.
+///
+/// # Panics
+/// When it does not hold.
+pub fn inputs(bytes: &[u8]) {
+    let Ok(Value::Array(items)) = serde_json::from_slice(bytes) else {
+        return;
+    };
+    let Some((spec, events)) = items.split_first() else {
+        return;
+    };
+    events.iter().for_each(found_by_their_names);
+    let Ok(spec) = serde_json::from_value::<InputSpec>(spec.clone()) else {
+        return;
+    };
+    let input = match Input::compile(&spec) {
+        Ok(input) => input,
+        Err(reason) => return assert!(!reason.is_empty()),
+    };
+    for event in events {
+        let facts = Facts {
+            event,
+            payload: "data",
+            rule_name: "r",
+            rule_arn: "a/\"r\"",
+            ingestion_time: "2026-01-02T03:04:05Z",
+        };
+        let handed = input.apply(&facts);
+        let read = || serde_json::from_str::<Value>(&handed);
+        match (&spec, &input) {
+            (InputSpec::Template { template, .. }, _) => {
+                let json = template.trim_start().starts_with(['{', '[']);
+                assert!(!json || read().is_ok(), "{template} gave {handed}");
+                assert!(template.contains('<') || *template == handed);
+            }
+            (InputSpec::Constant(value), _) => assert_eq!(read().ok().as_ref(), Some(value)),
+            (InputSpec::Path(text), Input::Path(path)) => {
+                let plainly = path.find_plainly(event);
+                assert_eq!(path.find(event).map(Cow::into_owned), plainly, "{text}");
+                assert_eq!(read().ok(), plainly.or_else(|| Some(json!({}))), "{text}");
+                if let Ok(event) = Event::from_json(event.clone()) {
+                    let found = path.find_in_event(&event).map(Cow::into_owned);
+                    assert_eq!(found, path.find_plainly(&event.to_json()), "{text}");
+                }
+            }
+            (InputSpec::Path(text), _) => panic!("{text} is a path"),
+        }
+    }
+}
+
+fn found_by_their_names(event: &Value) {
+    let mut looking = vec![("$".to_owned(), event)];
+    let mut looks = 0;
+    while let Some((path, value)) = looking.pop() {
+        looks += 1;
+        if looks > 100 {
+            return;
+        }
+        let read = Path::parse(&path).unwrap_or_else(|error| panic!("{path} {error}"));
+        assert_eq!(read.find(event).as_deref(), Some(value), "{path}");
+        let below: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => fields
+                .iter()
+                .filter_map(|(name, value)| Some((format!("{path}[{}]", quoted(name)?), value)))
+                .collect(),
+            Value::Array(items) => (0..)
+                .zip(items)
+                .map(|(at, value): (usize, _)| (format!("{path}[{at}]"), value))
+                .collect(),
+            _ => Vec::new(),
+        };
+        looking.extend(below.into_iter().filter(|(path, _)| path.len() <= MAX_PATH));
+    }
+}
+
+/// A name in the quotes that are not in it; without any, and for one with both, there is no path.
+fn quoted(name: &str) -> Option<String> {
+    let quote = ['\'', '"']
+        .into_iter()
+        .find(|quote| !name.contains(*quote))?;
+    (!name.is_empty()).then(|| format!("{quote}{name}{quote}"))
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_corpus_of_inputs_keeps_the_law() {
+        testkit::replay("inputs", super::inputs);
+    }
+
     #[test]
     fn the_corpus_of_patterns_keeps_the_law() {
         testkit::replay("patterns", super::patterns);

@@ -56,20 +56,49 @@ impl Path {
         find(&self.steps, value)
     }
 
+    /// What [`Path::find`] finds, read more plainly: all places that fit, and from them the one or the list.
+    pub(crate) fn find_plainly(&self, value: &Value) -> Option<Value> {
+        let mut places = vec![value.clone()];
+        for step in &self.steps {
+            let below = |place: &Value| -> Vec<Value> {
+                match (step, place) {
+                    (Step::Field(name), Value::Object(fields)) => {
+                        fields.get(name).cloned().into_iter().collect()
+                    }
+                    (Step::Index(at), Value::Array(items)) => {
+                        items.get(*at).cloned().into_iter().collect()
+                    }
+                    (Step::All, Value::Array(items)) => items.clone(),
+                    (Step::All, Value::Object(fields)) => fields.values().cloned().collect(),
+                    _ => Vec::new(),
+                }
+            };
+            places = places.iter().flat_map(below).collect();
+        }
+        if self.steps.contains(&Step::All) {
+            return (!places.is_empty()).then_some(Value::Array(places));
+        }
+        places.into_iter().next()
+    }
+
     /// What it finds in the JSON format of an event, without making that.
     #[must_use]
     pub fn find_in_event<'v>(&self, event: &'v Event) -> Option<Cow<'v, Value>> {
+        let whole =
+            || find(&self.steps, &event.to_json()).map(|found| Cow::Owned(found.into_owned()));
         let Some((Step::Field(first), rest)) = self.steps.split_first() else {
-            return find(&self.steps, &event.to_json()).map(|found| Cow::Owned(found.into_owned()));
+            return whole();
         };
         let text = |text: &str| Some(Cow::Owned(Value::from(text)));
-        let whole = match first.as_str() {
+        let attribute = match first.as_str() {
             "data" => {
                 let EventData::Json(data) = &event.data else {
                     return None;
                 };
                 return find(rest, data);
             }
+            // As it is only in JSON.
+            "data_base64" => return whole(),
             "id" => text(&event.id),
             "source" => text(&event.source),
             "type" => text(&event.kind),
@@ -80,7 +109,7 @@ impl Path {
             "dataschema" => text(event.schema.as_deref()?),
             name => event.extensions.get(name).map(Cow::Borrowed),
         };
-        whole.filter(|_| rest.is_empty())
+        attribute.filter(|_| rest.is_empty())
     }
 }
 
