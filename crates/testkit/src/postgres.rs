@@ -5,7 +5,10 @@
 
 use std::{
     net::TcpListener,
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -105,6 +108,25 @@ impl Postgres {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "psql failed: {said}");
         Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
+    /// Lets it speak TLS with a certificate and its key, both PEM, from its next start on, which is now.
+    ///
+    /// # Errors
+    /// When it does not start with them.
+    pub fn speak_tls(&mut self, certificate: &str, key: &str) -> Result<()> {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.folder.join("data").join(name);
+            std::fs::write(&file, text)?;
+            // It takes no key that others may read.
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+            if let Some(user) = user() {
+                std::os::unix::fs::chown(&file, Some(user), None)?;
+            }
+        }
+        self.psql("ALTER SYSTEM SET ssl = on")?;
+        self.kill()?;
+        self.restart()
     }
 
     /// Ends it at once, as `pg_ctl stop -m immediate` does: it recovers when it is started again.

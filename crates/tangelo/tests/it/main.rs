@@ -4,6 +4,7 @@ mod capture;
 mod command_line;
 mod containers;
 mod contracts;
+mod database_tls;
 mod delivery;
 mod destinations;
 mod doctor;
