@@ -98,17 +98,24 @@ fn read_reuse(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Reuse> 
     let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
     let idle = fields.get("idle");
     let idle = idle.map_or(Some(REUSE_IDLE), |node| reader.duration(node, least, most));
-    if let Some(node) = fields.get("concurrent")
-        && reader.number(node, 1..=1000).is_some_and(|n| n > 1)
+    let at_once = fields.get("concurrent");
+    let concurrent = at_once.map_or(Some(1), |node| reader.number(node, 1..=1000));
+    if let (Some(node), Some(requests), Some(concurrent)) = (at_once, requests, concurrent)
+        && concurrent > requests
     {
         reader
-            .error(node.at, "an instance of WASI 0.2 serves one request at a time")
-            .expected("expected `concurrent: 1`")
-            .help("`scale.concurrency` says how many requests are served at once, each by an instance");
+            .error(
+                node.at,
+                "an instance cannot serve more requests at once than it serves in all",
+            )
+            .expected(format!(
+                "expected at most `concurrent: {requests}`, or more `requests`"
+            ));
     }
     Some(Reuse {
         requests: requests?,
         idle: idle?,
+        concurrent: concurrent?,
     })
 }
 

@@ -274,9 +274,12 @@ fn instances_are_used_again_within_bounds() {
     assert_eq!(messages(&reuse("{}")), [""; 0]);
     check(&reuse("{requests: 0}"), "0 is out of range");
     check(&reuse("{idle: 1ms}"), "`1ms` is out of range");
+    // Whether the component can do that is known when it is deployed: only those of WASI 0.3 can.
+    assert_eq!(messages(&reuse("{concurrent: 100}")), [""; 0]);
+    check(&reuse("{concurrent: 1001}"), "1001 is out of range");
     check(
-        &reuse("{concurrent: 2}"),
-        "an instance of WASI 0.2 serves one request at a time",
+        &reuse("{requests: 5, concurrent: 6}"),
+        "an instance cannot serve more requests at once than it serves in all",
     );
     check(&reuse("{request: 2}"), "unknown key `request`");
     check(&reuse("yes"), "expected a map");

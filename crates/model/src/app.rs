@@ -173,7 +173,7 @@ pub enum Run {
     Wasm {
         /// Path of the component, relative to the manifest.
         component: String,
-        /// Whether its instances serve several requests, one after another; `None`: a fresh one for each.
+        /// Whether its instances serve several requests; `None`: a fresh one for each.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reuse: Option<Reuse>,
     },
@@ -248,6 +248,21 @@ pub struct Reuse {
     pub requests: u32,
     /// How long it waits for the next one.
     pub idle: Duration,
+    /// Requests that it serves at the same time; more than 1 only in WASI 0.3.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub concurrent: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+const fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// When an image is pulled.

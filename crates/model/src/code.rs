@@ -124,6 +124,10 @@ codes! {
     INSTANCE_MEMORY = 414, WorkloadFailed;
     /// A Lambda extension asked to be sent logs or telemetry.
     NO_TELEMETRY_API = 415, Invalid;
+    /// A component is of WASI 0.3, which this server does not run.
+    PREVIEW_OFF = 416, Invalid;
+    /// A component of WASI 0.2 is to serve several requests at the same time in one instance.
+    NOT_CONCURRENT = 417, Invalid;
     /// An instance ran, and its start-up probe did not pass in time.
     NEVER_STARTED = 420, Unavailable;
     /// An instance failed its liveness probe, and was replaced.

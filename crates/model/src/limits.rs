@@ -69,6 +69,8 @@ pub struct Limits {
     pub wasm_guests: u32,
     /// Linear memory of all Wasm guests together; when it is taken, new ones are refused.
     pub wasm_memory: ByteSize,
+    /// Whether components of WASI 0.3 run, beside those of 0.2.
+    pub wasi_preview3: bool,
     /// Connections to the gateway that one client (an IPv4 address, a /64 of IPv6) has at the same time.
     pub client_connections: usize,
     /// Bytes of commands waiting for the store's writer, beyond which publishes are refused.
@@ -116,6 +118,7 @@ impl Limits {
         requests: 8192,
         wasm_guests: 1000,
         wasm_memory: ByteSize::mib(2048),
+        wasi_preview3: false,
         client_connections: 1000,
         writer_queue: ByteSize::mib(64),
         log_line: ByteSize::kib(16),

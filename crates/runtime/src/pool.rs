@@ -170,6 +170,7 @@ impl Runtime {
         let wasm = wasm::Engine::new(wasm::Options {
             places: context.limits.wasm_guests,
             memory: context.limits.wasm_memory.0,
+            preview3: context.limits.wasi_preview3,
             ..wasm::Options::default()
         })?;
         // No instance of this server is there yet, so what is there is an earlier one's.

@@ -114,6 +114,7 @@ pub(crate) struct File {
     pub(crate) requests: Option<u32>,
     pub(crate) wasm_guests: Option<u32>,
     pub(crate) wasm_memory: Option<String>,
+    pub(crate) wasi_preview3: Option<bool>,
     cgroups: Option<PathBuf>,
     containers: Option<PathBuf>,
     secrets: Option<PathBuf>,

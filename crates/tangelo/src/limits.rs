@@ -23,6 +23,9 @@ pub(crate) struct LimitFlags {
     /// Memory of all Wasm guests together [default: 2048MiB]
     #[arg(long, env = "TANGELO_WASM_MEMORY", value_name = "SIZE")]
     wasm_memory: Option<ByteSize>,
+    /// Whether components of WASI 0.3 run, which wasmtime calls experimental [default: false]
+    #[arg(long, env = "TANGELO_WASI_PREVIEW3", value_name = "BOOL")]
+    wasi_preview3: Option<bool>,
 }
 
 impl Picker<'_> {
@@ -70,6 +73,12 @@ impl Picker<'_> {
                 own.wasm_memory,
                 file.wasm_memory.as_deref(),
                 limits.wasm_memory,
+            )?,
+            wasi_preview3: self.of(
+                "wasi_preview3",
+                own.wasi_preview3,
+                file.wasi_preview3,
+                &limits.wasi_preview3.to_string(),
             )?,
             ..limits
         })

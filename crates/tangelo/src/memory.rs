@@ -95,6 +95,15 @@ pub(crate) fn bound(limits: &Limits) -> Bound {
         part("memory of Wasm guests", limits.wasm_memory.0, "wasm_memory"),
         part("stacks of Wasm guests", guests * GUEST_STACK, "wasm_guests"),
         part(
+            "stacks of the tasks of WASI 0.3",
+            if limits.wasi_preview3 {
+                guests * GUEST_STACK
+            } else {
+                0
+            },
+            "wasm_guests, wasi_preview3",
+        ),
+        part(
             "memory kept for the next Wasm guests",
             kept_warm,
             "wasm_guests",
@@ -143,6 +152,7 @@ mod tests {
         assert_eq!(more(|l| l.body_buffers.0 += 7), 7);
         assert_eq!(more(|l| l.wasm_memory.0 += 7), 7);
         assert_eq!(more(|l| l.wasm_guests += 1), 2 << 20);
+        assert_eq!(more(|l| l.wasi_preview3 = true), 1000 * (2 << 20));
         assert_eq!(more(|l| l.writer_queue.0 += 7), 7);
         let bound = bound(&usual);
         let sum: u64 = bound.parts.iter().map(|part| part.bytes).sum();

@@ -10,7 +10,8 @@ use super::{Duration, EnvValue};
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub(super) enum Run {
-    /// A WebAssembly component with the world `wasi:http/proxy` 0.2.
+    /// A WebAssembly component with the world `wasi:http/proxy` 0.2 or, where the server's setting `wasi_preview3` allows
+    /// it, `wasi:http/service` 0.3.
     Wasm(Wasm),
     /// An unmodified AWS Lambda handler.
     Lambda(Lambda),
@@ -28,8 +29,8 @@ pub(super) enum Run {
 pub(super) struct Wasm {
     /// Path of the component, relative to the manifest.
     component: String,
-    /// Lets an instance serve several requests, one after another, and remember what it has. Without it every request
-    /// gets a fresh instance.
+    /// Lets an instance serve several requests, and remember what it has. Without it every request gets a fresh
+    /// instance.
     reuse: Option<Reuse>,
 }
 
@@ -42,8 +43,8 @@ pub(super) struct Reuse {
     requests: Option<u32>,
     /// How long it waits for the next one. 10s unless given.
     idle: Option<Duration>,
-    /// Requests that it serves at the same time: 1, which is all that WASI 0.2 can do.
-    #[schemars(range(min = 1, max = 1))]
+    /// Requests that it serves at the same time. 1 unless given, which is all that WASI 0.2 can do.
+    #[schemars(range(min = 1, max = 1000))]
     concurrent: Option<u32>,
 }
 

@@ -438,7 +438,12 @@ fn unhealthy(callee: &Callee, error: Error) -> Error {
         .map_or_else(String::new, |context| format!("\n{context}"));
     let workload = &callee.target.workload;
     let message = format!("`{workload}` does not start: {}{said}", error.message);
-    Error::new(code::DEPLOY_UNHEALTHY, message)
+    // What is not to be mended in the code, but in a setting or the manifest, has a page that says so.
+    let code = match error.code {
+        code::PREVIEW_OFF | code::NOT_CONCURRENT => error.code,
+        _ => code::DEPLOY_UNHEALTHY,
+    };
+    Error::new(code, message)
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, Error> {

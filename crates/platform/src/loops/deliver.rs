@@ -191,6 +191,8 @@ fn failed(error: Error) -> Settled {
     match error.code {
         code::INPUT_NOT_SUPPORTED
         | code::BAD_COMPONENT
+        | code::PREVIEW_OFF
+        | code::NOT_CONCURRENT
         | code::TOO_DEEP
         | code::PAYLOAD_TOO_LARGE => Settled::Dead(error),
         _ => Settled::Retry(error),

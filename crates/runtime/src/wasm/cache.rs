@@ -37,6 +37,12 @@ pub(super) fn path(folder: &Path, engine: &Engine, component: &[u8]) -> PathBuf 
     folder.join(format!("{}.cwasm", hex::encode(key.0.finalize())))
 }
 
+/// Where it is when it was compiled for WASI 0.3: beside the code for 0.2, since the engine for 0.3 is not made before
+/// a component needs it. Code of another version or with other settings does not load, and is made again.
+pub(super) fn preview3(path: &Path) -> PathBuf {
+    path.with_extension("preview3.cwasm")
+}
+
 /// Removes what is in `folder` and is none of `kept` nor on its way to becoming one; says how many files that were.
 ///
 /// # Errors

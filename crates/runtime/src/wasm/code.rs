@@ -13,18 +13,34 @@ use model::{ByteSize, ColdStart, Error, Run as RunSpec, code};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
-use super::{Pool, cache, guest::Guest};
-
-/// The interface without which a component takes no requests.
-const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+use super::{
+    Pool, cache,
+    guest::Guest,
+    world::{self, World},
+};
 
 /// Compiled code with everything that can be decided before a request comes. Workloads of the same component share it.
 pub(super) struct Code {
-    pub(super) pre: ProxyPre<Guest>,
+    pub(super) pre: Pre,
     /// Places that an instance takes in the engine's pool.
     pub(super) weight: u32,
+}
+
+/// A component whose imports are resolved.
+pub(super) enum Pre {
+    /// Of WASI 0.2.
+    Two(ProxyPre<Guest>),
+    /// Of WASI 0.3.
+    Three(ServicePre<Guest>),
+}
+
+/// What is compiled, for which WASI, and where the compiled code is or will be.
+struct Source {
+    bytes: Vec<u8>,
+    world: World,
+    path: PathBuf,
 }
 
 type Loaded = Result<Arc<Code>, Error>;
@@ -93,9 +109,7 @@ impl Pool {
 
     async fn load_once(self: Arc<Self>, sender: &watch::Sender<Option<Loaded>>) {
         let loaded = self.load().await;
-        let lasts = loaded
-            .as_ref()
-            .map_or_else(|e| e.code == code::BAD_COMPONENT, |_| true);
+        let lasts = loaded.as_ref().map_or_else(never_loads, |_| true);
         if lasts {
             // Nobody else sets it: this is the only load under way.
             let _ = self.slot.done.set(loaded.clone());
@@ -125,59 +139,63 @@ impl Pool {
 
     /// The code, if it is compiled.
     fn find(&self) -> Result<Option<Arc<Code>>, Error> {
-        let path = self.compiled(&self.bytes()?);
-        self.find_at(&path)
+        self.find_at(&self.source()?)
     }
 
-    fn find_at(&self, path: &Path) -> Result<Option<Arc<Code>>, Error> {
-        if let Some(code) = self.engine.code(path) {
+    fn find_at(&self, source: &Source) -> Result<Option<Arc<Code>>, Error> {
+        if let Some(code) = self.engine.code(&source.path) {
             return Ok(Some(code));
         }
-        match cache::load(&self.engine.wasm, path) {
-            Some(component) => self.prepare(path, &component).map(Some),
+        match cache::load(self.wasm(source.world)?, &source.path) {
+            Some(component) => self.prepare(source, &component).map(Some),
             None => Ok(None),
         }
     }
 
     /// Compiles the code, unless somebody else has meanwhile.
     fn make(&self) -> Loaded {
-        let bytes = self.bytes()?;
-        let path = self.compiled(&bytes);
-        if let Some(code) = self.find_at(&path)? {
+        let source = self.source()?;
+        if let Some(code) = self.find_at(&source)? {
             return Ok(code);
         }
-        let compiled = self.engine.wasm.precompile_component(&bytes).map_err(|e| {
+        let wasm = self.wasm(source.world)?;
+        let compiled = wasm.precompile_component(&source.bytes).map_err(|e| {
             bad(format!(
                 "the component does not compile: {}",
                 e.root_cause()
             ))
             .context(format!("{e:?}"))
         })?;
-        let component = cache::store(&self.engine.wasm, &path, &compiled)
+        let component = cache::store(wasm, &source.path, &compiled)
             .map_err(|e| Error::internal(format!("compiled code cannot be mapped: {e:?}")))?;
-        self.prepare(&path, &component)
+        self.prepare(&source, &component)
     }
 
-    fn prepare(&self, path: &Path, component: &Component) -> Loaded {
-        check_world(&self.engine.wasm, component)?;
-        let pre = self
-            .engine
-            .linker
-            .instantiate_pre(component)
-            .and_then(ProxyPre::new)
-            .map_err(|e| {
-                bad(format!(
-                    "the component imports what Tangelo does not offer: {}",
-                    e.root_cause()
-                ))
-                .context(format!("{e:?}"))
-            })?;
+    fn prepare(&self, source: &Source, component: &Component) -> Loaded {
+        let linked = match source.world {
+            World::Two => {
+                world::check(&self.engine.wasm, component)?;
+                let pre = self.engine.linker.instantiate_pre(component);
+                pre.and_then(ProxyPre::new).map(Pre::Two)
+            }
+            World::Three => {
+                let pre = self.engine.preview3()?.linker.instantiate_pre(component);
+                pre.and_then(ServicePre::new).map(Pre::Three)
+            }
+        };
+        let pre = linked.map_err(|e| {
+            bad(format!(
+                "the component imports what Tangelo does not offer: {}",
+                e.root_cause()
+            ))
+            .context(format!("{e:?}"))
+        })?;
         let needs = component.resources_required();
         let weight = self.engine.weight(
             needs.as_ref().map_or(1, |n| n.num_memories),
             needs.as_ref().map_or(1, |n| n.num_tables),
         )?;
-        Ok(self.engine.shared(path, Code { pre, weight }))
+        Ok(self.engine.shared(&source.path, Code { pre, weight }))
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Error> {
@@ -191,9 +209,24 @@ impl Pool {
         Ok(bytes)
     }
 
-    /// Where the code compiled from `bytes` is, or will be.
-    fn compiled(&self, bytes: &[u8]) -> PathBuf {
-        cache::path(&cache::folder(&self.ctx.cache), &self.engine.wasm, bytes)
+    fn source(&self) -> Result<Source, Error> {
+        let bytes = self.bytes()?;
+        let concurrent = self.reuse.is_some_and(|reuse| reuse.concurrent > 1);
+        let world = world::chosen(&bytes, self.engine.has_preview3(), concurrent)?;
+        let path = cache::path(&cache::folder(&self.ctx.cache), &self.engine.wasm, &bytes);
+        let path = match world {
+            World::Two => path,
+            World::Three => cache::preview3(&path),
+        };
+        Ok(Source { bytes, world, path })
+    }
+
+    /// What compiles and runs components of `world`.
+    fn wasm(&self, world: World) -> Result<&wasmtime::Engine, Error> {
+        match world {
+            World::Two => Ok(&self.engine.wasm),
+            World::Three => self.engine.preview3().map(|engine| &engine.wasm),
+        }
     }
 
     /// What the manifest says, and above it what the platform gives. Asked anew by every guest that wants it: secrets
@@ -246,24 +279,14 @@ fn check_kind(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn check_world(engine: &wasmtime::Engine, component: &Component) -> Result<(), Error> {
-    let kind = component.component_type();
-    let exports: Vec<&str> = kind.exports(engine).map(|(name, _)| name).collect();
-    if exports.iter().any(|name| name.starts_with(HANDLER)) {
-        return Ok(());
-    }
-    let listed = match exports.as_slice() {
-        [] => "nothing".to_owned(),
-        some => {
-            let shown = some.iter().take(8).map(|name| format!("`{name}`"));
-            shown.collect::<Vec<_>>().join(", ")
-        }
-    };
-    Err(bad(format!(
-        "the component does not export `wasi:http/incoming-handler` 0.2, so it takes no requests; it exports {listed}"
-    )))
+/// Whether trying again would end the same way.
+fn never_loads(error: &Error) -> bool {
+    matches!(
+        error.code,
+        code::BAD_COMPONENT | code::PREVIEW_OFF | code::NOT_CONCURRENT
+    )
 }
 
-fn bad(message: impl Into<String>) -> Error {
+pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(code::BAD_COMPONENT, message)
 }

@@ -8,7 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -23,7 +23,9 @@ use wasmtime::{
     component::Linker,
 };
 
-use super::{cache, code::Code, dial::Dialer, guest::Guest, imports, ticker::Ticker};
+use super::{
+    cache, code::Code, dial::Dialer, guest::Guest, imports, preview3::Preview3, ticker::Ticker,
+};
 
 /// Fewest places that are worth running with.
 const FEWEST: u32 = 16;
@@ -45,6 +47,8 @@ pub struct Options {
     pub warm: u32,
     /// Bytes of linear memory that all guests have together.
     pub memory: u64,
+    /// Whether components of WASI 0.3 run.
+    pub preview3: bool,
 }
 
 impl Default for Options {
@@ -54,6 +58,7 @@ impl Default for Options {
             keep_resident: KEEP_RESIDENT,
             warm: 64,
             memory: Limits::default().wasm_memory.0,
+            preview3: false,
         }
     }
 }
@@ -64,6 +69,9 @@ pub struct Engine {
     pub(super) linker: Linker<Guest>,
     pub(super) ticker: Ticker,
     pub(super) dialer: Dialer,
+    options: Options,
+    /// What WASI 0.3 needs, once a component of it was loaded.
+    preview3: OnceLock<Result<Preview3, Error>>,
     places: Arc<Semaphore>,
     total: u32,
     /// Linear memory of all guests, in bytes, and the most that it may be.
@@ -105,7 +113,10 @@ impl Engine {
             let bytes = std::fs::read(file).ok()?;
             Some(cache::path(&folder, &self.wasm, &bytes))
         };
-        let kept = kept.iter().filter_map(code).collect();
+        let kept = kept.iter().filter_map(code);
+        let kept = kept
+            .flat_map(|path| [cache::preview3(&path), path])
+            .collect();
         cache::sweep(&folder, &kept)
     }
 
@@ -114,7 +125,7 @@ impl Engine {
     /// # Errors
     /// When even a small pool does not fit, or no thread can be started.
     pub fn new(options: Options) -> Result<Arc<Self>, Error> {
-        let (wasm, total) = largest(options)?;
+        let (wasm, total) = largest(options, |_| {})?;
         let linker = imports::linker(&wasm).map_err(|e| Error::internal(format!("{e:?}")))?;
         let ticker = Ticker::start(&wasm).map_err(Error::internal)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -123,6 +134,11 @@ impl Engine {
             linker,
             ticker,
             dialer: Dialer::default(),
+            options: Options {
+                places: total,
+                ..options
+            },
+            preview3: OnceLock::new(),
             places: Arc::new(Semaphore::new(total as usize)),
             total,
             memory: AtomicU64::new(0),
@@ -132,28 +148,50 @@ impl Engine {
         }))
     }
 
+    /// Whether components of WASI 0.3 run.
+    pub(super) const fn has_preview3(&self) -> bool {
+        self.options.preview3
+    }
+
+    /// What WASI 0.3 needs, made by the first that asks.
+    ///
+    /// # Errors
+    /// When this machine has no room for it.
+    pub(super) fn preview3(&self) -> Result<&Preview3, Error> {
+        let made = self.preview3.get_or_init(|| Preview3::new(self.options));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// The wasmtime engines that there are.
+    pub(super) fn engines(&self) -> impl Iterator<Item = &wasmtime::Engine> {
+        let preview3 = self.preview3.get().and_then(|made| made.as_ref().ok());
+        [&self.wasm]
+            .into_iter()
+            .chain(preview3.map(|made| &made.wasm))
+    }
+
     /// How full the pool is and what it keeps resident.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let free = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
-        let stats = EngineStats {
+        let mut stats = EngineStats {
             places: self.total,
             components: self.in_use(),
             taken: self.total.saturating_sub(free),
             guest_memory: self.memory.load(Relaxed),
             ..EngineStats::default()
         };
-        let Some(pool) = self.wasm.pooling_allocator_metrics() else {
-            return stats;
-        };
-        EngineStats {
-            memories: pool.memories() as u64,
-            warm_memories: u64::from(pool.unused_warm_memories()),
-            unused_memory: pool.unused_memory_bytes_resident() as u64,
-            unused_tables: pool.unused_table_bytes_resident() as u64,
-            unused_stacks: pool.unused_stack_bytes_resident().unwrap_or(0) as u64,
-            ..stats
+        for pool in self
+            .engines()
+            .filter_map(wasmtime::Engine::pooling_allocator_metrics)
+        {
+            stats.memories += pool.memories() as u64;
+            stats.warm_memories += u64::from(pool.unused_warm_memories());
+            stats.unused_memory += pool.unused_memory_bytes_resident() as u64;
+            stats.unused_tables += pool.unused_table_bytes_resident() as u64;
+            stats.unused_stacks += pool.unused_stack_bytes_resident().unwrap_or(0) as u64;
         }
+        stats
     }
 
     /// A place at once, if there is one.
@@ -260,10 +298,16 @@ impl Engine {
     }
 }
 
-fn largest(options: Options) -> Result<(wasmtime::Engine, u32), Error> {
+/// The largest engine that this machine has room for, with what `change` makes of its settings.
+pub(super) fn largest(
+    options: Options,
+    change: impl Fn(&mut Config),
+) -> Result<(wasmtime::Engine, u32), Error> {
     let mut places = options.places.max(FEWEST);
     loop {
-        match wasmtime::Engine::new(&config(options, places)) {
+        let mut config = config(options, places);
+        change(&mut config);
+        match wasmtime::Engine::new(&config) {
             Ok(engine) => return Ok((engine, places)),
             Err(error) if places <= FEWEST => {
                 return Err(Error::internal(format!("no Wasm engine: {error:?}")));
@@ -306,10 +350,20 @@ fn pool(options: Options, places: u32) -> PoolingAllocationConfig {
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(4 << 20)
         .linear_memory_keep_resident(options.keep_resident)
-        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+        .table_keep_resident(options.table_kept())
         .max_unused_warm_slots(options.warm)
         .pagemap_scan(Enabled::Auto);
     pool
+}
+
+impl Options {
+    /// Bytes of each table that stay resident between two guests: all or, where no memory does, none.
+    const fn table_kept(&self) -> usize {
+        match self.keep_resident {
+            0 => 0,
+            _ => TABLE_ELEMENTS * size_of::<usize>(),
+        }
+    }
 }
 
 /// Bytes that stay resident of one place while nobody uses it: memory and tables.

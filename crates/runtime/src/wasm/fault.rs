@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use model::{Error, code};
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::run::Run;
 
@@ -14,13 +13,23 @@ use super::run::Run;
 #[error("the guest has no time left")]
 pub(super) struct Overdue;
 
+/// The guest holds more streams, futures and tasks of WASI 0.3 than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("it holds more than {0} streams, futures, tasks and sets of them")]
+pub(super) struct Hoards(pub(super) usize);
+
 /// What it means that a guest did not return: nothing bad when it exited with success.
 pub(super) fn ending(error: wasmtime::Error, run: &Run) -> Result<(), Error> {
+    verdict(&error, run)
+}
+
+/// The same of an error that others want to see, too.
+pub(super) fn verdict(error: &wasmtime::Error, run: &Run) -> Result<(), Error> {
     let exit = error.downcast_ref::<I32Exit>();
     if exit.is_some_and(|exit| exit.0 == 0) {
         return Ok(());
     }
-    Err(of(&error, run))
+    Err(of(error, run))
 }
 
 fn of(error: &wasmtime::Error, run: &Run) -> Error {
@@ -85,7 +94,7 @@ pub(super) fn no_response(run: &Run) -> Error {
 }
 
 /// The guest answered with an error of `wasi:http` instead of a response.
-pub(super) fn refused(error: &ErrorCode, run: &Run) -> Error {
+pub(super) fn refused(error: &dyn std::fmt::Debug, run: &Run) -> Error {
     let message = format!(
         "`{}` answered with an error instead of a response",
         run.invocation.target

@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::{outbound::Outbound, output::Printing, run::Run};
+use super::{outbound::Outbound, output::Printing, preview3::Instance, run::Run};
 
 /// Handles that a guest may hold at the same time. Each can stand for up to 128 KiB of headers.
 const MAX_HANDLES: usize = 4096;
@@ -24,14 +24,16 @@ pub(super) struct Guest {
     growing: usize,
     /// Bytes of its tables.
     tables: usize,
+    /// The instance that it is, in WASI 0.3.
+    aboard: Option<Arc<Instance>>,
 }
 
 impl Guest {
-    /// An empty store for one invocation, which yields at every tick and ends at its deadline.
-    pub(super) fn store(run: &Arc<Run>) -> Store<Self> {
+    /// What belongs to a guest that begins with `run`.
+    pub(super) fn new(run: &Arc<Run>, aboard: Option<Arc<Instance>>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        let guest = Self {
+        Self {
             table,
             // Everything in it is denied by default: no sockets, no names, no folders.
             wasi: WasiCtx::default(),
@@ -42,8 +44,13 @@ impl Guest {
             taken: 0,
             growing: 0,
             tables: 0,
-        };
-        let mut store = Store::new(&run.pool.engine.wasm, guest);
+            aboard,
+        }
+    }
+
+    /// An empty store for one invocation, which yields at every tick and ends at its deadline.
+    pub(super) fn store(run: &Arc<Run>) -> Store<Self> {
+        let mut store = Store::new(&run.pool.engine.wasm, Self::new(run, None));
         store.limiter(|guest| guest);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
@@ -63,11 +70,21 @@ impl Guest {
     pub(super) fn adopt(store: &mut Store<Self>, run: &Arc<Run>) {
         store.set_epoch_deadline(1);
         let guest = store.data_mut();
-        guest.outbound.run = Arc::clone(run);
-        if let Some(printing) = &guest.printing {
+        guest.turn_to(run);
+        run.meter.peak_memory(guest.taken as u64);
+    }
+
+    /// From here on it works for `run`.
+    pub(super) fn turn_to(&mut self, run: &Arc<Run>) {
+        self.outbound.run = Arc::clone(run);
+        if let Some(printing) = &self.printing {
             printing.goes_to(run);
         }
-        run.meter.peak_memory(guest.taken as u64);
+    }
+
+    /// The instance that it is, in WASI 0.3.
+    pub(super) const fn aboard(&self) -> Option<&Arc<Instance>> {
+        self.aboard.as_ref()
     }
 
     /// Who the output belongs to.
@@ -136,6 +153,9 @@ impl ResourceLimiter for Guest {
         }
         self.taken = wanted;
         self.run().meter.peak_memory(wanted as u64);
+        if let Some(instance) = &self.aboard {
+            instance.has_memory(wanted as u64);
+        }
         self.run()
             .pool
             .memory

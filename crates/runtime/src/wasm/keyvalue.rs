@@ -16,7 +16,7 @@ use wasmtime::{
     component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType},
 };
 
-use super::guest::Guest;
+use super::{guest::Guest, preview3::attribute};
 use crate::keyvalue::{Answer, Ask};
 
 /// An open bucket of the workload's app.
@@ -429,6 +429,7 @@ async fn ask(ctx: &mut Ctx<'_>, bucket: &str, ask: Ask) -> Said<Answer> {
 }
 
 async fn plainly(ctx: &mut Ctx<'_>, bucket: &str, ask: Ask) -> Result<Answer, Error> {
+    attribute(ctx);
     let pool = Arc::clone(&ctx.data().run().pool);
     pool.ctx.host.keyvalue(&pool.presence, bucket, ask).await
 }

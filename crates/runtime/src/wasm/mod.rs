@@ -1,5 +1,5 @@
 //! Wasm functions: unmodified `wasi:http/proxy` 0.2 components in this process, a fresh instance per request unless the
-//! manifest allows them to be used again.
+//! manifest allows them to be used again. Those of WASI 0.3 go another way (`preview3`).
 //!
 //! No task is spawned for a request: the guest's future is polled by the request's own task, first by
 //! [`Pool::invoke`] until the guest has set its response, then by the body of that response. A guest that works for
@@ -20,12 +20,14 @@ mod native;
 mod outbound;
 mod output;
 mod place;
+mod preview3;
 mod request;
 mod response;
 mod reuse;
 mod run;
 mod ticker;
 mod totals;
+mod world;
 
 use std::{
     future::poll_fn,
@@ -44,7 +46,7 @@ use tokio::{
 };
 
 use self::{
-    code::{Code, Slot},
+    code::{Code, Pre, Slot},
     guest::Guest,
     place::Place,
     reuse::{Instance, Shelf},
@@ -53,6 +55,7 @@ use self::{
 pub use self::{
     engine::{Engine, EngineStats, KEPT_WARM, Options},
     totals::{Totals, Used},
+    world::not_concurrent,
 };
 use crate::{
     body::Body,
@@ -77,6 +80,7 @@ pub struct Pool {
     /// How often an instance may be used again; `None`: never.
     reuse: Option<Reuse>,
     shelf: Shelf,
+    preview3: preview3::Shelf,
     /// Where code is loaded: the request that causes a load may come from a runtime that ends earlier.
     runtime: Handle,
     born: Instant,
@@ -107,6 +111,7 @@ impl Pool {
         Self {
             reuse,
             shelf: Shelf::default(),
+            preview3: preview3::Shelf::default(),
             born: ctx.clock.monotonic(),
             since: ctx.clock.now(),
             ctx: Arc::clone(ctx),
@@ -217,6 +222,10 @@ impl Pool {
                 .await
                 .unwrap_or_else(|| Err(self.too_late()))?,
         };
+        if let Pre::Three(_) = code.pre {
+            let asked = (invocation, input);
+            return Box::pin(preview3::respond(self, code, cold, asked, meter)).await;
+        }
         let kept = self.kept();
         let (instance, place) = match kept {
             Some((instance, place)) => (Some(instance), place),

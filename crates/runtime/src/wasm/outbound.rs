@@ -17,7 +17,7 @@ use model::{Error, code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{
     Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
-    p2::bindings::http::types::ErrorCode,
+    p2::bindings::http::types::ErrorCode, p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
 
 use super::{egress, run::Run};
@@ -117,14 +117,40 @@ impl WasiHttpHooks for Outbound {
     }
 
     fn p2_error_from_tls(&mut self, error: &std::io::Error) -> ErrorCode {
-        let inner = error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>());
-        match inner {
-            Some(rustls::Error::InvalidCertificate(_)) => ErrorCode::TlsCertificateError,
-            _ => ErrorCode::TlsProtocolError,
+        if is_bad_certificate(error) {
+            return ErrorCode::TlsCertificateError;
         }
+        ErrorCode::TlsProtocolError
     }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        if error.is_incomplete_message() {
+            return ErrorCode3::ConnectionTerminated;
+        }
+        ErrorCode3::HttpProtocolError
+    }
+
+    fn p3_error_from_connect(&mut self, _error: &std::io::Error) -> ErrorCode3 {
+        ErrorCode3::ConnectionRefused
+    }
+
+    fn p3_error_from_tls(&mut self, error: &std::io::Error) -> ErrorCode3 {
+        if is_bad_certificate(error) {
+            return ErrorCode3::TlsCertificateError;
+        }
+        ErrorCode3::TlsProtocolError
+    }
+}
+
+fn is_bad_certificate(error: &std::io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Headers that belong to a connection, not to a guest (RFC 9110 §7.6.1), and `host`, which follows from the URI.

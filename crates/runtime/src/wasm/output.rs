@@ -143,7 +143,8 @@ impl Line {
 }
 
 impl Run {
-    fn print(&self, stream: LogStream, bytes: &[u8]) {
+    /// Takes what its guest printed.
+    pub(super) fn print(&self, stream: LogStream, bytes: &[u8]) {
         let most = self.pool.ctx.limits.log_line.as_usize();
         let now = self.pool.ctx.clock.monotonic();
         let lines = self.output.lock().write(stream, bytes, most, now);

@@ -30,15 +30,7 @@ pub(super) fn start(
     input: Input,
     cold: ColdStart,
 ) -> Result<Start, Error> {
-    let now = run.pool.ctx.clock.monotonic();
-    let mut request = http_input::request(input, &run.invocation, now);
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-        request.headers_mut().insert(HOST, own_name(run));
-    }
-    let request = request.map(|body| IntoGuest {
-        body,
-        run: Arc::clone(run),
-    });
+    let request = handed_over(run, input);
     let scheme = scheme(request.headers());
     let mut http = instance.store.data_mut().http();
     let request = http.new_incoming_request(scheme, request).map_err(|e| {
@@ -56,6 +48,19 @@ pub(super) fn start(
     })
 }
 
+/// The shared adapter's request, with a host and a body that a guest can have.
+pub(super) fn handed_over(run: &Arc<Run>, input: Input) -> http::Request<IntoGuest> {
+    let now = run.pool.ctx.clock.monotonic();
+    let mut request = http_input::request(input, &run.invocation, now);
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        request.headers_mut().insert(HOST, own_name(run));
+    }
+    request.map(|body| IntoGuest {
+        body,
+        run: Arc::clone(run),
+    })
+}
+
 /// What the client spoke, as the gateway has written it down.
 fn scheme(headers: &HeaderMap) -> Scheme {
     match headers.get("x-forwarded-proto") {
@@ -70,7 +75,7 @@ fn own_name(run: &Run) -> HeaderValue {
 }
 
 /// A request's body on its way into a guest; remembers why it failed.
-struct IntoGuest {
+pub(super) struct IntoGuest {
     body: Body,
     run: Arc<Run>,
 }

@@ -28,7 +28,7 @@ use wasmtime_wasi_http::p2::{
 
 use super::{
     Pool,
-    code::Code,
+    code::{Code, Pre},
     fault::{self, Overdue},
     output::Output,
     place::Place,
@@ -116,15 +116,20 @@ impl Run {
     /// Wall time is the cheaper clock and as good within one turn; a guest that used up a turn is measured exactly.
     fn cpu_clock(&self, exact: bool) -> Duration {
         if exact {
-            let time = clock_gettime(ClockId::ThreadCPUTime);
-            return Duration::new(
-                u64::try_from(time.tv_sec).unwrap_or(0),
-                u32::try_from(time.tv_nsec).unwrap_or(0),
-            );
+            return thread_cpu();
         }
         let now = self.pool.ctx.clock.monotonic();
         now.saturating_duration_since(self.pool.born)
     }
+}
+
+/// CPU time that this thread has used.
+pub(super) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// A guest at work.
@@ -268,7 +273,10 @@ async fn drive(start: Start) -> wasmtime::Result<Instance> {
         Some(proxy) => proxy,
         None => {
             let begun = clock.monotonic();
-            let proxy = run.code.pre.instantiate_async(&mut *store).await?;
+            let Pre::Two(pre) = &run.code.pre else {
+                wasmtime::bail!("code of WASI 0.3 in an instance of 0.2");
+            };
+            let proxy = pre.instantiate_async(&mut *store).await?;
             if cold != ColdStart::default() {
                 cold.spawn = clock.monotonic().saturating_duration_since(begun);
                 run.meter.cold_start(cold);

@@ -63,14 +63,18 @@ impl Engine {
             core_instances: of(0, most * u64::from(CORE_INSTANCES)),
             memories: of(stats.memories, most),
             tables: of(0, most * u64::from(TABLES)),
-            stacks: of(0, most),
+            // Of each engine; those of WASI 0.3 may take several for one guest.
+            stacks: of(0, most * self.engines().count() as u64),
             resident_unused: stats.unused_memory + stats.unused_tables + stats.unused_stacks,
         };
-        if let Some(pool) = self.wasm.pooling_allocator_metrics() {
-            totals.components.used = pool.component_instances();
-            totals.core_instances.used = pool.core_instances();
-            totals.tables.used = pool.tables() as u64;
-            totals.stacks.used = pool.stacks() as u64;
+        for pool in self
+            .engines()
+            .filter_map(wasmtime::Engine::pooling_allocator_metrics)
+        {
+            totals.components.used += pool.component_instances();
+            totals.core_instances.used += pool.core_instances();
+            totals.tables.used += pool.tables() as u64;
+            totals.stacks.used += pool.stacks() as u64;
         }
         totals
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use manifest::{Diagnostic, Handler, Parsed, Severity, Span};
-use model::code;
+use model::{Reuse, Run, code};
 
 /// When it is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,45 @@ pub(crate) fn missing(
             Some(Diagnostic { expected, ..told })
         });
     artifacts.chain(handlers).collect()
+}
+
+/// A diagnostic for each component that is there and whose instances cannot serve several requests at the same time,
+/// though its workload says so.
+pub(crate) fn not_concurrent(
+    folder: &Path,
+    parsed: &Parsed,
+    text: &str,
+    file_name: &str,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for workload in parsed.app.iter().flat_map(|app| app.workloads.values()) {
+        let Run::Wasm {
+            component,
+            reuse: Some(Reuse {
+                concurrent: 2.., ..
+            }),
+        } = &workload.run
+        else {
+            continue;
+        };
+        let bytes = std::fs::read(folder.join(component)).unwrap_or_default();
+        let mut named = parsed.artifacts.iter();
+        let named = named.find(|artifact| artifact.workload == workload.name);
+        if let (Some(error), Some(artifact)) = (runtime::wasm::not_concurrent(&bytes), named) {
+            found.push(Diagnostic {
+                severity: Severity::Error,
+                file: file_name.into(),
+                code: error.code,
+                message: error.message,
+                expected: None,
+                help: Some(
+                    "leave `concurrent` out, or build the component for WASI 0.3".to_owned(),
+                ),
+                span: artifact.span(text),
+            });
+        }
+    }
+    found
 }
 
 /// What to say when the module of a handler is not in its code: message, help, and the handler that was likely meant.

@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use model::{App, Build, Error, Run, Workload, WorkloadName, code};
 use serde::Serialize;
 
-pub(crate) use artifacts::{Look, missing};
+pub(crate) use artifacts::{Look, missing, not_concurrent};
 
 use record::Record;
 

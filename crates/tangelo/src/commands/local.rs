@@ -61,7 +61,8 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
     let name = file.display().to_string();
     let mut parsed = manifest::parse(&text, &name, &Limits::default());
     let folder = file.parent().unwrap_or(&ask.path);
-    let missing = build::missing(folder, &parsed, &text, &name, Look::BeforeBuild);
+    let mut missing = build::missing(folder, &parsed, &text, &name, Look::BeforeBuild);
+    missing.extend(build::not_concurrent(folder, &parsed, &text, &name));
     if !missing.is_empty() {
         parsed.app = None;
         parsed.diagnostics.extend(missing);

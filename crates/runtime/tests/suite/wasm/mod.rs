@@ -6,5 +6,6 @@ mod faults;
 mod hostile;
 mod outbound;
 mod platform;
+mod preview3;
 mod reuse;
 mod streams;

@@ -120,6 +120,34 @@ impl Platform {
         cache: &Path,
         change: impl FnOnce(&mut Workload),
     ) -> Self {
+        Self::on(options(), folder, component, cache, change)
+    }
+
+    /// Any component of WASI 0.3, on a server that runs it.
+    pub(crate) fn preview3(name: &str, change: impl FnOnce(&mut Workload)) -> Self {
+        assert!(!testkit::component(name).is_empty(), "it is built");
+        let options = Options {
+            preview3: true,
+            ..options()
+        };
+        let folder = target().join("wasm32-wasip2/release");
+        let component = format!("{name}.wasm");
+        Self::on(
+            options,
+            &folder,
+            &component,
+            &target().join("cache"),
+            change,
+        )
+    }
+
+    fn on(
+        options: Options,
+        folder: &Path,
+        component: &str,
+        cache: &Path,
+        change: impl FnOnce(&mut Workload),
+    ) -> Self {
         let fixture = Fixture::new();
         let asked = Arc::new(Asked::default());
         let (clock, ids) = (Clock::system(), Ids::system());
@@ -143,11 +171,6 @@ impl Platform {
             folder: folder.to_owned(),
             hosts: Vec::new(),
             state_folder: None,
-        };
-        let options = Options {
-            places: 32,
-            memory: ALL_MEMORY.0,
-            ..Options::default()
         };
         let engine = Engine::new(options).expect("the machine has room for 32 guests");
         let pool = Arc::new(Pool::new(&context, &engine, spec.clone()));
@@ -198,6 +221,12 @@ impl Platform {
         self.pool.invoke(invocation, input).await
     }
 
+    /// The same with so much time.
+    pub(crate) async fn get_within(&self, time: Duration, path: &str) -> Ran {
+        let input = Input::Http(request("GET", path, Body::Empty));
+        self.pool.invoke(self.invocation(time), input).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Ran {
         self.input(Input::Http(request("GET", path, Body::Empty)))
             .await
@@ -220,6 +249,14 @@ impl Platform {
             .iter()
             .map(|line| line.text.clone())
             .collect()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        places: 32,
+        memory: ALL_MEMORY.0,
+        ..Options::default()
     }
 }
 

@@ -12,7 +12,11 @@ fn platform(requests: u32, idle: Duration) -> Platform {
         let Run::Wasm { reuse, .. } = &mut workload.run else {
             panic!("a Wasm workload");
         };
-        *reuse = Some(Reuse { requests, idle });
+        *reuse = Some(Reuse {
+            requests,
+            idle,
+            concurrent: 1,
+        });
     })
 }
 
