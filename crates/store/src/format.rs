@@ -36,7 +36,12 @@ pub(crate) fn decode_raw(bytes: &Bytes) -> Result<Bytes> {
 /// Encodes `value` behind its format byte.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
+    encode_sized(value, 256)
+}
+
+/// The same of a value that takes about `size` bytes: what is larger by much costs copies.
+pub(crate) fn encode_sized<T: Serialize>(value: &T, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size);
     bytes.push(JSON);
     serde_json::to_writer(&mut bytes, value)
         .expect("stored types have string keys and write to memory");

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use bus::{Bus, Published};
 use http::{Request, Response};
 use model::{
-    AppName, Category, Cause, Class, Clock, Error, Event, Ids, Limits, Name, Namespace, Principal,
-    TraceContext, code, invocation::MAX_DEPTH,
+    AppName, Category, Cause, Class, Clock, Code, Error, Event, Ids, Limits, Name, Namespace,
+    Principal, TraceContext, code, invocation::MAX_DEPTH,
 };
 use runtime::{Body, Caller};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::{apps::Apps, dispatch::Buffers, versions::Versions};
 
@@ -56,28 +56,29 @@ impl Events {
         origin: &Origin,
         events: Vec<Result<Event, Error>>,
     ) -> Vec<Receipt> {
-        let checked: Vec<_> = events
+        let cause = self.cause(origin);
+        let mut good = Vec::with_capacity(events.len());
+        let refused: Vec<Option<Error>> = events
             .into_iter()
-            .map(|event| event.and_then(|e| self.check(origin, e)))
+            .map(|event| {
+                let checked = event.and_then(|event| self.check(origin, event));
+                let event = checked.and_then(|event| Ok((event, cause.clone()?)));
+                event.map(|event| good.push(event)).err()
+            })
             .collect();
-        let (namespace, cause) = match self.cause(origin) {
-            Ok(cause) => (namespace(origin), cause),
-            Err(error) => return checked.into_iter().map(|_| Err(error.clone())).collect(),
-        };
-        let good: Vec<_> = checked
-            .iter()
-            .filter_map(|e| e.as_ref().ok())
-            .map(|e| (e.clone(), cause.clone()))
-            .collect();
+        let namespace = namespace(origin);
         let mut receipts = self.bus.publish(&namespace, good).await.into_iter();
         let missing = || {
             Err(Error::internal(
                 "the bus answered for fewer events than it got",
             ))
         };
-        checked
+        refused
             .into_iter()
-            .map(|event| event.and_then(|_| receipts.next().unwrap_or_else(missing)))
+            .map(|refused| match refused {
+                Some(error) => Err(error),
+                None => receipts.next().unwrap_or_else(missing),
+            })
             .collect()
     }
 
@@ -184,16 +185,15 @@ fn answer(receipts: &[Receipt]) -> Result<Response<Body>, Error> {
     {
         return Err(error.clone());
     }
-    let rows: Vec<Value> = receipts.iter().map(row).collect();
+    let events: Vec<Row<'_>> = receipts.iter().map(Row::of).collect();
     let accepted = receipts.iter().filter(|r| r.is_ok()).count();
     let status = if accepted > 0 {
         http::StatusCode::ACCEPTED
     } else {
         http::StatusCode::BAD_REQUEST
     };
-    let mut response = Response::new(Body::full(
-        json!({"accepted": accepted, "events": rows}).to_string(),
-    ));
+    let body = serde_json::to_vec(&Receipts { accepted, events }).map_err(Error::internal)?;
+    let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
@@ -202,11 +202,29 @@ fn answer(receipts: &[Receipt]) -> Result<Response<Body>, Error> {
     Ok(response)
 }
 
-fn row(receipt: &Receipt) -> Value {
-    match receipt {
-        Ok(published) => {
-            json!({"id": published.id, "position": published.position, "duplicate": published.duplicate})
+/// The body of an answer.
+#[derive(Serialize)]
+struct Receipts<'a> {
+    accepted: usize,
+    events: Vec<Row<'a>>,
+}
+
+/// What became of one event, in the order of the request.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    Accepted(&'a Published),
+    Refused { code: Code, refused: &'a str },
+}
+
+impl<'a> Row<'a> {
+    fn of(receipt: &'a Receipt) -> Self {
+        match receipt {
+            Ok(published) => Self::Accepted(published),
+            Err(error) => Self::Refused {
+                code: error.code,
+                refused: &error.message,
+            },
         }
-        Err(error) => json!({"code": error.code, "refused": error.message}),
     }
 }

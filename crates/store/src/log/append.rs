@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Cause, Event, Namespace, Position, Principal, Time};
+use model::{Cause, Event, Namespace, Position, Principal, Time, event::EventData};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -29,7 +30,7 @@ impl NewEvent {
     /// Encodes an event.
     #[must_use]
     pub fn new(event: Arc<Event>, cause: Arc<Cause>) -> Self {
-        let encoded = format::encode(&*event);
+        let encoded = format::encode_sized(&*event, about(&event));
         Self {
             event,
             cause,
@@ -42,6 +43,18 @@ impl NewEvent {
     pub const fn size(&self) -> u64 {
         self.encoded.len() as u64
     }
+}
+
+/// Bytes that an event takes, about: of structured data nobody knows without writing it.
+fn about(event: &Event) -> usize {
+    const ATTRIBUTES: usize = 320;
+    ATTRIBUTES
+        + match &event.data {
+            EventData::None => 0,
+            EventData::Json(Value::String(text)) => text.len() + 32,
+            EventData::Json(_) => 512,
+            EventData::Binary(bytes) => bytes.len() * 4 / 3 + 8,
+        }
 }
 
 /// Where an event is.
@@ -135,13 +148,13 @@ impl Append {
         head: &mut Head,
         event: &Encoded,
     ) -> Result<Appended> {
-        if let Some(position) = seen(batch, head.log, &event.key)? {
+        let position = Position(head.head.0 + 1);
+        if let Some(position) = seen(batch, head.log, &event.key, position)? {
             return Ok(Appended {
                 position,
                 duplicate: true,
             });
         }
-        let position = Position(head.head.0 + 1);
         let size = event.body.len() + event.cause.len() as u64;
         let (body, blob) = event.body.columns();
         batch.execute(
@@ -158,7 +171,6 @@ impl Append {
         if let Some(blob) = event.body.blob() {
             refs::add(batch, blob)?;
         }
-        remember(batch, head.log, &event.key, position)?;
         head.head = position;
         head.added += size;
         let logged = Logged {
@@ -221,35 +233,30 @@ fn slot(at: Time, window: std::time::Duration) -> u64 {
     at.0 / u64::try_from(window.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-fn seen(batch: &Batch<'_>, log: i64, key: &[u8]) -> Result<Option<Position>> {
+/// Where the event with this key was published within the window; else remembers that it is at `position`. A slot is as
+/// long as the window, so that only this one and the one before can have it, and what is in this one is within it.
+fn seen(batch: &Batch<'_>, log: i64, key: &[u8], position: Position) -> Result<Option<Position>> {
     let window = batch.limits.dedup_window;
     let now = slot(batch.now, window);
     let since = batch.now - window;
     let key = keyed(log, key);
-    for slot in [Some(now), now.checked_sub(1)].into_iter().flatten() {
-        let found = batch.row(
+    let find = |slot: u64| {
+        batch.row(
             "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
             (slot, &key, since.0),
             |row| row.get(0).map(Position),
-        )?;
-        if found.is_some() {
-            return Ok(found);
-        }
+        )
+    };
+    if let Some(before) = now.checked_sub(1)
+        && let Some(found) = find(before)?
+    {
+        return Ok(Some(found));
     }
-    Ok(None)
-}
-
-fn remember(batch: &Batch<'_>, log: i64, key: &[u8], position: Position) -> Result<()> {
-    batch.execute(
-        "INSERT OR REPLACE INTO dedup (slot, key, position, at) VALUES (?1, ?2, ?3, ?4)",
-        (
-            slot(batch.now, batch.limits.dedup_window),
-            keyed(log, key),
-            position.0,
-            batch.now.0,
-        ),
+    let inserted = batch.execute(
+        "INSERT OR IGNORE INTO dedup (slot, key, position, at) VALUES (?1, ?2, ?3, ?4)",
+        (now, &key, position.0, batch.now.0),
     )?;
-    Ok(())
+    if inserted == 0 { find(now) } else { Ok(None) }
 }
 
 /// Removes a chunk of the ids that are out of the window; says whether there may be more.
