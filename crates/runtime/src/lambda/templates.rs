@@ -289,6 +289,7 @@ async fn boot(
         .env
         .push(("TANGELO_ROOM".to_owned(), "-".repeat(ROOM)));
     command.limits = Limits::default();
+    command.forks = kind.forks;
     let mut template = tokio::select! {
         template = launcher.template(command) => template.map_err(|e| e.to_string())?,
         () = clock.sleep(BOOT) => return Err(format!("it was not ready after {} s", BOOT.as_secs())),

@@ -143,23 +143,43 @@ impl Cgroups {
         folders
     }
 
-    /// The group of the instance `mark` with its limits; `None` when groups limit nothing of it.
-    pub(super) fn make(&self, mark: &str, limits: &Limits) -> io::Result<Option<Group>> {
+    /// Whether there is no hierarchy.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.homes.is_empty()
+    }
+
+    /// Whether groups limit anything of it.
+    pub(super) fn hold(&self, limits: &Limits) -> bool {
+        self.homes
+            .iter()
+            .any(|home| settings(home, limits).is_some())
+    }
+
+    /// A group without limits in every hierarchy, for [`Cgroups::limit`] to set them; `None` where there is no hierarchy.
+    pub(super) fn make(&self, mark: &str) -> io::Result<Option<Group>> {
         let mut group = Group {
             folders: Vec::new(),
         };
         for home in &self.homes {
-            let Some(settings) = settings(home, limits) else {
-                continue;
-            };
             let folder = home.folder.join(format!("{PREFIX}{mark}"));
-            if let Err(error) = group.add(home.means, &folder, &settings) {
+            if let Err(error) = group.add(home.means, &folder) {
                 group.remove();
-                let text = format!("its control group {}: {error}", folder.display());
-                return Err(io::Error::new(error.kind(), text));
+                return Err(of_group(&folder, &error));
             }
         }
         Ok(Some(group).filter(|group| !group.folders.is_empty()))
+    }
+
+    /// Sets the limits of a group that was made without.
+    pub(super) fn limit(&self, group: &Group, limits: &Limits) -> io::Result<()> {
+        for home in &self.homes {
+            let folder = group.folders.iter().map(|(_, folder)| folder);
+            let mut folder = folder.filter(|folder| folder.parent() == Some(&home.folder));
+            if let (Some(settings), Some(folder)) = (settings(home, limits), folder.next()) {
+                apply(folder, &settings).map_err(|error| of_group(folder, &error))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -213,18 +233,26 @@ fn cpu_settings(v2: bool, limits: &Limits) -> Option<Settings> {
     (!needed.is_empty()).then(|| (needed, Vec::new()))
 }
 
+fn apply(folder: &Path, (needed, wanted): &Settings) -> io::Result<()> {
+    for (file, value) in needed {
+        set(&folder.join(file), value)?;
+    }
+    for (file, value) in wanted {
+        let _ = set(&folder.join(file), value);
+    }
+    Ok(())
+}
+
+fn of_group(folder: &Path, error: &io::Error) -> io::Error {
+    let text = format!("its control group {}: {error}", folder.display());
+    io::Error::new(error.kind(), text)
+}
+
 impl Group {
-    fn add(&mut self, means: Means, folder: &Path, settings: &Settings) -> io::Result<()> {
+    fn add(&mut self, means: Means, folder: &Path) -> io::Result<()> {
         if self.folders.iter().all(|(_, known)| known != folder) {
             make_folder(folder)?;
             self.folders.push((means, folder.to_owned()));
-        }
-        let (needed, wanted) = settings;
-        for (file, value) in needed {
-            set(&folder.join(file), value)?;
-        }
-        for (file, value) in wanted {
-            let _ = set(&folder.join(file), value);
         }
         Ok(())
     }
@@ -410,7 +438,8 @@ fn try_out(home: &Home, mark: &str) -> io::Result<()> {
     let mut group = Group {
         folders: Vec::new(),
     };
-    let tried = group.add(home.means, &folder, &settings).and_then(|()| {
+    let tried = group.add(home.means, &folder).and_then(|()| {
+        apply(&folder, &settings)?;
         // Where the server was moved to a leaf, this process is there too.
         let leaf = home.folder.join(SERVER);
         let leaf = members(&leaf)

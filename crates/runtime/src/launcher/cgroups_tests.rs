@@ -88,7 +88,9 @@ fn an_instance_gets_one_group_with_its_limits_in_the_unified_hierarchy() {
     assert_eq!(read(&own, "cgroup.subtree_control"), "+memory +cpu +pids");
     let enforcement = groups.enforcement();
     assert_eq!(enforcement.memory, Some(Means::CgroupV2));
-    let group = groups.make("1-1.7", &LIMITS).expect("made").expect("some");
+    assert!(groups.hold(&LIMITS));
+    let group = groups.make("1-1.7").expect("made").expect("some");
+    groups.limit(&group, &LIMITS).expect("set");
     let folder = own.join("tangelo-1-1.7");
     for (file, value) in [
         ("memory.max", "67108864"),
@@ -105,10 +107,7 @@ fn an_instance_gets_one_group_with_its_limits_in_the_unified_hierarchy() {
     assert!(!group.ran_out_of_memory());
     fs::write(folder.join("memory.events"), "low 0\noom 3\noom_kill 1\n").expect("written");
     assert!(group.ran_out_of_memory());
-    let none = groups
-        .make("1-1.8", &Limits::default())
-        .expect("nothing to do");
-    assert!(none.is_none(), "nothing is limited");
+    assert!(!groups.hold(&Limits::default()), "nothing is limited");
 }
 
 #[test]
@@ -117,7 +116,9 @@ fn an_instance_gets_a_group_in_each_hierarchy_of_its_own() {
     let [memory, cpu, pids] = ["memory", "cpu", "pids"].map(|name| mount.group(name, ""));
     let own = "3:memory:/\n2:cpu:/\n1:pids:/\n";
     let groups = Cgroups::find_as(mount.0.path(), own).keep_usable("1-1.0", 1);
-    let group = groups.make("1-1.7", &LIMITS).expect("made").expect("some");
+    assert!(groups.hold(&LIMITS));
+    let group = groups.make("1-1.7").expect("made").expect("some");
+    groups.limit(&group, &LIMITS).expect("set");
     for (hierarchy, file, value) in [
         (&memory, "memory.limit_in_bytes", "67108864"),
         (&memory, "memory.memsw.limit_in_bytes", "67108864"),
@@ -137,8 +138,13 @@ fn an_instance_gets_a_group_in_each_hierarchy_of_its_own() {
         memory: Some(1 << 20),
         ..Limits::default()
     };
-    let group = groups.make("1-1.8", &only_memory).expect("made");
-    assert_eq!(group.expect("some").doors().expect("open").len(), 1);
+    let group = groups.make("1-1.8").expect("made").expect("some");
+    groups.limit(&group, &only_memory).expect("set");
+    assert_eq!(
+        read(&memory.join("tangelo-1-1.8"), "memory.limit_in_bytes"),
+        "1048576"
+    );
+    assert!(!cpu.join("tangelo-1-1.8/cpu.shares").exists());
 }
 
 #[test]

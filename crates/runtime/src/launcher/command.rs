@@ -1,10 +1,13 @@
 //! What can be asked of the launcher, and what it answers: commands, signals, exits, errors.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
+
+/// How long a process that waits for nothing else may take to read who it is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A program to start. The environment is exactly `env`, plus the launcher's mark.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub struct Command {
     /// Whether it is a template: its standard input is then a socket to the launcher, by which instances are made of it.
     #[serde(default)]
     pub template: bool,
+    /// Whether that one forks: then a fork is kept ready.
+    #[serde(default)]
+    pub forks: bool,
 }
 
 impl Command {
@@ -35,6 +41,7 @@ impl Command {
             cwd: cwd.into(),
             limits: Limits::default(),
             template: false,
+            forks: false,
         }
     }
 

@@ -3,6 +3,8 @@
 //! A template is asked through its standard input. It either forks for each instance, or becomes the one instance
 //! itself. What a fork may take is imposed on it from here, before it learns who it is: it begins as nobody, says its
 //! process id, and waits. A fork is the launcher's own child: its parent ended, and the launcher adopts orphans.
+//! To place it into its group takes a grace period of the kernel, so another process does that, and one fork is made
+//! and placed ahead.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +13,6 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    time::Duration,
 };
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
@@ -20,40 +21,46 @@ use serde::Serialize;
 use super::{
     MARK,
     cgroups::Group,
-    command::{Command, Signal},
+    command::{Command, PATIENCE, Signal},
     frame::{self, Say},
     rules::Rules,
-    serve::{Instance, Server, kill_group},
+    serve::{Server, kill_group},
+    spawn,
 };
 
-/// How long a process that waits for nothing else may take to read who it is.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Templates and unfinished forks, by the number of their instance.
+/// Templates and unfinished forks: those by the number of their instance, these by one of their own.
 #[derive(Default)]
 pub(super) struct Forks {
     templates: BTreeMap<u64, Template>,
     begun: BTreeMap<u64, Fork>,
+    made: u64,
 }
 
 struct Template {
     control: UnixStream,
     is_warm: bool,
+    /// Whether a fork of it is to be made ahead.
+    ahead: bool,
 }
 
-/// A fork that was asked for and has not said its process id yet.
-struct Fork {
+/// A fork that is no instance yet.
+pub(super) struct Fork {
+    template: u64,
     link: UnixStream,
-    command: Command,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    /// Which instance it is to be; nobody asked yet for what is made ahead.
+    wanted: Option<(u64, Command)>,
+    stage: Stage,
 }
 
-/// Whose socket has something.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Heard {
-    Template(u64),
-    Fork(u64),
+enum Stage {
+    /// It has not said its process id.
+    Asked,
+    /// `mover` places it into its group.
+    Moving { pid: Pid, group: Group, mover: Pid },
+    /// It waits to be told who it is.
+    There { pid: Pid, group: Option<Group> },
 }
 
 /// What a process learns of itself: all that [`Command`] gives to one that is started.
@@ -65,83 +72,269 @@ struct Who<'a> {
 
 impl Forks {
     /// There is one more template.
-    pub(super) fn add(&mut self, id: u64, control: UnixStream) {
-        let is_warm = false;
-        self.templates.insert(id, Template { control, is_warm });
+    pub(super) fn add(&mut self, id: u64, control: UnixStream, forks: bool) {
+        let template = Template {
+            control,
+            is_warm: false,
+            ahead: forks,
+        };
+        self.templates.insert(id, template);
     }
 
-    /// A process has ended that may have been a template.
-    pub(super) fn remove(&mut self, id: u64) {
+    /// A process has ended that may have been a template: it, and what nobody wants of what it has forked.
+    pub(super) fn remove(&mut self, id: u64) -> Vec<Fork> {
         self.templates.remove(&id);
+        let unwanted = |_: &u64, fork: &mut Fork| fork.template == id && fork.wanted.is_none();
+        let unwanted = self.begun.extract_if(.., unwanted);
+        unwanted.map(|(_, fork)| fork).collect()
     }
 
-    /// Sockets that are listened to.
-    pub(super) fn speakers(&self) -> Vec<(Heard, &UnixStream)> {
-        let templates = self.templates.iter().filter(|(_, one)| !one.is_warm);
-        let templates = templates.map(|(id, one)| (Heard::Template(*id), &one.control));
-        let forks = self.begun.iter();
-        templates
-            .chain(forks.map(|(id, fork)| (Heard::Fork(*id), &fork.link)))
-            .collect()
+    /// Templates that have not said that they are ready.
+    pub(super) fn templates(&self) -> impl Iterator<Item = (u64, &UnixStream)> {
+        let cold = self.templates.iter().filter(|(_, one)| !one.is_warm);
+        cold.map(|(id, one)| (*id, &one.control))
     }
 
-    /// Asks a template for a fork.
-    pub(super) fn begin(&mut self, id: u64, template: u64, command: Command) -> io::Result<()> {
+    /// Forks that are no instances yet.
+    pub(super) fn begun(&self) -> impl Iterator<Item = (u64, &UnixStream)> {
+        let begun = self.begun.iter();
+        begun.map(|(number, fork)| (*number, &fork.link))
+    }
+
+    /// Processes that place forks.
+    pub(super) fn movers(&self) -> impl Iterator<Item = Pid> {
+        self.begun.values().filter_map(|fork| match fork.stage {
+            Stage::Moving { mover, .. } => Some(mover),
+            Stage::Asked | Stage::There { .. } => None,
+        })
+    }
+
+    /// Whether a fork is to be made ahead.
+    pub(super) fn lack(&self) -> bool {
+        self.lacking().is_some()
+    }
+
+    /// The template of which a fork is to be made ahead.
+    fn lacking(&self) -> Option<u64> {
+        let has = |id: u64| self.spare_of(id).is_some();
+        let mut templates = self.templates.iter();
+        let lacking = templates.find(|(id, one)| one.is_warm && one.ahead && !has(**id));
+        lacking.map(|(id, _)| *id)
+    }
+
+    /// The fork of a template that nobody wants yet.
+    fn spare_of(&self, template: u64) -> Option<u64> {
+        let mut begun = self.begun.iter();
+        let spare = begun.find(|(_, fork)| fork.template == template && fork.wanted.is_none());
+        spare.map(|(number, _)| *number)
+    }
+
+    /// Asks a template for a fork; its number.
+    fn ask(&mut self, id: u64) -> io::Result<u64> {
         let gone = || io::Error::other("its template is gone");
-        let template = self.templates.get(&template).ok_or_else(gone)?;
+        let template = self.templates.get(&id).ok_or_else(gone)?;
         let (link, theirs) = UnixStream::pair()?;
         let (stdout, out) = io::pipe()?;
         let (stderr, err) = io::pipe()?;
         template.control.set_write_timeout(Some(PATIENCE))?;
         let fds = [theirs.as_fd(), out.as_fd(), err.as_fd()];
         frame::send(&template.control, b"f", &fds)?;
+        self.made += 1;
         let fork = Fork {
+            template: id,
             link,
-            command,
             stdout: stdout.into(),
             stderr: stderr.into(),
+            wanted: None,
+            stage: Stage::Asked,
         };
-        self.begun.insert(id, fork);
-        Ok(())
+        self.begun.insert(self.made, fork);
+        Ok(self.made)
+    }
+
+    /// All groups, when the launcher ends.
+    pub(super) fn into_groups(self) -> impl Iterator<Item = Group> {
+        self.begun.into_values().filter_map(Fork::into_group)
+    }
+}
+
+impl Fork {
+    const fn pid(&self) -> Option<Pid> {
+        match self.stage {
+            Stage::Asked => None,
+            Stage::Moving { pid, .. } | Stage::There { pid, .. } => Some(pid),
+        }
+    }
+
+    fn into_group(self) -> Option<Group> {
+        match self.stage {
+            Stage::Asked => None,
+            Stage::Moving { group, .. } => Some(group),
+            Stage::There { group, .. } => group,
+        }
     }
 }
 
 impl Server {
-    pub(super) fn hear(&mut self, heard: Heard) -> io::Result<()> {
-        match heard {
-            Heard::Template(id) => self.hear_template(id),
-            Heard::Fork(id) => self.hear_fork(id),
+    /// Makes the instance `id` by a fork of `template`: the one that was made ahead, or another.
+    pub(super) fn fork(&mut self, id: u64, template: u64, command: Command) -> io::Result<()> {
+        let number = match self.forks.spare_of(template) {
+            Some(number) => number,
+            None => match self.forks.ask(template) {
+                Ok(number) => number,
+                Err(error) => return self.failed(id, &error),
+            },
+        };
+        if let Some(fork) = self.forks.begun.get_mut(&number) {
+            fork.wanted = Some((id, command));
+        }
+        self.go_on(number)
+    }
+
+    /// Makes a fork ahead where one lacks, to be called when nobody waits for anything.
+    pub(super) fn fork_ahead(&mut self) {
+        let Some(id) = self.forks.lacking() else {
+            return;
+        };
+        let asked = self.forks.ask(id);
+        if let (Err(_), Some(template)) = (asked, self.forks.templates.get_mut(&id)) {
+            // What is asked for next says why.
+            template.ahead = false;
         }
     }
 
     /// A template has one thing to say: that it is ready.
-    fn hear_template(&mut self, id: u64) -> io::Result<()> {
+    pub(super) fn hear_template(&mut self, id: u64) -> io::Result<()> {
         let Some(template) = self.forks.templates.get_mut(&id) else {
             return Ok(());
         };
         if !matches!(template.control.read(&mut [0]), Ok(1)) {
             // Its end will be noticed as any other's.
-            self.forks.remove(id);
+            let forks = self.forks.remove(id);
+            self.end_forks(forks);
             return Ok(());
         }
         template.is_warm = true;
         self.say(&Say::Warm { id }, &[])
     }
 
-    /// A fork says its process id, or has ended before it could.
-    fn hear_fork(&mut self, id: u64) -> io::Result<()> {
-        let Some(fork) = self.forks.begun.remove(&id) else {
+    /// A fork says its process id, or has ended.
+    pub(super) fn hear_fork(&mut self, number: u64) -> io::Result<()> {
+        let Some(mut fork) = self.forks.begun.remove(&number) else {
             return Ok(());
         };
-        let introduced = self.said_pid(&fork.link).and_then(|pid| {
-            let group = self.introduce(id, pid, &fork.link, &fork.command);
-            group
-                .map(|group| (pid, group))
-                .inspect_err(|_| kill_group(pid, Signal::Kill))
-        });
+        let moving = match fork.stage {
+            Stage::Asked => self
+                .said_pid(&fork.link)
+                .and_then(|pid| self.place(number, pid)),
+            _ => Err(io::Error::other("it has ended before it began")),
+        };
+        match moving {
+            Ok(stage) => {
+                fork.stage = stage;
+                self.forks.begun.insert(number, fork);
+                self.go_on(number)
+            }
+            Err(error) => self.give_up(fork, &error),
+        }
+    }
+
+    /// Looks whether forks were placed.
+    pub(super) fn placed(&mut self) -> io::Result<()> {
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let moving: Vec<(u64, Pid)> = self
+            .forks
+            .begun
+            .iter()
+            .filter_map(|(number, fork)| match fork.stage {
+                Stage::Moving { mover, .. } => Some((*number, mover)),
+                Stage::Asked | Stage::There { .. } => None,
+            })
+            .collect();
+        for (number, mover) in moving {
+            let Ok(Some(status)) = rustix::process::waitid(WaitId::Pid(mover), ended) else {
+                continue;
+            };
+            let Some(mut fork) = self.forks.begun.remove(&number) else {
+                continue;
+            };
+            fork.stage = match fork.stage {
+                Stage::Moving { pid, group, .. } => Stage::There {
+                    pid,
+                    group: Some(group),
+                },
+                other => other,
+            };
+            if status.exit_status() != Some(0) {
+                let error = io::Error::other("it cannot be placed into its control group");
+                self.give_up(fork, &error)?;
+                continue;
+            }
+            self.forks.begun.insert(number, fork);
+            self.go_on(number)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an instance of a fork, if it is there and somebody wants it.
+    fn go_on(&mut self, number: u64) -> io::Result<()> {
+        let is_next =
+            |fork: &Fork| matches!(fork.stage, Stage::There { .. }) && fork.wanted.is_some();
+        if !self.forks.begun.get(&number).is_some_and(is_next) {
+            return Ok(());
+        }
+        let Some(mut fork) = self.forks.begun.remove(&number) else {
+            return Ok(());
+        };
+        let (Stage::There { pid, group }, Some((id, command))) = (&fork.stage, &fork.wanted) else {
+            return Ok(());
+        };
+        let introduced = self.introduce(*id, (*pid, group.as_ref()), &fork.link, command);
         match introduced {
-            Ok((pid, group)) => self.started(id, pid, [&fork.stdout, &fork.stderr], group),
-            Err(error) => self.failed(id, &error),
+            Ok(()) => {
+                let (pid, id) = (*pid, *id);
+                let group = match &mut fork.stage {
+                    Stage::There { group, .. } => group.take(),
+                    _ => None,
+                };
+                self.started(id, pid, [&fork.stdout, &fork.stderr], group)
+            }
+            Err(error) => self.give_up(fork, &error),
+        }
+    }
+
+    /// Begins to place a fork into a group of its own.
+    fn place(&self, number: u64, pid: Pid) -> io::Result<Stage> {
+        let mark = self.me.mark_of_fork(number);
+        let Some(mut group) = self.groups.make(&mark)? else {
+            return Ok(Stage::There { pid, group: None });
+        };
+        let placed = || group.place(pid.as_raw_pid()).is_ok();
+        match spawn::fork_with(placed) {
+            Ok(mover) => Ok(Stage::Moving { pid, group, mover }),
+            Err(error) => {
+                group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn give_up(&mut self, mut fork: Fork, error: &io::Error) -> io::Result<()> {
+        let wanted = fork.wanted.take();
+        self.end_forks(vec![fork]);
+        match wanted {
+            Some((id, _)) => self.failed(id, error),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends what was forked and is no instance.
+    pub(super) fn end_forks(&mut self, forks: Vec<Fork>) {
+        for fork in forks {
+            if let Some(pid) = fork.pid() {
+                kill_group(pid, Signal::Kill);
+            }
+            self.remains.extend(fork.into_group());
         }
     }
 
@@ -168,54 +361,38 @@ impl Server {
     pub(super) fn assign(&mut self, id: u64, command: &Command) -> io::Result<()> {
         let gone = || io::Error::other("its template is gone");
         let template = self.forks.templates.remove(&id).ok_or_else(gone);
-        let leader = self.instances.get(&id).map(|known| known.leader);
-        let group = template.and_then(|template| {
-            let leader = leader.ok_or_else(gone)?;
-            self.introduce(id, leader, &template.control, command)
+        let assigned = template.and_then(|template| {
+            let known = self.instances.get(&id).ok_or_else(gone)?;
+            let process = (known.leader, known.group.as_ref());
+            self.introduce(id, process, &template.control, command)
         });
-        match group {
-            Ok(group) => {
-                if let Some(Instance { group: own, .. }) = self.instances.get_mut(&id) {
-                    self.remains.extend(std::mem::replace(own, group));
-                }
-                self.say(&Say::Assigned { id }, &[])
-            }
+        match assigned {
+            Ok(()) => self.say(&Say::Assigned { id }, &[]),
             Err(error) => self.failed(id, &error),
         }
     }
 
-    /// Imposes limits on a process that waits on `link`, then tells it who it is.
+    /// Imposes limits on a process that waits on `link`, and on its group, then tells it who it is.
     fn introduce(
         &self,
         id: u64,
-        pid: Pid,
+        (pid, group): (Pid, Option<&Group>),
         mut link: &UnixStream,
         command: &Command,
-    ) -> io::Result<Option<Group>> {
-        let (mark, limits) = (self.me.mark(id), &command.limits);
-        let mut group = self.groups.make(&mark, limits)?;
-        let mut obey = || {
-            if let Some(group) = &group {
-                group.place(pid.as_raw_pid())?;
-            }
-            Rules::new(id, limits, None, &self.enforcement)?.impose(pid)?;
-            let env = command.env.iter();
-            let env = env.map(|(name, value)| (name.as_str(), value.as_str()));
-            let who = Who {
-                // First: of an environment that is too long for its place, the end is not seen from outside.
-                env: std::iter::once((MARK, &*mark)).chain(env).collect(),
-                cwd: &command.cwd,
-            };
-            link.set_write_timeout(Some(PATIENCE))?;
-            link.write_all(&frame::encode(&who)?)
-        };
-        match obey() {
-            Ok(()) => Ok(group),
-            Err(error) => {
-                // What is in it still is killed by the caller; what the kernel holds on to is for the next sweep.
-                group.as_mut().map(Group::remove);
-                Err(error)
-            }
+    ) -> io::Result<()> {
+        if let Some(group) = group {
+            self.groups.limit(group, &command.limits)?;
         }
+        Rules::new(id, &command.limits, &self.enforcement).impose(pid)?;
+        let mark = self.me.mark(id);
+        let env = command.env.iter();
+        let env = env.map(|(name, value)| (name.as_str(), value.as_str()));
+        let who = Who {
+            // First: of an environment that is too long for its place, the end is not seen from outside.
+            env: std::iter::once((MARK, &*mark)).chain(env).collect(),
+            cwd: &command.cwd,
+        };
+        link.set_write_timeout(Some(PATIENCE))?;
+        link.write_all(&frame::encode(&who)?)
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod peer;
 mod record;
 mod rules;
 mod serve;
+mod spares;
 mod spawn;
 mod template;
 

@@ -166,6 +166,16 @@ impl Identity {
         format!("{}.{id}", self.stem())
     }
 
+    /// What the group of its `number`th spare is known by: no instance's mark, and found by the same beginning.
+    pub(super) fn mark_of_spare(self, number: u64) -> String {
+        format!("{}.spare-{number}", self.stem())
+    }
+
+    /// The same of its `number`th fork.
+    pub(super) fn mark_of_fork(self, number: u64) -> String {
+        format!("{}.fork-{number}", self.stem())
+    }
+
     /// The number of the instance that a mark names, when this launcher made the mark.
     pub(super) fn instance_of(self, mark: &str) -> Option<u64> {
         let (launcher, id) = mark.split_once('.')?;

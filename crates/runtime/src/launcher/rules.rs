@@ -1,18 +1,17 @@
-//! What a new process enters before it becomes its program: its control groups, and the limits that these do not hold.
+//! What a new process is held to before it becomes its program, beside what control groups hold.
 
-use std::{io, os::fd::OwnedFd};
+use std::io;
 
 use rustix::process::{Resource, Rlimit};
 
 use super::{
-    cgroups::{Cgroups, Group},
+    cgroups::Cgroups,
     limits::{Enforcement, Limits, Means, Weight, whole_cpus},
     os,
 };
 
 /// Everything that has to be looked up or allocated for it: [`Rules::enter`] runs between fork and exec.
 pub(super) struct Rules {
-    doors: Vec<OwnedFd>,
     files: Rlimit,
     data: Option<Rlimit>,
     processes: Option<Rlimit>,
@@ -22,20 +21,14 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// For the instance number `id`, whose group is `group`.
-    pub(super) fn new(
-        id: u64,
-        limits: &Limits,
-        group: Option<&Group>,
-        by: &Enforcement,
-    ) -> io::Result<Self> {
+    /// For the instance number `id`.
+    pub(super) fn new(id: u64, limits: &Limits, by: &Enforcement) -> Self {
         let memory = limits.memory.filter(|_| by.memory == Some(Means::Rlimit));
         let processes = limits
             .processes
             .filter(|_| by.processes == Some(Means::Rlimit));
         let cpu = limits.cpu.filter(|_| by.cpu == Some(Means::Affinity));
-        Ok(Self {
-            doors: group.map_or_else(|| Ok(Vec::new()), Group::doors)?,
+        Self {
             files: at_most(Resource::Nofile, limits.files),
             data: memory.map(|bytes| at_most(Resource::Data, bytes)),
             // The system counts all that the user runs, so what runs already is allowed for.
@@ -47,14 +40,11 @@ impl Rules {
                 _ if limits.weight.0 < Weight::SERVICE.0 => NICE,
                 _ => 0,
             },
-        })
+        }
     }
 
     /// Makes the calling process obey. Allocates nothing.
     pub(super) fn enter(&self) -> io::Result<()> {
-        for door in &self.doors {
-            rustix::io::write(door, b"0")?;
-        }
         // Some systems allow less than they say: then what is allowed stays.
         let _ = rustix::process::setrlimit(Resource::Nofile, self.files);
         rustix::process::setrlimit(Resource::Core, NO_CORE)?;

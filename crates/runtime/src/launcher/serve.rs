@@ -22,16 +22,17 @@ use rustix::{
 use super::{
     cgroups::{self, Cgroups, Group},
     command::{Command, Exit, Signal},
-    forks::{Forks, Heard},
+    forks::Forks,
     frame::{self, Ask, Receiver, Say},
     limits::Enforcement,
     os,
     record::{Identity, Record},
     rules::{self, Rules},
+    spares::{Spares, Which},
     spawn::{self, Spawned},
 };
 
-/// When a group that could not be removed is tried again.
+/// When a group that could not be removed is tried again, and after which silence something is made ahead.
 const SOON: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 10_000_000,
@@ -78,6 +79,7 @@ fn run() -> io::Result<()> {
         instances: BTreeMap::new(),
         remains: Vec::new(),
         forks: Forks::default(),
+        spares: Spares::default(),
     };
     let enforcement = server.enforcement;
     server.say(&Say::Ready { enforcement }, &[])?;
@@ -99,6 +101,23 @@ pub(super) struct Server {
     pub(super) remains: Vec<Group>,
     /// Templates, and what is being made of them.
     pub(super) forks: Forks,
+    /// What waits to become an instance.
+    pub(super) spares: Spares,
+}
+
+/// Whose socket has something.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    Template(u64),
+    Fork(u64),
+    Spare(Which),
+}
+
+/// What there is to do.
+struct Work {
+    asked: bool,
+    ended: bool,
+    heard: Vec<Heard>,
 }
 
 /// What runs: its first process, and its group where it has one.
@@ -110,9 +129,13 @@ pub(super) struct Instance {
 impl Server {
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let (asked, ended, heard) = self.wait()?;
-            for heard in heard {
-                self.hear(heard)?;
+            let Work {
+                asked,
+                ended,
+                heard,
+            } = self.wait()?;
+            for heard in &heard {
+                self.hear(*heard)?;
             }
             if asked {
                 if !self.receiver.fill()? {
@@ -124,15 +147,26 @@ impl Server {
             }
             if ended {
                 self.collect()?;
+                self.placed()?;
                 self.collect_orphans();
             }
             self.collect_groups();
+            if !asked && !ended && heard.is_empty() {
+                self.make_ahead();
+            }
         }
     }
 
-    /// Waits until the socket or a template has something or a child has ended, and says which.
-    fn wait(&mut self) -> io::Result<(bool, bool, Vec<Heard>)> {
-        let speakers = self.forks.speakers();
+    /// Waits until a socket has something, a child has ended, or there is time to make something ahead.
+    fn wait(&mut self) -> io::Result<Work> {
+        let templates = self.forks.templates();
+        let forks = self.forks.begun();
+        let spares = self.spares.speakers();
+        let speakers: Vec<(Heard, &UnixStream)> = templates
+            .map(|(id, socket)| (Heard::Template(id), socket))
+            .chain(forks.map(|(number, socket)| (Heard::Fork(number), socket)))
+            .chain(spares.map(|(which, socket)| (Heard::Spare(which), socket)))
+            .collect();
         let mut fds = vec![
             PollFd::new(self.receiver.stream(), PollFlags::IN),
             PollFd::new(&self.ends, PollFlags::IN),
@@ -140,8 +174,8 @@ impl Server {
         let sockets = speakers.iter().map(|(_, socket)| *socket);
         fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // The kernel may hold on to a group for a moment after the last process of it was waited for.
-        let soon = (!self.remains.is_empty()).then_some(&SOON);
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon))?;
+        let soon = !self.remains.is_empty() || self.spares.lack() || self.forks.lack();
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon.then_some(&SOON)))?;
         let spoke: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (asked, ended) = (spoke[0], spoke[1]);
         let heard = speakers.into_iter().zip(&spoke[2..]);
@@ -151,20 +185,37 @@ impl Server {
             // How many ends there were is not asked: all children are looked at.
             let _ = self.ends.read(&mut [0; 256])?;
         }
-        Ok((asked, ended, heard))
+        Ok(Work {
+            asked,
+            ended,
+            heard,
+        })
+    }
+
+    fn hear(&mut self, heard: Heard) -> io::Result<()> {
+        match heard {
+            Heard::Template(id) => self.hear_template(id),
+            Heard::Fork(number) => self.hear_fork(number),
+            Heard::Spare(which) => self.hear_spare(which),
+        }
+    }
+
+    fn make_ahead(&mut self) {
+        if self.spares.lack() {
+            self.refill_spares();
+        } else {
+            self.fork_ahead();
+        }
     }
 
     fn answer(&mut self, ask: Ask) -> io::Result<()> {
         match ask {
-            Ask::Spawn { id, command } => self.spawn(id, &command),
+            Ask::Spawn { id, command } => self.spawn(id, command),
             Ask::Fork {
                 id,
                 template,
                 command,
-            } => match self.forks.begin(id, template, command) {
-                Ok(()) => Ok(()),
-                Err(error) => self.failed(id, &error),
-            },
+            } => self.fork(id, template, command),
             Ask::Assign { id, command } => self.assign(id, &command),
             Ask::Signal { id, signal } => {
                 if let Some(instance) = self.instances.get(&id) {
@@ -175,41 +226,48 @@ impl Server {
         }
     }
 
-    fn spawn(&mut self, id: u64, command: &Command) -> io::Result<()> {
-        match self.try_to_spawn(id, command) {
-            Ok((mut spawned, group)) => {
+    fn spawn(&mut self, id: u64, command: Command) -> io::Result<()> {
+        // A template is in a group from its beginning, although nothing limits it: an instance made of it may be there.
+        let grouped = match command.template {
+            true => !self.groups.is_empty(),
+            false => self.groups.hold(&command.limits),
+        };
+        if grouped {
+            return match self.call(id, command) {
+                Ok(()) => Ok(()),
+                Err(error) => self.failed(id, &error),
+            };
+        }
+        match self.try_to_spawn(id, &command) {
+            Ok(mut spawned) => {
                 if let Some(control) = spawned.control.take() {
-                    self.forks.add(id, control);
+                    self.forks.add(id, control, command.forks);
                 }
                 let pipes = [&spawned.stdout, &spawned.stderr];
-                self.started(id, spawned.pid, pipes, group)
+                self.started(id, spawned.pid, pipes, None)
             }
             Err(error) => self.failed(id, &error),
         }
     }
 
     pub(super) fn failed(&self, id: u64, error: &io::Error) -> io::Result<()> {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        self.say_failed(id, missing, error.to_string())
+    }
+
+    pub(super) fn say_failed(&self, id: u64, missing: bool, reason: String) -> io::Result<()> {
         let failed = Say::Failed {
             id,
-            missing: error.kind() == io::ErrorKind::NotFound,
-            reason: error.to_string(),
+            missing,
+            reason,
         };
         self.say(&failed, &[])
     }
 
-    fn try_to_spawn(&self, id: u64, command: &Command) -> io::Result<(Spawned, Option<Group>)> {
-        let (mark, limits) = (self.me.mark(id), &command.limits);
-        // "Not found" is said of programs: whatever a group lacks is not that.
-        let ours = |error: io::Error| io::Error::other(error.to_string());
-        let mut group = self.groups.make(&mark, limits).map_err(ours)?;
-        let rules = Rules::new(id, limits, group.as_ref(), &self.enforcement).map_err(ours);
-        match rules.and_then(|rules| spawn::spawn(command, &mark, rules)) {
-            Ok(spawned) => Ok((spawned, group)),
-            Err(error) => {
-                group.as_mut().map(Group::remove);
-                Err(error)
-            }
-        }
+    /// Starts what no group holds.
+    fn try_to_spawn(&self, id: u64, command: &Command) -> io::Result<Spawned> {
+        let rules = Rules::new(id, &command.limits, &self.enforcement);
+        spawn::spawn(command, &self.me.mark(id), rules)
     }
 
     pub(super) fn started(
@@ -246,7 +304,8 @@ impl Server {
             let Some(Instance { leader, group }) = self.instances.remove(&id) else {
                 continue;
             };
-            self.forks.remove(id);
+            let forks = self.forks.remove(id);
+            self.end_forks(forks);
             kill_group(leader, Signal::Kill);
             let _ = rustix::process::waitpid(Some(leader), WaitOptions::NOHANG);
             if let Some(group) = group {
@@ -272,8 +331,10 @@ impl Server {
     /// Waits for adopted processes that ended, and kills those whose instance has.
     fn collect_orphans(&self) {
         let mut children = os::children();
-        for instance in self.instances.values() {
-            children.remove(&instance.leader.as_raw_pid());
+        let leaders = self.instances.values().map(|instance| instance.leader);
+        let ours = leaders.chain(self.spares.pids()).chain(self.forks.movers());
+        for pid in ours {
+            children.remove(&pid.as_raw_pid());
         }
         for pid in children.into_iter().filter_map(Pid::from_raw) {
             let ended = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
@@ -313,6 +374,10 @@ impl Server {
         let groups = std::mem::take(&mut self.instances).into_values();
         self.remains
             .extend(groups.filter_map(|instance| instance.group));
+        self.remains
+            .extend(std::mem::take(&mut self.spares).into_groups());
+        self.remains
+            .extend(std::mem::take(&mut self.forks).into_groups());
         for _ in 0..ATTEMPTS {
             self.collect_groups();
             if self.remains.is_empty() {

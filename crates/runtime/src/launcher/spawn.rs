@@ -1,10 +1,12 @@
-//! Starting one program from the launcher, and hearing of its end: what needs `unsafe` in this room.
+//! Starting one program from the launcher, forking the launcher itself, and hearing of the end of both: what needs
+//! `unsafe` in this room.
 #![allow(unsafe_code)]
 
 use std::{
     io,
+    mem::ManuallyDrop,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{self, Stdio},
@@ -31,13 +33,8 @@ pub(super) fn spawn(command: &Command, mark: &str, rules: Rules) -> io::Result<S
     } else {
         (None, Stdio::null())
     };
-    let mut program = process::Command::new(&command.program);
+    let mut program = program(command, mark);
     program
-        .args(&command.args)
-        .env_clear()
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .env(MARK, mark)
-        .current_dir(&command.cwd)
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -75,12 +72,104 @@ pub(super) fn listen_to_signals() -> io::Result<io::PipeReader> {
     Ok(ends)
 }
 
-fn prepare(launcher: Pid, rules: &Rules) -> io::Result<()> {
+/// The program of `command`, with its arguments, environment and folder.
+pub(super) fn program(command: &Command, mark: &str) -> process::Command {
+    let mut program = process::Command::new(&command.program);
+    program
+        .args(&command.args)
+        .env_clear()
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
+        .env(MARK, mark)
+        .current_dir(&command.cwd);
+    program
+}
+
+/// A fork of the launcher, as the launcher has it.
+pub(super) struct Forked {
+    pub(super) pid: Pid,
+    pub(super) control: UnixStream,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// The same as the fork has it: the other ends.
+pub(super) struct Life {
+    pub(super) launcher: Pid,
+    pub(super) control: UnixStream,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// Forks the launcher; the fork lives `life`, which says whether all went well, and ends.
+pub(super) fn fork(life: impl FnOnce(&Life) -> bool) -> io::Result<Forked> {
+    let (control, theirs) = UnixStream::pair()?;
+    let (stdout, out) = io::pipe()?;
+    let (stderr, err) = io::pipe()?;
+    let launcher = rustix::process::getpid();
+    let pid = fork_with(|| {
+        // Never dropped: some of it is closed by then.
+        let own = ManuallyDrop::new(Life {
+            launcher,
+            control: theirs,
+            stdout: out.into(),
+            stderr: err.into(),
+        });
+        life(&own)
+    })?;
+    Ok(Forked {
+        pid,
+        control,
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    })
+}
+
+/// Forks the launcher; the fork does `work`, which says whether it went well, and ends.
+pub(super) fn fork_with(work: impl FnOnce() -> bool) -> io::Result<Pid> {
+    // SAFETY: the launcher has one thread, so no lock is held across the fork, and the copy may do what the launcher may.
+    match unsafe { libc::fork() } {
+        0 => process::exit(i32::from(!work())),
+        pid => Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Closes what the launcher had open, beside the three standard ones and `kept`. What they belonged to must not be
+/// dropped afterwards.
+pub(super) fn close_all_but(kept: &UnixStream) {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        #[cfg(target_os = "linux")]
+        if first <= last {
+            // SAFETY: closes descriptors of this process only, of which nobody uses any from here on. Where the
+            // kernel does not know the call, the program's start closes them.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (first, last);
+    }
+}
+
+/// Makes a descriptor one of the three standard ones, which its program keeps.
+pub(super) fn becomes(kept: &impl AsRawFd, standard: i32) -> io::Result<()> {
+    // SAFETY: what was open under that number is a standard stream of this process, which nothing owns.
+    match unsafe { libc::dup2(kept.as_raw_fd(), standard) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the calling process the leader of a session of its own that ends with the launcher.
+pub(super) fn leave_home(launcher: Pid) -> io::Result<()> {
     rustix::process::setsid()?;
     os::die_with_parent()?;
     // The launcher may have ended before the line above: then nobody would kill this.
     if cfg!(target_os = "linux") && rustix::process::getppid() != Some(launcher) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
+    Ok(())
+}
+
+fn prepare(launcher: Pid, rules: &Rules) -> io::Result<()> {
+    leave_home(launcher)?;
     rules.enter()
 }

@@ -7,10 +7,10 @@ use std::{
     process::Stdio,
 };
 
-use runtime::launcher::{self, Child, Command, Error, Launcher, Signal};
+use runtime::launcher::{self, Child, Command, Error, Launcher, Means, Signal};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use crate::support::{Fixture, LAUNCHER, alive, eventually, group, kill, parent};
+use crate::support::{Fixture, LAUNCHER, alive, children, eventually, group, kill, parent};
 
 /// A service that leaves descendants in its group, in a session of their own, and orphaned: prints their ids.
 const FAMILY: &str = "
@@ -88,6 +88,63 @@ async fn what_cannot_be_started_says_why() {
     let large = launcher.spawn(Command::new("true", "/").arg(large)).await;
     assert!(matches!(large.err(), Some(Error::Refused { .. })));
     let (text, _) = output(launcher, shell("echo still here")).await;
+    assert_eq!(text, "still here\n");
+}
+
+/// With limits, where groups hold them, a program is begun by a process that is in its group already: the first ones
+/// wait for that, the next find one that was made ahead.
+#[tokio::test]
+async fn a_program_with_limits_gets_the_same_and_fails_the_same() {
+    let fixture = Fixture::new();
+    let launcher = &fixture.launcher;
+    let held = |mut command: Command| {
+        command.limits.memory = Some(64 << 20);
+        command
+    };
+    let own = launcher.spawn(shell("echo $PPID; sleep 1000")).await;
+    let mut own = own.expect("started");
+    let stdout = own.stdout.take().expect("not taken");
+    let said = tokio::io::BufReader::new(stdout).lines().next_line().await;
+    let process: u32 = said
+        .expect("text")
+        .expect("a line")
+        .parse()
+        .expect("a number");
+    let spares = || {
+        let mut all = children(process);
+        all.retain(|pid| *pid != own.pid);
+        all
+    };
+    for _ in 0..6 {
+        let command = held(Command::new("/usr/bin/env", "/").env("GREETING", "hello world"));
+        let (text, exit) = output(launcher, command).await;
+        let (mark, others): (Vec<&str>, Vec<&str>) = text
+            .lines()
+            .partition(|line| line.starts_with("TANGELO_LAUNCHER="));
+        assert_eq!((mark.len(), others), (1, vec!["GREETING=hello world"]));
+        assert!(exit.success());
+        let script = held(shell(
+            "cat; ulimit -c; ps -o pid=,pgid=,sid= -p $$; ls /proc/self/fd | wc -w; exit 3",
+        ));
+        let (text, exit) = output(launcher, script).await;
+        let lines: Vec<&str> = text.lines().collect();
+        let ids: Vec<&str> = lines[1].split_whitespace().collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        // The three standard ones, and the folder that `ls` reads.
+        assert_eq!((lines[0], lines[2], exit.code), ("0", "4", Some(3)));
+        let missing = launcher.spawn(held(Command::new("./missing", "/"))).await;
+        assert!(matches!(missing.err(), Some(Error::NotFound(name)) if name == "./missing"));
+        let folder = launcher.spawn(held(Command::new("/", "/"))).await;
+        assert!(matches!(folder.err(), Some(Error::Refused { .. })));
+        if launcher.enforcement().memory != Some(Means::Rlimit) {
+            eventually("spares are made ahead", || spares().len() == 2).await;
+        }
+    }
+    // One that is ended by somebody else is no loss.
+    for spare in spares() {
+        kill("-KILL", spare);
+    }
+    let (text, _) = output(launcher, held(shell("echo still here"))).await;
     assert_eq!(text, "still here\n");
 }
 

@@ -90,14 +90,28 @@ pub(crate) fn alive(pid: u32) -> bool {
 
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> u32 {
-    let fields = state(pid).expect("the process is there");
-    let parent = fields.split(' ').nth(1).expect("a field");
-    parent.parse().expect("a number")
+    parent_of(pid).expect("the process is there")
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    state(pid)?.split(' ').nth(1)?.parse().ok()
 }
 
 fn state(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
+}
+
+/// The children of a process.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc")
+        .expect("a list")
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.parse().ok()
+        });
+    all.filter(|pid| alive(*pid) && parent_of(*pid) == Some(of))
+        .collect()
 }
 
 /// Sends a signal with the system's own tool.

@@ -7,7 +7,7 @@ use runtime::{Input, lambda::TemplateStats};
 use serde_json::{Value, json};
 
 use super::platform::{self, Lambda, Options};
-use crate::support::{LAUNCHER, alive, eventually, kill, parent};
+use crate::support::{LAUNCHER, alive, children, eventually, kill};
 
 /// Says what it is, or ends.
 const PYTHON: &str = "
@@ -189,6 +189,12 @@ async fn a_waiting_node_process_becomes_the_instance() {
     );
 }
 
+/// Whether a process is a template, or a fork that was made ahead: that one shows the same arguments, and came later.
+fn is_template(pid: u32) -> bool {
+    let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+    arguments.is_ok_and(|arguments| arguments.contains("template"))
+}
+
 #[tokio::test]
 async fn forks_end_with_the_launcher_and_not_with_their_template() {
     let lambda = Options::python(PYTHON).start();
@@ -202,7 +208,7 @@ async fn forks_end_with_the_launcher_and_not_with_their_template() {
     let launcher = pid(&first, "parent");
     let template = children(launcher)
         .into_iter()
-        .find(|child| *child != pid(&fork, "pid"))
+        .find(|child| is_template(*child) && *child != pid(&fork, "pid"))
         .expect("the template is its child, too");
     kill("-KILL", template);
     eventually("the template ends", || !alive(template)).await;
@@ -219,17 +225,6 @@ async fn forks_end_with_the_launcher_and_not_with_their_template() {
     let (last, from_template) = say(&lambda, "who").await;
     assert!(!from_template, "what is gone is not asked");
     assert_ne!(last["parent"], first["parent"]);
-}
-
-fn children(of: u32) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc")
-        .expect("a list")
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            name.to_str()?.parse().ok()
-        });
-    all.filter(|pid| alive(*pid) && parent(*pid) == of)
-        .collect()
 }
 
 #[tokio::test]
