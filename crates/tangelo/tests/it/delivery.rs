@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use testkit::{Server, eventually};
 
-use crate::server;
+use crate::{python, server};
 
 const MANIFEST: &str = r#"
 app: flow
@@ -40,13 +40,10 @@ gateway:
 
 /// Keeps what comes in a file; fails what says so, the first time.
 const SINK: &str = r#"
-import json, os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 path = os.path.join(os.environ["TANGELO_STATE_DIR"], "seen")
 failed = set()
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     def do_GET(self):
         self.answer(200, [json.loads(line) for line in open(path)] if os.path.exists(path) else [])
     def do_POST(self):
@@ -69,16 +66,6 @@ class Handler(BaseHTTPRequestHandler):
     def keep(self, row):
         with open(path, "a") as seen:
             seen.write(json.dumps(row) + "\n")
-    def answer(self, status, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-    def log_message(self, *args):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
 const BATCH: &str = "
@@ -91,7 +78,7 @@ fn deployed() -> Result<Server> {
     let server = server();
     server.deploy(&[
         ("tangelo.yaml", MANIFEST),
-        ("sink.py", SINK),
+        ("sink.py", &python::service(SINK)),
         ("functions/batch.py", BATCH),
     ])?;
     Ok(server)

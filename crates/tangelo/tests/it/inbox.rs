@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use testkit::{Server, eventually};
 
-use crate::server;
+use crate::{python, server};
 
 const MANIFEST: &str = "
 app: bank
@@ -31,8 +31,7 @@ gateway:
 
 /// Adds what was moved, once for each transfer; keeps the newest address. Dies once in the middle of its work.
 const ACCOUNT: &str = r#"
-import json, os, threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import threading
 from urllib.request import Request, urlopen
 
 folder = os.environ["TANGELO_STATE_DIR"]
@@ -54,7 +53,7 @@ def first(key, trace, query=""):
     with urlopen(Request(url, method="PUT", headers={"traceparent": trace})) as answer:
         return answer.status == 201
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     def do_GET(self):
         self.answer(200, load())
     def do_POST(self):
@@ -76,16 +75,6 @@ class Handler(BaseHTTPRequestHandler):
             with lock:
                 save({**load(), "address": data["version"]})
         self.answer(200, {})
-    def answer(self, status, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-    def log_message(self, *args):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
 /// Publishes what it hears, for ever.
@@ -101,7 +90,7 @@ fn deployed() -> Result<Server> {
     let server = server();
     server.deploy(&[
         ("tangelo.yaml", MANIFEST),
-        ("account.py", ACCOUNT),
+        ("account.py", &python::service(ACCOUNT)),
         ("functions/echo.py", ECHO),
     ])?;
     Ok(server)

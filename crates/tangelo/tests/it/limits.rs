@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use testkit::{Server, eventually};
 
-use crate::server;
+use crate::{python, server};
 
 const MANIFEST: &str = "
 app: held
@@ -26,24 +26,15 @@ gateway:
 
 /// Eats as many MiB as it is told to by POST, and says its control groups.
 const SERVICE: &str = r#"
-import json, os, resource
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import resource
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     protocol_version = "HTTP/1.1"
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         eaten = bytearray(int(self.path[1:]) << 20)
         with open("/proc/self/cgroup") as groups:
-            self.answer({"eaten": len(eaten), "groups": groups.read(), "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
-    def answer(self, value):
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+            self.answer(200, {"eaten": len(eaten), "groups": groups.read(), "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0]})
 "#;
 
 const FUNCTION: &str = "
@@ -69,7 +60,7 @@ async fn limits_of_the_manifest_are_observed_in_proc_and_said_as_they_are() -> R
     let server = server();
     server.deploy(&[
         ("tangelo.yaml", MANIFEST),
-        ("eat.py", SERVICE),
+        ("eat.py", &python::service(SERVICE)),
         ("functions/eat.py", FUNCTION),
     ])?;
     let gateway = server.gateway();
@@ -112,7 +103,7 @@ async fn who_takes_too_much_memory_is_ended_and_the_client_told_why() -> Result<
     let server = server();
     server.deploy(&[
         ("tangelo.yaml", MANIFEST),
-        ("eat.py", SERVICE),
+        ("eat.py", &python::service(SERVICE)),
         ("functions/eat.py", FUNCTION),
     ])?;
     let held = says(&isolation(&server, "service")?, "enforced", "memory");

@@ -24,6 +24,7 @@ mod order_events;
 mod otlp;
 mod outbox;
 mod overload;
+mod python;
 mod preview3;
 mod reconcile;
 mod replay;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use testkit::{Server, eventually};
 
-use crate::server;
+use crate::{python, server};
 
 const MANIFEST: &str = "
 app: again
@@ -25,12 +25,9 @@ gateway:
 
 /// Keeps what comes; fails everything while it is broken.
 const SINK: &str = r#"
-import json, os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 folder = os.environ["TANGELO_STATE_DIR"]
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     def do_GET(self):
         seen = folder + "/seen"
         self.answer(200, [json.loads(line) for line in open(seen)] if os.path.exists(seen) else [])
@@ -47,16 +44,6 @@ class Handler(BaseHTTPRequestHandler):
         with open(folder + "/seen", "a") as seen:
             seen.write(json.dumps({"id": self.headers["ce-id"], "replay": self.headers["ce-tangeloreplay"]}) + "\n")
         self.answer(200, {})
-    def answer(self, status, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-    def log_message(self, *args):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
 const COUNT: usize = 24;
@@ -64,7 +51,10 @@ const KEY: &str = "again/sink/made";
 
 fn deployed() -> Result<Server> {
     let server = server();
-    server.deploy(&[("tangelo.yaml", MANIFEST), ("sink.py", SINK)])?;
+    server.deploy(&[
+        ("tangelo.yaml", MANIFEST),
+        ("sink.py", &python::service(SINK)),
+    ])?;
     Ok(server)
 }
 

@@ -1,12 +1,13 @@
 //! Events that are accepted durably, each with its own request and its own answer after the sync, and delivered to a Wasm
-//! function: how many each second with 1, 64 and 1,024 in flight, until the last was delivered; and how long after its
-//! publish one arrives at a service.
+//! function: how many each second with 1, 64 and 1,024 in flight, until the last was delivered, where one subscription
+//! matches and where 16 do; and how long after its publish one arrives at a service.
 
 use std::{
     collections::HashMap,
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -21,8 +22,12 @@ use crate::{
     server::Server,
 };
 
-const SCRIPT: &str = include_str!("deliver.lua");
+const SCRIPT: &str = include_str!("publish.lua");
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
+/// Subscriptions that match each event.
+const MATCHING: [usize; 2] = [1, 16];
+/// Bytes of an event's data.
+const SIZE: usize = 16;
 /// Events whose way is timed, and the pause before each: nothing else is under way.
 const TIMED: usize = 300;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -34,49 +39,83 @@ type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
 /// Measures it.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let component = wasm::component(bench.workspace, None)?;
-    let script = bench.folder.join("deliver.lua");
+    let script = bench.folder.join("publish.lua");
     fs::write(&script, SCRIPT)?;
     let (sink, arrivals) = sink()?;
-    let manifest = format!(
-        "app: events\nworkloads:\n  react:\n    as: function\n    run: {{wasm: {{component: hello.wasm}}}}\n    \
-         on: [{{event: {{type: [bench.happened]}}}}]\n  sink:\n    as: service\n    run: {{external: {{url: \"http://{sink}\"}}}}\n    \
-         on: [{{event: {{type: [bench.timed]}}}}]\ngateway:\n  routes:\n    - {{path: /events, methods: [POST], to: events}}\n"
-    );
-    let server = wasm::deployed(bench, &component, &manifest, &[])?;
-    let url = format!("{}/events", server.addresses.gateway);
     let mut figures = Vec::new();
-    for in_flight in IN_FLIGHT {
-        let before = delivered(&server)?;
-        let begun = Instant::now();
-        let prefix = format!("at-{in_flight}");
-        let seconds = bench.options.seconds;
-        let (round, half) =
-            load::scripted(&url, in_flight, (&script, &prefix), server.pid(), seconds)?;
-        // Events may be accepted whose answers wrk did not wait for.
-        let delivered = drained(&server)? - before;
-        ensure!(
-            delivered >= round.requests,
-            "{} events were accepted, {delivered} delivered",
-            round.requests
-        );
-        let rate = delivered / begun.elapsed().as_secs_f64();
-        let mut note = |metric: &str, value| {
-            let metric = format!("{metric}, {in_flight} in flight");
-            figures.push(bench.alone("deliver", &metric, value));
-        };
-        note("events accepted per second", round.per_second);
-        note("events accepted and delivered per second", rate);
-        note("ms until an event is durable, median", half);
-        note("ms until an event is durable, 99 of 100", round.p99);
+    for matching in MATCHING {
+        let server = wasm::deployed(bench, &component, &manifest(matching, sink), &[])?;
+        for in_flight in IN_FLIGHT {
+            figures.extend(flow(bench, &server, &script, matching, in_flight)?);
+        }
+        if matching == 1 {
+            figures.extend(way(bench, &server, &arrivals)?);
+        }
+        server.stop()?;
     }
-    let mut millis = timed(&server, &arrivals)?;
-    millis.sort_by(f64::total_cmp);
-    for (name, at) in [("median", TIMED / 2), ("99 of 100", TIMED * 99 / 100)] {
-        let metric = format!("ms from the publish of an event to its arrival at a service, {name}");
-        figures.push(bench.alone("deliver", &metric, millis[at]));
-    }
-    server.stop()?;
     Ok(figures)
+}
+
+/// An app whose function has so many subscriptions for each event.
+fn manifest(matching: usize, sink: SocketAddr) -> String {
+    let one = |number| format!("{{event: {{type: [bench.happened]}}, name: on-{number}}}");
+    let all: Vec<_> = (0..matching).map(one).collect();
+    format!(
+        "app: events\nworkloads:\n  react:\n    as: function\n    run: {{wasm: {{component: hello.wasm}}}}\n    \
+         on: [{}]\n  sink:\n    as: service\n    run: {{external: {{url: \"http://{sink}\"}}}}\n    \
+         on: [{{event: {{type: [bench.timed]}}}}]\ngateway:\n  routes:\n    - {{path: /events, methods: [POST], to: events}}\n",
+        all.join(", ")
+    )
+}
+
+/// So many requests in flight, until the last event was delivered to each subscription.
+fn flow(
+    bench: &Bench<'_>,
+    server: &Server,
+    script: &Path,
+    matching: usize,
+    in_flight: usize,
+) -> anyhow::Result<Vec<Figure>> {
+    let before = delivered(server)?;
+    let begun = Instant::now();
+    let url = format!("{}/events", server.addresses.gateway);
+    let argument = format!("1:{SIZE}:at-{in_flight}");
+    let seconds = bench.options.seconds;
+    let (round, half) =
+        load::scripted(&url, in_flight, (script, &argument), server.pid(), seconds)?;
+    // Events may be accepted whose answers wrk did not wait for.
+    let delivered = drained(server)? - before;
+    #[expect(clippy::cast_precision_loss, reason = "there are few")]
+    let expected = round.requests * matching as f64;
+    ensure!(
+        delivered >= expected,
+        "{} events were accepted for {matching}, {delivered} delivered",
+        round.requests
+    );
+    let rate = delivered / begun.elapsed().as_secs_f64();
+    let figure = |(metric, value)| {
+        let metric = format!("{metric}, {in_flight} in flight, {matching} subscribed");
+        bench.alone("deliver", &metric, value)
+    };
+    let all = [
+        ("events accepted per second", round.per_second),
+        ("deliveries settled per second", rate),
+        ("ms until an event is durable, median", half),
+        ("ms until an event is durable, 99 of 100", round.p99),
+    ];
+    Ok(all.map(figure).into())
+}
+
+/// How long one event takes from its publish to a service, when nothing else is under way.
+fn way(bench: &Bench<'_>, server: &Server, arrivals: &Arrivals) -> anyhow::Result<Vec<Figure>> {
+    let mut millis = timed(server, arrivals)?;
+    millis.sort_by(f64::total_cmp);
+    let named = [("median", TIMED / 2), ("99 of 100", TIMED * 99 / 100)];
+    let figure = |(name, at): (&str, usize)| {
+        let metric = format!("ms from the publish of an event to its arrival at a service, {name}");
+        bench.alone("deliver", &metric, millis[at])
+    };
+    Ok(named.map(figure).into())
 }
 
 /// Deliveries that ended, as `tangelo usage` counts them.

@@ -7,7 +7,7 @@ use serde_json::json;
 use testkit::{Answer, Server, eventually};
 
 use super::{document, javascript, listing::CALLS, node_modules};
-use crate::server;
+use crate::{python, server};
 
 /// `MODULES` is the folder of the packages.
 const MANIFEST: &str = "
@@ -41,10 +41,7 @@ gateway:
 /// Answers 201, or 503 when it is told that it is full. When it is told to be slow it answers nothing at all, until
 /// the caller has gone.
 const ORDERS: &str = r#"
-import json, os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         if body == "slow":
@@ -52,15 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             print("the caller has gone", flush=True)
             return
         answer = {"path": self.path, "body": body, "request": self.headers["x-request-id"]}
-        data = json.dumps(answer).encode()
-        self.send_response(503 if body == "full" else 201)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-    def log_message(self, *args):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+        self.answer(503 if body == "full" else 201, answer)
 "#;
 
 const DATA: &str = r#"
@@ -83,7 +72,7 @@ fn deployed() -> Result<Option<Server>> {
         ("tangelo.yaml", &manifest),
         ("functions/listing.js", &javascript(&text, &CALLS)?),
         ("functions/data.py", DATA),
-        ("orders.py", ORDERS),
+        ("orders.py", &python::service(ORDERS)),
         ("container.cjs", include_str!("container.cjs")),
     ])?;
     Ok(Some(server))
