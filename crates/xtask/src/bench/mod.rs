@@ -22,6 +22,7 @@ mod publish;
 mod reload;
 mod runtime_api;
 mod scale;
+mod surge;
 mod wasm;
 
 use std::path::PathBuf;
@@ -89,6 +90,7 @@ const ALL: &[(&str, Run)] = &[
     ("deliver", deliver::run),
     ("footprint", footprint::run),
     ("neighbours", neighbours::run),
+    ("surge", surge::run),
     ("lambda", lambda::run),
     ("coldstart", coldstart::run),
 ];
