@@ -35,6 +35,12 @@ mod keyvalue {
     pub mod wire_law;
 }
 
+#[path = "../../crates/platform/src/streams"]
+mod streams_of_events {
+    pub mod wire;
+    pub mod wire_law;
+}
+
 #[path = "../../crates/connect/src/capture"]
 mod capture {
     pub mod law;
@@ -72,6 +78,11 @@ pub fn runtime_api(bytes: &[u8]) {
 /// What a request asks of buckets.
 pub fn buckets(bytes: &[u8]) {
     keyvalue::wire_law::law(bytes);
+}
+
+/// What a request asks of streams.
+pub fn streams(bytes: &[u8]) {
+    streams_of_events::wire_law::law(bytes);
 }
 
 /// Messages of Postgres's logical decoding.

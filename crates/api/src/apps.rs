@@ -97,8 +97,11 @@ pub(crate) async fn rollback(
     ))
 }
 
-pub(crate) async fn ps(State(platform): State<Platform>) -> Json<Value> {
-    Json(json!({ "workloads": platform.ps(), "wasm": platform.wasm_totals() }))
+pub(crate) async fn ps(State(platform): State<Platform>) -> Result<Json<Value>, Fault> {
+    let projections = platform.projections().await?;
+    Ok(Json(json!({
+        "workloads": platform.ps(), "wasm": platform.wasm_totals(), "projections": projections,
+    })))
 }
 
 fn summary(app: &platform::apps::LiveApp) -> Value {

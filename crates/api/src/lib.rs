@@ -16,9 +16,11 @@ mod observe;
 mod operator;
 mod otlp;
 mod outboxes;
+mod projections;
 mod reconcile;
 mod replays;
 mod serve;
+mod streams;
 mod subscriptions;
 
 use std::path::Path;
@@ -83,6 +85,25 @@ pub fn router(platform: Platform) -> Router {
         .route(
             "/v1/subscriptions/{app}/{workload}/{name}/resume",
             post(subscriptions::resume),
+        )
+        .route("/v1/streams/{app}", any(streams::serve))
+        .route("/v1/streams/{app}/{*place}", any(streams::serve))
+        .route("/v1/projections", get(projections::list))
+        .route(
+            "/v1/projections/{app}/{workload}/{name}",
+            get(projections::show),
+        )
+        .route(
+            "/v1/projections/{app}/{workload}/{name}/rebuild",
+            post(projections::rebuild),
+        )
+        .route(
+            "/v1/projections/{app}/{workload}/{name}/switch",
+            post(projections::switch),
+        )
+        .route(
+            "/v1/projections/{app}/{workload}/{name}/generations/{number}",
+            delete(projections::drop),
         )
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))

@@ -41,7 +41,7 @@ pub(crate) async fn starting() -> (StatusCode, Json<Value>) {
 
 pub(crate) async fn metrics(State(platform): State<Platform>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], platform.metrics())
+    ([(header::CONTENT_TYPE, kind)], platform.metrics().await)
 }
 
 /// Which traces.

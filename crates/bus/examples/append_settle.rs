@@ -103,6 +103,7 @@ impl Bench {
                 order: None,
                 batch: None,
                 input: None,
+                projection: None,
             };
             let key = format!("shop/w/{name}").parse().expect("is a key");
             (key, subscription)

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) work: Notify,
     /// There is something for the tasks: to read, to forget, to settle.
     pub(crate) chores: Notify,
+    /// A projection may have a generation that is to be switched to.
+    pub(crate) projections: Notify,
     /// There is a redrive or a replay.
     pub(crate) jobs: Notify,
     /// One of them moved, or ended.

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use model::{Cause, Error as Fault, Event, Namespace, Position, SubscriptionKey, Time};
+use model::{
+    Cause, Error as Fault, Event, Namespace, Position, SubscriptionKey, Time,
+    projection::GENERATION,
+};
 use pattern::Input;
 use sha2::{Digest, Sha256};
 use store::log::{Attempt, Logged, RetryItem, SubscriptionId};
@@ -39,6 +42,8 @@ pub struct Delivery {
     pub input: Option<Arc<Input>>,
     /// The replay that it belongs to; its event says so in the extension `tangeloreplay`, and its key is of its own.
     pub replay: Option<u64>,
+    /// Whether nothing behind it may be done before it: its subscription is a projection without a key of order.
+    pub serial: bool,
     pub(crate) range: SubscriptionId,
     /// From when its age counts.
     pub(crate) born: Time,
@@ -73,6 +78,26 @@ pub(crate) struct Abandoned {
     pub(crate) has_row: bool,
 }
 
+/// How the deliveries of a range look.
+pub(crate) struct Shape {
+    batched: bool,
+    input: Option<Arc<Input>>,
+    generation: Option<u32>,
+    serial: bool,
+}
+
+impl Shape {
+    /// That of what comes of `range` now.
+    pub(crate) fn of(range: &crate::range::Range) -> Self {
+        Self {
+            batched: range.terms.batch.is_some(),
+            input: range.input.clone(),
+            generation: range.generation,
+            serial: range.is_serial(),
+        }
+    }
+}
+
 impl Delivery {
     /// The first attempt at an event.
     pub(crate) fn first(
@@ -81,19 +106,21 @@ impl Delivery {
         logged: &Logged,
         now: Time,
     ) -> Self {
+        let shape = Shape::of(range);
         Self {
             namespace: range.namespace.clone(),
             key: range.key.clone(),
-            event: Arc::clone(&logged.event),
+            event: marked(&logged.event, None, shape.generation),
             position: logged.position,
             cause: Arc::clone(&logged.cause),
             attempt: 1,
             published_at: logged.at,
             first_attempt_at: now,
             idempotency_key: idempotency_key(&range.key, &logged.event),
-            batched: range.terms.batch.is_some(),
-            input: range.input.clone(),
+            batched: shape.batched,
+            input: shape.input,
             replay: None,
+            serial: shape.serial,
             range: range.id,
             born: logged.at,
             history: Vec::new(),
@@ -108,17 +135,25 @@ impl Delivery {
         shared: &Arc<Shared>,
         namespace: Namespace,
         key: SubscriptionKey,
-        (batched, input): (bool, Option<Arc<Input>>),
+        shape: Shape,
         item: RetryItem,
     ) -> Self {
         let RetryItem { row, logged } = item;
-        let (event, idempotency_key) = marked(&key, &logged.event, row.replay);
+        let idempotency_key = match row.replay {
+            None => idempotency_key(&key, &logged.event),
+            // What a replay causes is new work: once for each replay.
+            Some(replay) => {
+                let own = idempotency_key(&key, &logged.event);
+                format!("{own}:replay:{replay}").into()
+            }
+        };
         Self {
             namespace,
-            batched,
-            input,
+            batched: shape.batched,
+            input: shape.input,
             replay: row.replay,
-            event,
+            serial: shape.serial,
+            event: marked(&logged.event, row.replay, shape.generation),
             position: row.position,
             cause: Arc::clone(&logged.cause),
             attempt: row.attempts + 1,
@@ -162,22 +197,20 @@ impl Drop for Delivery {
     }
 }
 
-/// An event of a replay says so, and what it causes is new work: once for each replay.
-fn marked(
-    key: &SubscriptionKey,
-    event: &Arc<Event>,
-    replay: Option<u64>,
-) -> (Arc<Event>, Arc<str>) {
-    let own = idempotency_key(key, event);
-    let Some(replay) = replay else {
-        return (Arc::clone(event), own);
-    };
+/// An event of a replay says so, and so does one for a generation of a projection.
+fn marked(event: &Arc<Event>, replay: Option<u64>, generation: Option<u32>) -> Arc<Event> {
+    if replay.is_none() && generation.is_none() {
+        return Arc::clone(event);
+    }
     let mut marked = Event::clone(event);
-    let extension = replay.to_string().into();
-    marked
-        .extensions
-        .insert("tangeloreplay".to_owned(), extension);
-    (Arc::new(marked), format!("{own}:replay:{replay}").into())
+    let mut mark = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            marked.extensions.insert(name.to_owned(), value.into());
+        }
+    };
+    mark("tangeloreplay", replay.map(|replay| replay.to_string()));
+    mark(GENERATION, generation.map(|number| number.to_string()));
+    Arc::new(marked)
 }
 
 /// The key under which repeated deliveries of an event are recognised.

@@ -48,6 +48,27 @@ pub enum Error {
         "dead letter {0} waits for an earlier one of its key (at position {1}): redrive or discard that first, or redrive all"
     )]
     EarlierFirst(u64, u64),
+    /// There is no such projection, or no such generation of it.
+    #[error("there is no {what} `{key}`: `tangelo projections` lists what there is")]
+    NoSuchProjection {
+        /// The projection or its generation.
+        what: &'static str,
+        /// Which.
+        key: String,
+    },
+    /// A projection is not where it would have to be.
+    #[error("{0}")]
+    ProjectionConflict(String),
+    /// A rebuild would miss what the log has lost.
+    #[error(
+        "`{key}` cannot be rebuilt as a whole: the log no longer has all events up to position {through}; say that a partial one will do"
+    )]
+    EventsGone {
+        /// Which projection.
+        key: model::SubscriptionKey,
+        /// Up to where some are gone.
+        through: u64,
+    },
     /// There is no such subscription.
     #[error("there is no subscription `{0}`: `tangelo subscriptions` lists those that there are")]
     NoSuchSubscription(model::SubscriptionKey),
@@ -62,6 +83,9 @@ impl From<Error> for model::Error {
             Error::SubscriptionGone(_) | Error::NoSuchSubscription(_) => {
                 Self::new(code::NO_SUCH_SUBSCRIPTION, text)
             }
+            Error::NoSuchProjection { .. } => Self::new(code::NO_SUCH_PROJECTION, text),
+            Error::ProjectionConflict(_) => Self::new(code::PROJECTION_CONFLICT, text),
+            Error::EventsGone { .. } => Self::new(code::EVENTS_GONE, text),
             Error::NoSuchJob(_) => Self::new(code::NO_SUCH_JOB, text),
             Error::EarlierFirst(..) => Self::new(code::EARLIER_LETTER_FIRST, text),
             Error::BadFilter { .. } | Error::BadOrder { .. } | Error::BadInput { .. } => {

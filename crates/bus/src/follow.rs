@@ -177,6 +177,9 @@ impl Follower {
             }
             state.touch(&changed.key, shared.clock.now());
         }
+        for id in &switched.dropped {
+            state.remove(*id);
+        }
         // Those that follow others of their key wait for them, where order goes over both.
         for stored in &switched.began {
             let mine = shared.shards.owner(stored.shard).is_ok();
@@ -184,6 +187,8 @@ impl Follower {
                 let mut range = Range::new(stored, matching::compile_stored(stored), stored.begin);
                 let scanned = state.scanned(namespace);
                 range.behind = (stored.begin < scanned).then_some(stored.begin);
+                // The store has one that begins behind as outstanding, until it is told otherwise.
+                range.noted_idle = range.behind.is_none();
                 state.add(range);
                 state.look_after(stored.id);
             }
@@ -193,12 +198,14 @@ impl Follower {
         shared.chores.notify_one();
         shared.wake(true);
         shared.switches.send_modify(|applied| *applied += 1);
+        shared.projections.notify_one();
     }
 
     /// Only living ranges are matched with what is new.
     fn index(&mut self, namespace: &Namespace, switched: &Switched) {
         if let Some(index) = self.indexes.get_mut(namespace) {
             index.remove(&switched.ended);
+            index.remove(&switched.dropped);
         }
         let index = self.indexes.entry(namespace.clone()).or_default();
         let state = self.shared.state.lock();

@@ -162,6 +162,15 @@ impl Lanes {
         }
     }
 
+    /// The first that failed and waits.
+    pub(crate) fn first_row(&self) -> Option<Position> {
+        let firsts = self
+            .lanes
+            .values()
+            .filter_map(|state| state.rows.first_key_value());
+        firsts.map(|(position, _)| *position).min()
+    }
+
     /// Which lane what is out with this position belongs to.
     pub(crate) fn lane_of(&self, position: Position) -> Option<Lane> {
         self.out.get(&position).copied()

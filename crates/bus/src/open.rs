@@ -26,6 +26,7 @@ use crate::{
     jobs,
     lanes::Lane,
     matching::{self, Index},
+    projections,
     range::{MAX_RETRYING, Range},
     state::State,
 };
@@ -62,6 +63,7 @@ impl Bus {
             state: Mutex::new(state),
             work: Notify::new(),
             chores: Notify::new(),
+            projections: Notify::new(),
             jobs: Notify::new(),
             ended: Notify::new(),
             switches: watch::Sender::new(0),
@@ -81,6 +83,7 @@ impl Bus {
         tasks.spawn(follow::run(follower, tail));
         tasks.spawn(fill::run(Arc::clone(&shared)));
         tasks.spawn(jobs::run(Arc::clone(&shared)));
+        tasks.spawn(projections::run(Arc::clone(&shared)));
         Ok(Self::new(shared, calls, tasks))
     }
 }

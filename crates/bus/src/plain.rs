@@ -87,6 +87,11 @@ impl Plain {
             .map(|first| Position(first.position.0 - 1))
     }
 
+    /// The first that failed and waits; the lowest, not the one that is due first.
+    pub(crate) fn first_row(&self) -> Option<Position> {
+        self.waiting.iter().map(|waiting| waiting.position).min()
+    }
+
     pub(crate) fn is_full_of_rows(&self, trying: usize) -> bool {
         self.waiting.len() + trying >= MAX_RETRYING
     }

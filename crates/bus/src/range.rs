@@ -17,6 +17,7 @@ use store::{
 use crate::{
     lanes::{Held, Lane, Lanes},
     plain::Plain,
+    serial::Serial,
     terms::{Ordered, Terms, input_of},
     waits::Why,
 };
@@ -51,6 +52,8 @@ pub(crate) struct Range {
     pub(crate) noted_idle: bool,
     /// That the store will ask where it stands, and how soon.
     pub(crate) noted: Option<Urgency>,
+    /// Which generation of a projection it feeds.
+    pub(crate) generation: Option<u32>,
     /// Nothing at or below this is offered: it was matched in an earlier life.
     from: Position,
     work: Work,
@@ -62,6 +65,7 @@ pub(crate) struct Range {
 enum Work {
     Plain(Plain),
     Ordered(Box<Lanes>),
+    Serial(Serial),
 }
 
 /// What runs together.
@@ -102,6 +106,7 @@ impl Range {
         let order = Ordered::of(stored);
         let work = match order {
             Some(_) => Work::Ordered(Box::new(Lanes::new(through))),
+            None if stored.spec.is_serial() => Work::Serial(Serial::default()),
             None => Work::Plain(Plain::default()),
         };
         Self {
@@ -118,6 +123,7 @@ impl Range {
             filling: false,
             noted_idle: true,
             noted: None,
+            generation: stored.generation,
             from: through,
             work,
             running: BTreeSet::new(),
@@ -152,6 +158,7 @@ impl Range {
         let full = match &self.work {
             Work::Plain(plain) => plain.is_full(),
             Work::Ordered(lanes) => lanes.is_full(),
+            Work::Serial(serial) => serial.is_full(),
         };
         if full {
             self.behind = Some(Position(logged.position.0 - 1));
@@ -186,6 +193,7 @@ impl Range {
                 lanes.push(Lane::of(None, logged.position), logged);
             }
             (Work::Plain(plain), _) => plain.push(logged),
+            (Work::Serial(serial), _) => serial.push(logged),
         }
     }
 
@@ -194,6 +202,7 @@ impl Range {
         let room = match &self.work {
             Work::Plain(plain) => plain.has_room(),
             Work::Ordered(lanes) => lanes.has_room(),
+            Work::Serial(serial) => serial.has_room(),
         };
         self.behind.is_some() && !self.filling && room
     }
@@ -205,6 +214,7 @@ impl Range {
         match &mut self.work {
             Work::Plain(plain) => plain.end_at(end),
             Work::Ordered(lanes) => lanes.end_at(end),
+            Work::Serial(serial) => serial.end_at(end),
         }
     }
 
@@ -215,6 +225,7 @@ impl Range {
         let (next, behind) = match &mut self.work {
             Work::Plain(plain) => (plain.take(now, rows_only)?, false),
             Work::Ordered(lanes) => lanes.take(now, rows_only, held)?,
+            Work::Serial(serial) => (serial.take(now)?, false),
         };
         let position = next.position();
         match next {
@@ -255,6 +266,7 @@ impl Range {
         let due = match &self.work {
             Work::Plain(plain) => plain.next_due(),
             Work::Ordered(lanes) => lanes.next_due(),
+            Work::Serial(serial) => serial.next_due(),
         };
         let Some(batch) = self.terms.batch else {
             return due;
@@ -271,6 +283,7 @@ impl Range {
         match &self.work {
             Work::Plain(plain) => plain.available(now, most, rows_only),
             Work::Ordered(lanes) => lanes.available(now, most, rows_only),
+            Work::Serial(serial) => serial.available(now, most),
         }
     }
 
@@ -284,7 +297,9 @@ impl Range {
             return Some(Why::Batch);
         }
         let queued = self.ready() > 0;
+        let first_failed = self.is_serial() && self.retrying() > 0;
         match () {
+            () if first_failed => Some(Why::Retries),
             () if queued && self.holds_new_ones_back() => Some(Why::TooManyRetries),
             () if queued => Some(Why::Keys),
             () if self.retrying() > 0 => Some(Why::Retries),
@@ -308,6 +323,7 @@ impl Range {
         match &self.work {
             Work::Plain(plain) => plain.is_full_of_rows(self.rerunning.len()),
             Work::Ordered(lanes) => lanes.is_full_of_rows(),
+            Work::Serial(_) => false,
         }
     }
 
@@ -339,6 +355,7 @@ impl Range {
         self.stopped(waiting.position);
         match &mut self.work {
             Work::Plain(plain) => plain.wait(waiting),
+            Work::Serial(serial) => serial.wait(waiting),
             Work::Ordered(lanes) => {
                 let lane = lanes.lane_of(waiting.position).or(lane);
                 let alone = || Lane::of(None, waiting.position);
@@ -358,7 +375,7 @@ impl Range {
     /// The lane that what runs at this position is in, where its subscription has order.
     pub(crate) fn lane_of(&self, position: Position) -> Option<Lane> {
         match &self.work {
-            Work::Plain(_) => None,
+            Work::Plain(_) | Work::Serial(_) => None,
             Work::Ordered(lanes) => lanes.lane_of(position),
         }
     }
@@ -369,6 +386,7 @@ impl Range {
         let (through, passed) = match &self.work {
             Work::Plain(plain) => (plain.through().unwrap_or(loaded), Vec::new()),
             Work::Ordered(lanes) => lanes.cursor(loaded),
+            Work::Serial(serial) => (serial.through().unwrap_or(loaded), Vec::new()),
         };
         Cursor {
             subscription: self.id,
@@ -385,6 +403,26 @@ impl Range {
         let first = [cursor.running.first(), cursor.passed.first()];
         let first = first.into_iter().flatten().min();
         first.map_or(cursor.through, |first| Position(first.0 - 1))
+    }
+
+    /// The position up to which all is done: nothing of it runs, failed or waits.
+    pub(crate) fn applied(&self, scanned: Position) -> Position {
+        let waiting = match &self.work {
+            Work::Plain(plain) => plain.first_row(),
+            Work::Ordered(lanes) => lanes.first_row(),
+            Work::Serial(serial) => serial.first_row(),
+        };
+        let first = waiting
+            .into_iter()
+            .chain(self.rerunning.first().copied())
+            .min();
+        let settled = self.settled(scanned);
+        first.map_or(settled, |first| settled.min(Position(first.0 - 1)))
+    }
+
+    /// Whether its events come strictly one after another; then what failed comes alone.
+    pub(crate) const fn is_serial(&self) -> bool {
+        matches!(self.work, Work::Serial(_))
     }
 
     /// Whether nothing is outstanding that has no row of its own, so that the log's mark speaks for it.
@@ -404,6 +442,7 @@ impl Range {
         match &self.work {
             Work::Plain(plain) => plain.ready(),
             Work::Ordered(lanes) => lanes.queued(),
+            Work::Serial(serial) => serial.ready(),
         }
     }
 
@@ -412,6 +451,7 @@ impl Range {
         match &self.work {
             Work::Plain(plain) => plain.oldest(),
             Work::Ordered(lanes) => lanes.oldest(),
+            Work::Serial(serial) => serial.oldest(),
         }
     }
 
@@ -425,6 +465,7 @@ impl Range {
         match &self.work {
             Work::Plain(plain) => plain.waiting(),
             Work::Ordered(lanes) => lanes.waiting(),
+            Work::Serial(serial) => serial.waiting(),
         }
     }
 }

@@ -41,6 +41,10 @@ impl Shared {
         facts: &Abandoned,
         settled: Settled,
     ) -> Result<(), Error> {
+        if !self.state.lock().ranges.contains_key(&facts.range) {
+            // Dropped meanwhile with all that it had to do, or another node's.
+            return Ok(());
+        }
         let result = match settled {
             Settled::Done if facts.has_row => self.done_again(facts).await,
             Settled::Done => self.done_first(facts).await,

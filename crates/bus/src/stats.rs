@@ -56,7 +56,7 @@ impl Bus {
     }
 }
 
-fn stats(state: &State, key: &SubscriptionKey) -> SubscriptionStats {
+pub(crate) fn stats(state: &State, key: &SubscriptionKey) -> SubscriptionStats {
     let consumer = &state.consumers[key];
     let ranges: Vec<&Range> = consumer
         .ranges

@@ -13,6 +13,7 @@ use crate::{
     Bus, Delivery, Settled,
     attempts::Made,
     bus::Shared,
+    delivery::Shape,
     fill::PAUSE,
     lanes::{Held, Lane},
     range::{Next, Range},
@@ -240,17 +241,16 @@ impl Shared {
                 return None;
             }
         };
-        let (namespace, terms, input, shard) = {
+        let (namespace, terms, shape, shard) = {
             let state = self.state.lock();
             let range = state.ranges.get(&range)?;
             (
                 range.namespace.clone(),
                 range.terms,
-                range.input.clone(),
+                Shape::of(range),
                 range.shard,
             )
         };
-        let shape = (terms.batch.is_some(), input);
         let mut delivery = Delivery::again(self, namespace, key.clone(), shape, item);
         let made = Made {
             attempts: delivery.attempt - 1,
@@ -322,11 +322,15 @@ fn take_some(range: &mut Range, until: Time, held: &Held) -> Vec<Taken> {
         if let Next::First(logged) = &next {
             bytes += logged.size;
         }
+        let alone = range.is_serial() && matches!(next, Next::Again(_));
         taken.push(Taken {
             range: range.id,
             next,
             held: is_held,
         });
+        if alone {
+            break;
+        }
     }
     if range.terms.batch.is_some() {
         let positions: Vec<Position> = taken.iter().map(|one| one.next.position()).collect();

@@ -31,7 +31,10 @@ impl Terms {
     pub(crate) const fn of(spec: &model::Subscription) -> Self {
         Self {
             retry: spec.retry,
-            concurrency: spec.concurrency,
+            concurrency: match spec.is_serial() {
+                true => Some(1),
+                false => spec.concurrency,
+            },
             rate: spec.rate,
             batch: spec.batch,
         }

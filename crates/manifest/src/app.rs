@@ -28,7 +28,7 @@ pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
 pub(crate) const LATER: &[&str] = &["workflows"];
 /// Names that mean something else where workloads are named.
-const RESERVED: &[&str] = &["events", "inbox", "kv"];
+const RESERVED: &[&str] = &["events", "inbox", "kv", "projections", "streams"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     let mut draft = Draft {
@@ -117,7 +117,7 @@ fn workload_name(reader: &mut Reader<'_>, key: &Key) -> Option<WorkloadName> {
         reader
             .error(key.at, format!("`{}` cannot name a workload", key.text))
             .help(
-                "`events`, `inbox` and `kv` are the platform's own on the mesh; choose another name",
+                "`events`, `inbox`, `kv`, `projections` and `streams` are the platform's own on the mesh; choose another name",
             );
     }
     if key.text.starts_with("tangelo") {

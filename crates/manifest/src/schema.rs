@@ -387,7 +387,8 @@ mod tests {
         check("Probes", health::KEYS);
         check("ProbeSettings", health::PROBE_KEYS);
         check("EgressHost", workload::EGRESS_KEYS);
-        check("KvState", crate::state::KEYS);
+        check("KvState", crate::state::BUCKET_KEYS);
+        check("StreamsState", crate::state::STREAMS_KEYS);
         check("KvBucket", crate::state::KV_KEYS);
         check("Wasm", run::WASM_KEYS);
         check("Reuse", run::REUSE_KEYS);
@@ -403,6 +404,7 @@ mod tests {
         check("Retry", subscriptions::RETRY_KEYS);
         check("Order", terms::ORDER_KEYS);
         check("Batch", terms::BATCH_KEYS);
+        check("Projection", terms::PROJECTION_KEYS);
         check("Input", terms::INPUT_KEYS);
         check("Async", deferred::KEYS);
         check("Database", databases::KEYS);

@@ -1,4 +1,4 @@
-//! `state`: what a workload keeps beyond its instances. A folder of its own, and buckets of its app.
+//! `state`: what a workload keeps beyond its instances. A folder of its own, buckets and streams of its app.
 
 use model::{Workload, keyvalue::Access};
 
@@ -8,9 +8,15 @@ use crate::{
 };
 
 /// What `state` may list as a word.
-const WORDS: &[&str] = &["folder"];
+const WORDS: &[&str] = &["folder", "streams"];
 /// What an entry of `state` may be as a map.
-pub(crate) const KEYS: &[&str] = &["kv"];
+const KEYS: &[&str] = &["kv", "streams"];
+/// Of those, what one that is a bucket has.
+#[cfg(test)]
+pub(crate) const BUCKET_KEYS: &[&str] = &["kv"];
+/// And one that is streams.
+#[cfg(test)]
+pub(crate) const STREAMS_KEYS: &[&str] = &["streams"];
 /// Keys of `kv`.
 pub(crate) const KV_KEYS: &[&str] = &["bucket", "access"];
 /// What `access` may be.
@@ -18,16 +24,39 @@ const ACCESS: &[&str] = &["read", "write"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, item: &Node, workload: &mut Workload) {
     if !matches!(item.value, Value::Map(_)) {
-        workload.state_folder |= reader.word(item, WORDS) == Some("folder");
+        match reader.word(item, WORDS) {
+            Some("folder") => workload.state_folder = true,
+            Some(_) => set_streams(reader, item, workload, Access::Write),
+            None => {}
+        }
         return;
     }
     let Some(fields) = reader.fields(item, item.at, KEYS) else {
         return;
     };
+    if let Some(node) = fields.get("streams") {
+        let access = match reader.word(node, ACCESS) {
+            Some("read") => Access::Read,
+            _ => Access::Write,
+        };
+        set_streams(reader, item, workload, access);
+        if let Some((key, _)) = fields.entry("kv") {
+            reader
+                .error(key.at, "a bucket is an entry of its own")
+                .help("for example `state: [{kv: carts}, streams]`");
+        }
+        return;
+    }
     let Some(kv) = fields.required(reader, "kv", "kv: carts") else {
         return;
     };
     read_bucket(reader, kv, workload);
+}
+
+fn set_streams(reader: &mut Reader<'_>, item: &Node, workload: &mut Workload, access: Access) {
+    if workload.streams.replace(access).is_some() {
+        reader.error(item.at, "streams are listed twice");
+    }
 }
 
 fn read_bucket(reader: &mut Reader<'_>, kv: &Node, workload: &mut Workload) {
@@ -75,13 +104,26 @@ mod tests {
         let parsed = parse("[folder, {kv: carts}, {kv: {bucket: prices, access: read}}]");
         let app = parsed.app.expect("it has no mistakes");
         let workload = app.workloads.values().next().expect("there is one");
-        assert!(workload.state_folder);
+        assert!(workload.state_folder && workload.streams.is_none());
         let buckets = workload.buckets.iter();
         let buckets: Vec<_> = buckets.map(|(n, access)| (n.as_str(), *access)).collect();
         assert_eq!(
             buckets,
             [("carts", Access::Write), ("prices", Access::Read)]
         );
+    }
+
+    #[test]
+    fn streams_are_used_or_only_read() {
+        for (state, access) in [
+            ("[streams]", Access::Write),
+            ("[{streams: write}, folder]", Access::Write),
+            ("[{kv: a}, {streams: read}]", Access::Read),
+        ] {
+            let app = parse(state).app.expect("it has no mistakes");
+            let workload = app.workloads.values().next().expect("there is one");
+            assert_eq!(workload.streams, Some(access), "{state}");
+        }
     }
 
     #[test]
@@ -97,7 +139,16 @@ mod tests {
             ),
             ("[{kv: {access: read}}]", "`bucket` is missing"),
             ("[{kv: a}, {kv: a}]", "the bucket `a` is listed twice"),
-            ("{kv: a}", "expected a list of `folder` and buckets"),
+            ("[streams, {streams: read}]", "streams are listed twice"),
+            ("[{streams: all}]", "`all` is not known here"),
+            (
+                "[{streams: read, kv: a}]",
+                "a bucket is an entry of its own",
+            ),
+            (
+                "{kv: a}",
+                "expected a list of `folder`, `streams` and buckets",
+            ),
         ] {
             let all = parse(state).diagnostics;
             let named = all.iter().any(|d| d.message.starts_with(told));

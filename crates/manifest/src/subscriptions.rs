@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{EventFilter, Name, RetryPolicy, Subscription};
+use model::{EventFilter, Name, RetryPolicy, Subscription, projection::MAX_PROJECTION_NAME};
 use pattern::Pattern;
 use serde_json::{Map, Value as Json};
 
@@ -10,7 +10,7 @@ use crate::{
     app::later,
     nearest::nearest,
     places::WorkloadPlaces,
-    reader::{Reader, shown},
+    reader::{Fields, Reader, shown},
     terms,
     tree::{Bytes, Key, Node, Value},
 };
@@ -25,6 +25,7 @@ pub(crate) const KEYS: &[&str] = &[
     "order",
     "batch",
     "input",
+    "projection",
 ];
 /// Keys of `retry`.
 pub(crate) const RETRY_KEYS: &[&str] = &["attempts", "max_age", "backoff", "max_backoff"];
@@ -63,6 +64,19 @@ pub(crate) fn read(
         let Some((subscription, name_at, event_at)) = read_one(reader, item) else {
             continue;
         };
+        let taken = |other: &&Subscription| {
+            is_generation_of(&subscription.name, other)
+                || is_generation_of(&other.name, &subscription)
+        };
+        if let Some(other) = read.iter().find(taken) {
+            let (name, other) = (&subscription.name, &other.name);
+            reader
+                .error(
+                    name_at,
+                    format!("`{name}` and `{other}` would be one and the same"),
+                )
+                .help("the generations of a projection have its name with `-g1`, `-g2`, … behind it; choose another name");
+        }
         if read.iter().any(|other| other.name == subscription.name) {
             reader
                 .error(
@@ -79,15 +93,30 @@ pub(crate) fn read(
     read
 }
 
+/// Whether `name` is what a generation of `other` is called.
+fn is_generation_of(name: &Name, other: &Subscription) -> bool {
+    let number = name.as_str().strip_prefix(other.name.as_str());
+    let number = number.and_then(|rest| rest.strip_prefix("-g"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    other.projection.is_some() && number.is_some_and(is_number)
+}
+
 fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes, Bytes)> {
     let owner = Bytes {
         start: item.at.start,
         end: item.at.end.max(item.at.start + 1),
     };
     let fields = reader.fields(item, owner, KEYS)?;
+    let projection = fields
+        .entry("projection")
+        .and_then(|(key, node)| terms::projection(reader, key.at, node));
+    let usual = match projection {
+        Some(_) => RetryPolicy::endless(),
+        None => RetryPolicy::default(),
+    };
     let retry = fields
         .entry("retry")
-        .map(|(key, node)| read_retry(reader, key.at, node));
+        .map(|(key, node)| read_retry(reader, key.at, node, usual));
     let concurrency = fields
         .get("concurrency")
         .and_then(|node| reader.number(node, 1..=10_000));
@@ -111,19 +140,43 @@ fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes
             let text = reader.string(node, "a name")?;
             (reader.name(node.at, &text)?, node.at)
         }
-        None => (made_name(&filter), key),
+        None => (made_name(&filter, projection.is_some()), key),
     };
+    if projection.is_some() {
+        check_projection(reader, fields, &name, name_at);
+    }
     let subscription = Subscription {
         name,
         filter: EventFilter(filter),
-        retry: retry.unwrap_or_default(),
+        retry: retry.unwrap_or(usual),
         concurrency,
         rate,
         order,
         batch,
         input,
+        projection,
     };
     Some((subscription, name_at, key))
+}
+
+/// A projection has room behind its name for the number of a generation, and its order decides how many run at once.
+fn check_projection(reader: &mut Reader<'_>, fields: Fields<'_>, name: &Name, name_at: Bytes) {
+    if name.as_str().len() > MAX_PROJECTION_NAME {
+        reader
+            .error(
+                name_at,
+                format!("the name of a projection has at most {MAX_PROJECTION_NAME} bytes"),
+            )
+            .help("give it a shorter `name`");
+    }
+    if let (Some((key, _)), None) = (fields.entry("concurrency"), fields.get("order")) {
+        reader
+            .error(
+                key.at,
+                "the events of a projection come one after another, so that it has no `concurrency`",
+            )
+            .help("`batch` makes it faster; with `order: {key: …}` only the events of a key wait for each other");
+    }
 }
 
 /// The pattern as JSON, compiled once to see that it is one.
@@ -252,8 +305,8 @@ fn find<'n>(root: &'n Node, pointer: &str) -> Option<&'n Node> {
     })
 }
 
-fn read_retry(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> RetryPolicy {
-    let mut policy = RetryPolicy::default();
+fn read_retry(reader: &mut Reader<'_>, at: Bytes, node: &Node, usual: RetryPolicy) -> RetryPolicy {
+    let mut policy = usual;
     let Some(fields) = reader.fields(node, at, RETRY_KEYS) else {
         return policy;
     };
@@ -311,7 +364,7 @@ fn types_under(filter: &Json, key: &str) -> Option<Vec<String>> {
 }
 
 /// A name from the types asked for, so that it stays the same when the rest of the filter changes.
-fn made_name(filter: &Json) -> Name {
+fn made_name(filter: &Json, projection: bool) -> Name {
     let types = types(filter).unwrap_or_default().join("-");
     let mut name = String::new();
     for c in types.to_ascii_lowercase().chars() {
@@ -322,6 +375,10 @@ fn made_name(filter: &Json) -> Name {
         }
     }
     let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
-    let cut = &name[..name.len().min(model::name::MAX_NAME)];
+    let most = match projection {
+        true => MAX_PROJECTION_NAME,
+        false => model::name::MAX_NAME,
+    };
+    let cut = &name[..name.len().min(most)];
     Name::new(cut.trim_end_matches('-')).unwrap_or_else(|_| Name::literal("events"))
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use model::{AfterDead, Batch, InputSpec, Order, Rate};
+use model::{
+    AfterDead, Batch, InputSpec, Order, Rate,
+    projection::{Projection, Switching},
+};
 use pattern::{Input, Path};
 
 use crate::{
@@ -15,6 +18,8 @@ use crate::{
 pub(crate) const ORDER_KEYS: &[&str] = &["key", "dead"];
 /// Keys of `input`.
 pub(crate) const INPUT_KEYS: &[&str] = &["path", "template", "paths", "constant"];
+/// Keys of `projection`.
+pub(crate) const PROJECTION_KEYS: &[&str] = &["switch"];
 /// Keys of `batch`.
 pub(crate) const BATCH_KEYS: &[&str] = &["size", "window"];
 
@@ -102,6 +107,19 @@ pub(crate) fn input(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> Option<I
         return None;
     }
     Some(spec)
+}
+
+/// `{}` or `{switch: manual}`.
+pub(crate) fn projection(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> Option<Projection> {
+    let fields = reader.fields(node, at, PROJECTION_KEYS)?;
+    let switch = match fields.get("switch") {
+        None => Switching::default(),
+        Some(node) => match reader.word(node, &["auto", "manual"])? {
+            "manual" => Switching::Manual,
+            _ => Switching::Auto,
+        },
+    };
+    Some(Projection { switch })
 }
 
 /// `{size: 100, window: 1s}`.

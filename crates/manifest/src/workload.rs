@@ -135,6 +135,7 @@ fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Wor
         egress: Vec::new(),
         state_folder: false,
         buckets: BTreeMap::new(),
+        streams: None,
         on: Vec::new(),
         build: None,
         deferred: Deferred::default(),
@@ -319,7 +320,7 @@ fn read_rights(
             .collect();
     }
     if let Some(node) = fields.get("state") {
-        for item in reader.list(node, "`folder` and buckets") {
+        for item in reader.list(node, "`folder`, `streams` and buckets") {
             state::read(reader, item, workload);
         }
     }

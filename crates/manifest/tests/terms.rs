@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use manifest::parse;
-use model::{AfterDead, Batch, InputSpec, Limits, Order, Subscription};
+use model::{
+    AfterDead, Batch, InputSpec, Limits, Order, RetryPolicy, Subscription,
+    projection::{Projection, Switching},
+};
 use serde_json::json;
 
 fn manifest(terms: &str) -> String {
@@ -92,4 +95,32 @@ fn what_is_wrong_with_terms_is_told() {
     on("input: {path: $a}", "between its steps");
     on("input: {template: '<who>'}", "`<who>`");
     on("input: {template: '{', paths: {}}", "no JSON");
+}
+
+#[test]
+fn projections_are_read_and_what_is_wrong_with_them_is_told() {
+    let read_one = read("projection: {}");
+    assert_eq!(read_one.projection, Some(Projection::default()));
+    assert_eq!(read_one.retry, RetryPolicy::endless());
+    assert!(read_one.is_serial());
+    let manual = read("projection: {switch: manual}, retry: {attempts: 3}");
+    let switch = manual.projection.map(|one| one.switch);
+    assert_eq!(
+        (switch, manual.retry.attempts),
+        (Some(Switching::Manual), 3)
+    );
+    assert_eq!(manual.retry.max_age, RetryPolicy::endless().max_age);
+    let keyed = read("projection: {}, order: {key: $.subject}, concurrency: 4");
+    assert!(!keyed.is_serial());
+    on("projection: true", "expected a map with `switch`");
+    on("projection: {switsch: auto}", "unknown key `switsch`");
+    on("projection: {switch: never}", "`never` is not known here");
+    on("projection: {}, concurrency: 2", "it has no `concurrency`");
+    let long = "a".repeat(51);
+    on(
+        &format!("projection: {{}}, name: {long}"),
+        "at most 50 bytes",
+    );
+    let both = "name: m, projection: {}}, {event: {type: b}, name: m-g2";
+    on(both, "`m-g2` and `m` would be one and the same");
 }

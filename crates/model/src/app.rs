@@ -116,6 +116,9 @@ pub struct Workload {
     /// Buckets of its app that it may use, and how.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub buckets: BTreeMap<Name, Access>,
+    /// Whether it may use the streams of its app, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Access>,
     /// What it reacts to.
     #[serde(default)]
     pub on: Vec<Subscription>,

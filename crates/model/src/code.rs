@@ -161,6 +161,18 @@ codes! {
     NO_SUCH_JOB = 521, NotFound;
     /// An earlier dead letter of the same key comes first.
     EARLIER_LETTER_FIRST = 522, Conflict;
+    /// No such projection, or no such generation of it.
+    NO_SUCH_PROJECTION = 540, NotFound;
+    /// A projection is not where it would have to be for that.
+    PROJECTION_CONFLICT = 541, Conflict;
+    /// The log does not have all of that any more.
+    EVENTS_GONE = 542, Conflict;
+    /// A stream of events is not at the version that is expected.
+    STREAM_CONFLICT = 550, Conflict;
+    /// The app has no stream of this subject, or the stream no snapshot.
+    NO_SUCH_STREAM = 551, NotFound;
+    /// A workload used streams, and its manifest does not declare that it does.
+    STREAMS_NOT_DECLARED = 552, Forbidden;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

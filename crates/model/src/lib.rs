@@ -18,6 +18,7 @@ pub mod laws;
 pub mod limits;
 pub mod name;
 pub mod probes;
+pub mod projection;
 pub mod reconcile;
 pub mod scale;
 pub mod subscription;

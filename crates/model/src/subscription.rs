@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AppName, Name, WorkloadName};
+use crate::{
+    name::{AppName, Name, WorkloadName},
+    projection::Projection,
+};
 
 /// What a subscription is known by: stable over revisions, so that its cursor survives a deploy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +75,9 @@ pub struct Subscription {
     /// What the workload gets instead of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<InputSpec>,
+    /// Whether it feeds a read model from the beginning of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<Projection>,
 }
 
 impl Subscription {
@@ -87,6 +93,7 @@ impl Subscription {
             order: None,
             batch: None,
             input: None,
+            projection: None,
         }
     }
 }
@@ -227,6 +234,17 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// For what must not be left out: again and again, at least every half minute, until it is done.
+    #[must_use]
+    pub const fn endless() -> Self {
+        Self {
+            attempts: u32::MAX,
+            max_age: Duration::from_secs(100 * 366 * 86_400),
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(30),
+        }
+    }
+
     /// The wait after attempt number `attempt` (from 1) failed; `random` in 0..=65535 picks from the upper half
     /// of the exponential step, so that waits spread and still grow.
     #[must_use]

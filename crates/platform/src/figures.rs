@@ -1,6 +1,11 @@
 //! What the platform's parts say of themselves, as metrics. What invocations used is telemetry's own.
 
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
 use runtime::wasm::Used;
 
 use crate::Platform;
@@ -26,8 +31,11 @@ const POOL: [PoolFigure; 2] = [
 
 impl Platform {
     /// Everything there is to measure, as OpenMetrics text.
-    #[must_use]
-    pub fn metrics(&self) -> String {
+    pub async fn metrics(&self) -> String {
+        let projections = self.projections().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "projections cannot be measured");
+            Vec::new()
+        });
         let pool = self.wasm_totals();
         let unused = (
             "tangelo_wasm_resident_unused_bytes",
@@ -48,6 +56,7 @@ impl Platform {
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
                 registry.register(name, help, gauge);
             }
+            register_lags(registry, &projections);
             for (name, help, pick) in POOL {
                 let family = Family::<[(&str, &str); 1], Gauge>::default();
                 for (kind, used) in pool.kinds() {
@@ -158,4 +167,38 @@ impl Platform {
             ),
         ]
     }
+}
+
+/// How far behind each generation of each projection is.
+fn register_lags(registry: &mut Registry, projections: &[bus::Projection]) {
+    let events = Family::<Vec<(String, String)>, Gauge>::default();
+    let seconds = Family::<Vec<(String, String)>, Gauge<f64, AtomicU64>>::default();
+    for projection in projections {
+        for one in &projection.generations {
+            let key = &projection.projection;
+            let labels = vec![
+                ("app".to_owned(), key.app.to_string()),
+                ("workload".to_owned(), key.workload.to_string()),
+                ("projection".to_owned(), key.name.to_string()),
+                ("generation".to_owned(), one.generation.to_string()),
+                (
+                    "live".to_owned(),
+                    (one.generation == projection.live).to_string(),
+                ),
+            ];
+            let lag = i64::try_from(one.lag_events).unwrap_or(i64::MAX);
+            events.get_or_create(&labels).set(lag);
+            seconds.get_or_create(&labels).set(one.lag_seconds);
+        }
+    }
+    registry.register(
+        "tangelo_projection_lag_events",
+        "Events that a generation of a projection has not had",
+        events,
+    );
+    registry.register(
+        "tangelo_projection_lag_seconds",
+        "How long the first of them has been in the log",
+        seconds,
+    );
 }

@@ -26,6 +26,9 @@ pub(crate) const KEY_VARIABLE: &str = "AWS_ACCESS_KEY_ID";
 /// The variable that says where a workload's buckets are; only those that declare one have it.
 const KV_VARIABLE: &str = "TANGELO_KV_URL";
 
+/// The variable that says where streams are; only those that declare that they use them have it.
+const STREAMS_VARIABLE: &str = "TANGELO_STREAMS_URL";
+
 /// Where workloads reach the platform: bound before the platform opens, so that the first instance knows them.
 #[derive(Debug, Clone, Copy)]
 pub struct Doors {
@@ -163,9 +166,17 @@ fn guest_variables(workload: &Workload) -> Vec<(String, String)> {
             "TANGELO_INBOX_URL".to_owned(),
             "http://inbox.internal".to_owned(),
         ),
+        (
+            "TANGELO_PROJECTIONS_URL".to_owned(),
+            "http://projections.internal".to_owned(),
+        ),
     ];
     if !workload.buckets.is_empty() {
         env.push((KV_VARIABLE.to_owned(), "http://kv.internal".to_owned()));
+    }
+    if workload.streams.is_some() {
+        let url = "http://streams.internal".to_owned();
+        env.push((STREAMS_VARIABLE.to_owned(), url));
     }
     env.extend(workload.calls.iter().map(|call| {
         (
@@ -183,6 +194,10 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
         ("TANGELO_EVENTS_URL".to_owned(), format!("{base}/events")),
         ("TANGELO_INBOX_URL".to_owned(), format!("{base}/inbox")),
         (
+            "TANGELO_PROJECTIONS_URL".to_owned(),
+            format!("{base}/projections"),
+        ),
+        (
             "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
             format!("{base}/otlp"),
         ),
@@ -194,6 +209,9 @@ fn mesh_variables(base: &str, workload: &Workload) -> Vec<(String, String)> {
     ];
     if !workload.buckets.is_empty() {
         env.push((KV_VARIABLE.to_owned(), format!("{base}/kv")));
+    }
+    if workload.streams.is_some() {
+        env.push((STREAMS_VARIABLE.to_owned(), format!("{base}/streams")));
     }
     env.extend(workload.calls.iter().map(|call| {
         (

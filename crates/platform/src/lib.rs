@@ -20,8 +20,10 @@ mod open;
 mod operations;
 pub mod otlp;
 pub mod problem;
+mod projections;
 pub mod ps;
 pub mod reconcile;
+pub mod streams;
 pub mod versions;
 
 use std::sync::{Arc, atomic::AtomicBool};
@@ -45,6 +47,7 @@ pub use runtime::{
 };
 use store::Store;
 pub use store::{FolderLock, crash};
+use streams::Streams;
 pub use telemetry;
 use telemetry::Telemetry;
 
@@ -114,6 +117,12 @@ impl Platform {
     #[must_use]
     pub fn keyvalue(&self) -> &KeyValue {
         &self.0.keyvalue
+    }
+
+    /// Event sourcing.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.mesh().streams
     }
 
     /// Work that is committed now and done later.

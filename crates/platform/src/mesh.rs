@@ -17,6 +17,7 @@ use crate::{
     events::{Events, Origin},
     keyvalue::KeyValue,
     problem,
+    streams::Streams,
     versions::{Known, Versions},
 };
 
@@ -29,6 +30,7 @@ pub struct Mesh {
     pub(crate) events: Events,
     pub(crate) inbox: store::inbox::Inbox,
     pub(crate) keyvalue: KeyValue,
+    pub(crate) streams: Streams,
     pub(crate) telemetry: Telemetry,
     pub(crate) tokens: Arc<access::MeshTokens<Presence>>,
     pub(crate) clock: Clock,
@@ -42,7 +44,7 @@ impl Mesh {
         self.tokens.find(token)
     }
 
-    /// Serves `/w/NAME/…`, `/events`, `/inbox/KEY`, `/kv/…` and `/otlp/…` (origin form, the token already taken off).
+    /// Serves `/w/NAME/…`, `/events`, `/inbox/KEY`, `/projections/NAME`, `/kv/…`, `/streams/…` and `/otlp/…` (origin form, the token already taken off).
     pub async fn serve(&self, caller: Caller, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/events" || path == "/events/" {
@@ -58,11 +60,22 @@ impl Mesh {
                 .await
                 .unwrap_or_else(|error| problem::response(&error, None));
         }
+        if path.starts_with("/projections/") {
+            return crate::projections::serve(self, &caller, request)
+                .await
+                .unwrap_or_else(|error| problem::response(&error, None));
+        }
         if let Some(rest) = path.strip_prefix("/kv")
             && (rest.is_empty() || rest.starts_with('/'))
         {
             let rest = rest.to_owned();
             return self.keyvalue.serve(&caller.presence, &rest, request).await;
+        }
+        if let Some(rest) = path.strip_prefix("/streams")
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            let (rest, trace) = (rest.to_owned(), self.trace(&caller, request.headers()));
+            return self.streams.serve(&caller, trace, &rest, request).await;
         }
         if let Some(signal) = path.strip_prefix("/otlp/") {
             let signal = signal.to_owned();
@@ -72,14 +85,15 @@ impl Mesh {
             Some((name, rest)) => self.call(&caller, &name, rest, request).await,
             None => {
                 let message = format!(
-                    "the mesh has no `{path}`: there are /w/NAME/…, /events, /inbox/KEY, /kv/BUCKET/KEY and /otlp/v1/traces"
+                    "the mesh has no `{path}`: there are /w/NAME/…, /events, /inbox/KEY, /projections/NAME, /kv/BUCKET/KEY, /streams/SUBJECT and /otlp/v1/traces"
                 );
                 problem::response(&Error::new(code::NO_SUCH_WORKLOAD, message), None)
             }
         }
     }
 
-    /// Serves a request to a host name: `orders.internal`, `events.internal`, `inbox.internal`, `kv.internal`, or a name in the app's `hosts:`.
+    /// Serves a request to a host name: `orders.internal`, `events.internal`, `inbox.internal`, `projections.internal`,
+    /// `kv.internal`, `streams.internal`, or a name in the app's `hosts:`.
     pub async fn serve_host(
         &self,
         caller: Caller,
@@ -101,6 +115,8 @@ impl Mesh {
         let path = match name.as_str() {
             "events" => "/events".to_owned(),
             "inbox" => format!("/inbox{rest}"),
+            "projections" => format!("/projections{rest}"),
+            "streams" => format!("/streams{rest}"),
             "kv" => format!("/kv{rest}"),
             name => format!("/w/{name}{rest}"),
         };

@@ -27,6 +27,7 @@ use crate::{
     keyvalue::KeyValue,
     loops,
     mesh::Mesh,
+    streams::Streams,
     versions::Versions,
 };
 
@@ -157,10 +158,9 @@ fn rooms(
         usage_retention,
         ..
     } = options;
-    let versions = Versions::default();
+    let (versions, apps) = (Versions::default(), Arc::new(Apps::default()));
     let tokens = Arc::new(MeshTokens::default());
     let keys = Arc::new(InstanceKeys::default());
-    let apps = Arc::new(Apps::default());
     let dispatch = Dispatch::new(
         clock.clone(),
         ids.clone(),
@@ -201,6 +201,7 @@ fn rooms(
     };
     let events = onto_the_bus(&calls, &apps, &versions, buffers);
     let mesh = Mesh {
+        streams: Streams::new(store.log(), events.clone()),
         apps: Arc::clone(&apps),
         versions: versions.clone(),
         dispatch: dispatch.clone(),

@@ -5,11 +5,20 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use model::{Category, Error};
 use runtime::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The response that stands for `error`.
 #[must_use]
 pub fn response(error: &Error, request_id: Option<&str>) -> Response<Body> {
+    with(error, request_id, [])
+}
+
+/// The same with members of its own (RFC 9457 §3.2).
+pub(crate) fn with<const N: usize>(
+    error: &Error,
+    request_id: Option<&str>,
+    more: [(&str, Value); N],
+) -> Response<Body> {
     if error.category == Category::Internal {
         tracing::error!(code = %error.code, context = error.context.as_deref(), request_id, "{}", error.message);
     } else if let Some(context) = &error.context {
@@ -26,6 +35,9 @@ pub fn response(error: &Error, request_id: Option<&str>) -> Response<Body> {
     });
     if let Some(id) = request_id {
         document["request_id"] = id.into();
+    }
+    for (name, value) in more {
+        document[name] = value;
     }
     let mut response = Response::new(Body::full(document.to_string()));
     *response.status_mut() = status;

@@ -36,6 +36,12 @@ pub enum Error {
     /// The verb contradicts what is there.
     #[error("{0}")]
     Conflict(String),
+    /// A stream is not where a command expects it to be: nothing was done.
+    #[error("the stream is at version {0}")]
+    Version(u64),
+    /// The log has lost events up to this position: nothing was done.
+    #[error("the log no longer has all events up to position {0}")]
+    Gone(u64),
     /// Under a key is not what the condition of a write says: nothing was written.
     #[error("what is stored under `{0}` is not what the condition of the write says")]
     Condition(String),
@@ -117,6 +123,8 @@ impl From<Error> for model::Error {
             Error::NotOwner(_) => Self::new(code::STORE_NOT_OWNER, text),
             Error::NotFound(_) => Self::new(code::STORE_NOT_FOUND, text),
             Error::Conflict(_) => Self::new(code::STORE_CONFLICT, text),
+            Error::Version(_) => Self::new(code::STREAM_CONFLICT, text),
+            Error::Gone(_) => Self::new(code::EVENTS_GONE, text),
             Error::Condition(_) => Self::new(code::KV_CONDITION, text),
             Error::NotANumber { .. } => Self::new(code::KV_NOT_A_NUMBER, text),
             Error::Full { .. } => Self::new(code::KV_FULL, text),

@@ -18,6 +18,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0009_delivery.sql"),
     include_str!("schema/0010_inbox.sql"),
     include_str!("schema/0011_jobs.sql"),
+    include_str!("schema/0012_projections.sql"),
+    include_str!("schema/0013_streams.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -256,6 +256,7 @@ async fn subscribe(bus: &Bus) {
         order: None,
         batch: None,
         input: None,
+        projection: None,
     };
     let key = "shop/w/s".parse().expect("is a key");
     let app = model::Name::literal("shop");

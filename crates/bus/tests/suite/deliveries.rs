@@ -268,6 +268,7 @@ async fn concurrency_of_a_subscription_is_kept() {
         order: None,
         batch: None,
         input: None,
+        projection: None,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/w/s"), subscription)];
@@ -398,6 +399,7 @@ async fn a_filter_that_is_none_changes_nothing() {
         order: None,
         batch: None,
         input: None,
+        projection: None,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/b/s"), bad)];

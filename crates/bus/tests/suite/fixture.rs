@@ -87,6 +87,7 @@ impl Fixture {
                     order: None,
                     batch: None,
                     input: None,
+                    projection: None,
                 };
                 (key, subscription)
             })

@@ -9,5 +9,6 @@ mod deliveries;
 mod fixture;
 mod jobs;
 mod model_check;
+mod projections;
 mod restarts;
 mod terms;

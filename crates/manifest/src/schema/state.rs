@@ -6,18 +6,30 @@ use schemars::JsonSchema;
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum State {
-    /// `folder`: a folder of its own that outlives instances.
-    Folder(Folder),
+    /// `folder`: a folder of its own that outlives instances; `streams`: the streams of its app.
+    Word(StateWord),
     /// A bucket of its app.
     Kv(KvState),
+    /// The streams of its app, perhaps only to be read.
+    Streams(StreamsState),
 }
 
-/// A folder of its own that outlives instances.
+/// What it keeps, in a word.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub(super) enum Folder {
-    /// It is in `TANGELO_STATE_DIR`.
+pub(super) enum StateWord {
+    /// A folder of its own that outlives instances, in `TANGELO_STATE_DIR`.
     Folder,
+    /// Streams of events of its app that it appends to and reads, at `TANGELO_STREAMS_URL`.
+    Streams,
+}
+
+/// The streams of events of its app.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct StreamsState {
+    /// What it may do with them.
+    streams: KvAccess,
 }
 
 /// A bucket of keys and values that the workloads of the app share.
@@ -48,7 +60,7 @@ pub(super) struct KvBucket {
     access: Option<KvAccess>,
 }
 
-/// What may be done with a bucket.
+/// What may be done with it.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub(super) enum KvAccess {

@@ -29,6 +29,27 @@ pub(super) struct Subscription {
     batch: Option<Batch>,
     /// What the workload gets instead of the event, as EventBridge's `InputPath`, `InputTransformer` and `Input` have it.
     input: Option<Input>,
+    /// It feeds a read model: from the beginning of the log, in its order, and a second time beside when that is rebuilt.
+    projection: Option<Projection>,
+}
+
+/// A read model that is fed from the log.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Projection {
+    /// Who makes a new generation the one that readers use. `auto` (unless given): Tangelo, as soon as it has had all that the live one has
+    /// had. `manual`: an operator, by `tangelo projections switch`.
+    switch: Option<Switching>,
+}
+
+/// Who makes a new generation live.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Switching {
+    /// Tangelo.
+    Auto,
+    /// An operator.
+    Manual,
 }
 
 /// What a workload gets instead of the event: one of `path`, `template` and `constant`.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Events;
 
 /// Reads all events of a request. The outer error concerns the request, an inner one a single event of it.
-pub(super) async fn read(
+pub(crate) async fn read(
     request: Request<Body>,
     limits: &Limits,
     events: &Events,

@@ -3,7 +3,7 @@
 //! Walk 2 begins here: checked, then appended by `bus` with one fsync for many. Nothing else happens at publish time.
 
 mod contracts;
-mod http_binding;
+pub(crate) mod http_binding;
 pub(crate) mod relayed;
 
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Events {
         answer(&self.publish(&origin, events).await)
     }
 
-    fn check(&self, origin: &Origin, event: Event) -> Result<Event, Error> {
+    pub(crate) fn check(&self, origin: &Origin, event: Event) -> Result<Event, Error> {
         event
             .check()
             .map_err(|e| Error::new(code::BAD_EVENT, e.to_string()))?;
@@ -108,7 +108,7 @@ impl Events {
     }
 
     /// What is stored beside the events: the same for all events of one publish.
-    fn cause(&self, origin: &Origin) -> Result<Cause, Error> {
+    pub(crate) fn cause(&self, origin: &Origin) -> Result<Cause, Error> {
         let cause = match origin {
             Origin::Outside {
                 trace, principals, ..

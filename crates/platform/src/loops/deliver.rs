@@ -124,13 +124,20 @@ fn ends(deliveries: &[Delivery], answer: &Result<Bytes, Settled>) -> Vec<Settled
             key: &delivery.idempotency_key,
         })
         .collect();
-    let said = "the consumer said that it failed this item of its batch";
+    let said = "the consumer said that it failed this item of its batch, or one before it";
     let end = |failed| match failed {
         false => Settled::Done,
         true => Settled::Retry(Error::new(code::FUNCTION_ERROR, said)),
     };
+    let serial = deliveries.iter().any(|delivery| delivery.serial);
+    let mut broken = false;
+    // Behind one that failed nothing of a projection may be done.
+    let with_those_behind = |failed: bool| {
+        broken |= failed;
+        failed || (serial && broken)
+    };
     match batch::failed(&items, answer) {
-        Ok(failed) => failed.into_iter().map(end).collect(),
+        Ok(failed) => failed.into_iter().map(with_those_behind).map(end).collect(),
         Err(problem) => all(&Settled::Retry(Error::new(code::BAD_REPLY, problem))),
     }
 }

@@ -325,6 +325,7 @@ fn workload(run: Run) -> Workload {
         egress: Vec::new(),
         state_folder: false,
         buckets: BTreeMap::new(),
+        streams: None,
         on: Vec::new(),
         build: None,
         deferred: model::Deferred::default(),

@@ -12,7 +12,7 @@ use crate::{
     command,
     error::{Error, Result},
     format,
-    log::{Command, Log, Logged, Reply, UNEXPECTED, row_id, tail::Committed},
+    log::{Command, Log, Logged, Reply, UNEXPECTED, row_id, streams, tail::Committed},
     queue::Urgency,
 };
 
@@ -70,14 +70,23 @@ pub struct Appended {
 pub struct Append {
     namespace: Namespace,
     events: Vec<Encoded>,
+    to: Option<streams::To>,
 }
 
-struct Encoded {
+/// An event with everything that a row wants.
+pub(super) struct Encoded {
     event: Arc<Event>,
     cause_of: Arc<Cause>,
     cause: Vec<u8>,
     body: Payload,
-    key: Vec<u8>,
+    /// What it is recognised by when it is published again.
+    pub(super) key: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn id(&self) -> &str {
+        &self.event.id
+    }
 }
 
 /// The head of a log as the batch knows it.
@@ -100,6 +109,21 @@ impl Log {
         namespace: &Namespace,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Appended>> {
+        let (append, size) = self.encoded(namespace, events).await?;
+        let append = command::Command::Log(Command::Append(append));
+        let pending = self.kernel.submit(append, Urgency::Intake, size)?;
+        match pending.done().await? {
+            command::Reply::Log(Reply::Appended(appended)) => Ok(appended),
+            _ => Err(UNEXPECTED),
+        }
+    }
+
+    /// A command that appends events, and how large it is.
+    pub(super) async fn encoded(
+        &self,
+        namespace: &Namespace,
+        events: Vec<NewEvent>,
+    ) -> Result<(Append, usize)> {
         let mut encoded = Vec::with_capacity(events.len());
         let mut size = 0;
         for new in events {
@@ -114,79 +138,118 @@ impl Log {
                 body: self.blobs.payload(new.encoded).await?,
             });
         }
-        let append = Command::Append(Append {
+        let append = Append {
             namespace: namespace.clone(),
             events: encoded,
-        });
-        let pending = self
-            .kernel
-            .submit(command::Command::Log(append), Urgency::Intake, size)?;
-        match pending.done().await? {
-            command::Reply::Log(Reply::Appended(appended)) => Ok(appended),
-            _ => Err(UNEXPECTED),
-        }
+            to: None,
+        };
+        Ok((append, size))
     }
 }
 
 impl Append {
-    pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<Vec<Appended>> {
+    /// The same, to a stream.
+    pub(super) fn to(self, to: streams::To) -> Self {
+        Self {
+            to: Some(to),
+            ..self
+        }
+    }
+
+    pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<Reply> {
         let mut head = head(batch, &self.namespace)?;
         if head.bytes + head.added > batch.limits.log.0 {
             return Err(Error::LogFull(batch.limits.log));
         }
-        let mut appended = Vec::with_capacity(self.events.len());
-        for event in &self.events {
-            appended.push(self.append_one(batch, &mut head, event)?);
-        }
-        batch.log.heads.insert(self.namespace.clone(), head);
-        Ok(appended)
-    }
-
-    fn append_one(
-        &self,
-        batch: &mut Batch<'_>,
-        head: &mut Head,
-        event: &Encoded,
-    ) -> Result<Appended> {
-        let position = Position(head.head.0 + 1);
-        if let Some(position) = seen(batch, head.log, &event.key, position)? {
-            return Ok(Appended {
-                position,
-                duplicate: true,
-            });
-        }
-        let size = event.body.len() + event.cause.len() as u64;
-        let (body, blob) = event.body.columns();
-        batch.execute(
-            "INSERT INTO event (id, at, size, cause, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            (
-                row_id(head.log, position),
-                batch.now.0,
-                size,
-                &event.cause,
-                body,
-                blob,
-            ),
-        )?;
-        if let Some(blob) = event.body.blob() {
-            refs::add(batch, blob)?;
-        }
-        head.head = position;
-        head.added += size;
-        let logged = Logged {
-            position,
-            at: batch.now,
-            size,
-            event: Arc::clone(&event.event),
-            cause: Arc::clone(&event.cause_of),
+        let reply = match &self.to {
+            Some(to) => {
+                let events = &self.events;
+                let appended = streams::append(batch, &self.namespace, &mut head, to, events)?;
+                Reply::Streamed(appended)
+            }
+            None => {
+                let mut appended = Vec::with_capacity(self.events.len());
+                for event in &self.events {
+                    let one = append_one(batch, &self.namespace, &mut head, event, None)?;
+                    appended.push(one);
+                }
+                Reply::Appended(appended)
+            }
         };
-        let committed = Committed::Event(self.namespace.clone(), Arc::new(logged));
-        batch.log.effects.push(committed);
-        Ok(Appended {
-            position,
-            duplicate: false,
-        })
+        batch.log.heads.insert(self.namespace.clone(), head);
+        Ok(reply)
     }
+}
+
+/// Appends one event, unless it was seen; `place` is its stream and its number there.
+pub(super) fn append_one(
+    batch: &mut Batch<'_>,
+    namespace: &Namespace,
+    head: &mut Head,
+    event: &Encoded,
+    place: Option<(i64, u64)>,
+) -> Result<Appended> {
+    let position = Position(head.head.0 + 1);
+    if let Some(position) = seen(batch, head.log, &event.key, position)? {
+        return Ok(Appended {
+            position,
+            duplicate: true,
+        });
+    }
+    let size = event.body.len() + event.cause.len() as u64;
+    let (body, blob) = event.body.columns();
+    batch.execute(
+        "INSERT INTO event (id, at, size, cause, body, blob, stream, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            row_id(head.log, position),
+            batch.now.0,
+            size,
+            &event.cause,
+            body,
+            blob,
+            place.map(|(stream, _)| stream),
+            place.map(|(_, version)| version),
+        ),
+    )?;
+    if let Some(blob) = event.body.blob() {
+        refs::add(batch, blob)?;
+    }
+    head.head = position;
+    head.added += size;
+    let logged = Logged {
+        position,
+        at: batch.now,
+        size,
+        event: Arc::clone(&event.event),
+        cause: Arc::clone(&event.cause_of),
+    };
+    let committed = Committed::Event(namespace.clone(), Arc::new(logged));
+    batch.log.effects.push(committed);
+    Ok(Appended {
+        position,
+        duplicate: false,
+    })
+}
+
+/// Appends an event that a command of the log causes, in its commit.
+pub(super) fn caused(
+    batch: &mut Batch<'_>,
+    namespace: &Namespace,
+    event: Event,
+    cause: &Arc<Cause>,
+) -> Result<()> {
+    let mut head = head(batch, namespace)?;
+    let new = NewEvent::new(Arc::new(event), Arc::clone(cause));
+    let encoded = Encoded {
+        key: dedup_key(&new.cause, &new.event.source, &new.event.id),
+        cause: format::encode(&**cause),
+        event: new.event,
+        cause_of: new.cause,
+        body: Payload::Inline(new.encoded),
+    };
+    append_one(batch, namespace, &mut head, &encoded, None)?;
+    batch.log.heads.insert(namespace.clone(), head);
+    Ok(())
 }
 
 /// The head of the log of a namespace; the log is made when it is new.
@@ -231,6 +294,25 @@ pub(super) fn write_heads(batch: &Batch<'_>) -> Result<()> {
 
 fn slot(at: Time, window: std::time::Duration) -> u64 {
     at.0 / u64::try_from(window.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Where an event with this key was published within the window; nothing is remembered.
+pub(super) fn seen_before(batch: &Batch<'_>, log: i64, key: &[u8]) -> Result<Option<Position>> {
+    let window = batch.limits.dedup_window;
+    let now = slot(batch.now, window);
+    let since = batch.now - window;
+    let key = keyed(log, key);
+    for slot in [Some(now), now.checked_sub(1)].into_iter().flatten() {
+        let found = batch.row(
+            "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
+            (slot, &key, since.0),
+            |row| row.get(0).map(Position),
+        )?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Where the event with this key was published within the window; else remembers that it is at `position`. A slot is as

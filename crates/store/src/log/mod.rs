@@ -9,10 +9,12 @@ mod cursors;
 mod dead_letters;
 mod jobs;
 mod pauses;
+mod projections;
 mod read;
 mod redrives;
 mod retention;
 mod retries;
+mod streams;
 mod subscriptions;
 pub mod tail;
 
@@ -32,9 +34,11 @@ pub use cursors::{Cursor, Source, StoredCursor};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, LeftDead, Redriven};
 pub use jobs::{Chunk, Job, JobSpec, Place, Replayed, Step};
 pub use pauses::StoredPause;
+pub use projections::{StoredGeneration, StoredProjection, What};
 pub use read::Extent;
 pub use retention::{Retained, Retention};
 pub use retries::{Attempt, HISTORY, RetryItem, RetryRow, Waiting};
+pub use streams::{Snapshot, StreamHead, StreamKey, StreamPage};
 pub use subscriptions::{StoredSubscription, SubscriptionId, Switched};
 
 use crate::{
@@ -102,6 +106,12 @@ pub enum Command {
     Retain(Namespace, Retention),
     /// Pauses or resumes a subscription.
     Pause(pauses::Pause),
+    /// Rebuilds, switches or drops of a projection.
+    Projection(Box<projections::Ask>),
+    /// Puts a snapshot of a stream.
+    Snapshot(Box<streams::Put>),
+    /// Takes events out of a stream.
+    Truncate(Box<streams::Truncate>),
 }
 
 /// Answers of the log.
@@ -109,6 +119,8 @@ pub enum Command {
 pub enum Reply {
     /// One per event, in order.
     Appended(Vec<Appended>),
+    /// One per event of an append to a stream, in order, with its number.
+    Streamed(Vec<(u64, Appended)>),
     /// What the switch changed.
     Switched(Arc<Switched>),
     /// Where the redriven event waits.
@@ -126,7 +138,7 @@ pub enum Reply {
 impl Command {
     pub(crate) fn apply(&self, batch: &mut Batch<'_>) -> Result<command::Reply> {
         match self {
-            Self::Append(append) => append.apply(batch).map(Reply::Appended),
+            Self::Append(append) => append.apply(batch),
             Self::Switch(switch) => switch.apply(batch).map(Reply::Switched),
             Self::Redrive(id, by) => redrives::redrive_one(batch, *id, by).map(Reply::Redriven),
             Self::StartJob(spec, by) => {
@@ -135,6 +147,8 @@ impl Command {
             Self::CancelJob(id, by) => {
                 return jobs::cancel(batch, *id, by).map(command::Reply::Count);
             }
+            Self::Truncate(truncate) => return truncate.apply(batch).map(command::Reply::Count),
+            Self::Projection(ask) => return ask.apply(batch).map(command::Reply::Count),
             Self::StepJob(step) => jobs::step(batch, step).map(Reply::Stepped),
             Self::Retain(namespace, limits) => {
                 retention::retain(batch, namespace, *limits).map(Reply::Retained)
@@ -168,6 +182,7 @@ impl Command {
             }
             Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
             Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
+            Self::Snapshot(put) => put.apply(batch),
             Self::Edit(id, body, by) => redrives::edit(batch, *id, body, by),
             Self::Append(_)
             | Self::Switch(_)
@@ -177,7 +192,9 @@ impl Command {
             | Self::StepJob(_)
             | Self::CancelJob(..)
             | Self::Retain(..)
-            | Self::Pause(_) => unreachable!("answered by `apply`"),
+            | Self::Pause(_)
+            | Self::Projection(_)
+            | Self::Truncate(_) => unreachable!("answered by `apply`"),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Most bytes of events in one answer, unless one event alone is larger.
-const MAX_BYTES: u64 = 4 << 20;
+pub(super) const MAX_BYTES: u64 = 4 << 20;
 
 /// An event's row, before its payload is read.
 pub(super) struct RawEvent {
@@ -73,6 +73,31 @@ impl Log {
         Ok(self.range(namespace, before, at, 1).await?.pop())
     }
 
+    /// When the first event after `after` was published.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn published_after(
+        &self,
+        namespace: &Namespace,
+        after: Position,
+    ) -> Result<Option<Time>> {
+        let namespace = namespace.clone();
+        self.kernel
+            .read(move |connection| {
+                let Some(log) = log_id(connection, &namespace)? else {
+                    return Ok(None);
+                };
+                let mut statement = connection.prepare_cached(
+                    "SELECT at FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT 1",
+                )?;
+                let between = (row_id(log, after), row_id(log + 1, Position(0)));
+                let found = statement.query_row(between, |row| row.get(0).map(Time));
+                Ok(found.optional()?)
+            })
+            .await
+    }
+
     /// Every log with how far it goes.
     ///
     /// # Errors
@@ -130,7 +155,8 @@ fn raw_range(connection: &Connection, first: i64, last: i64, limit: u32) -> Resu
     Ok(raws)
 }
 
-fn raw_event(connection: &Connection, row: &Row<'_>) -> Result<RawEvent> {
+/// The event in a row of these columns: id, at, size, cause, body, blob.
+pub(super) fn raw_event(connection: &Connection, row: &Row<'_>) -> Result<RawEvent> {
     Ok(RawEvent {
         position: position_of(row.get(0)?),
         at: Time(row.get(1)?),
@@ -158,6 +184,11 @@ pub(crate) fn payload(
 }
 
 impl RawEvent {
+    /// Encoded bytes.
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// From the columns of a row that keeps a copy of its event.
     pub(super) const fn copied(
         position: Position,

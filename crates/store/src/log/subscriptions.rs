@@ -11,7 +11,10 @@ use crate::{
     command,
     error::{Error, Result},
     format,
-    log::{Command, Log, Reply, StoredCursor, UNEXPECTED, append, cursors, tail::Committed},
+    log::{
+        Command, Log, Reply, StoredCursor, UNEXPECTED, append, cursors, projections,
+        tail::Committed,
+    },
     shards::{Owned, Shard},
 };
 
@@ -36,6 +39,22 @@ pub struct StoredSubscription {
     pub begin: Position,
     /// Events up to this position; `None` while it lives.
     pub end: Option<Position>,
+    /// Which generation of a projection it feeds.
+    pub generation: Option<u32>,
+}
+
+impl StoredSubscription {
+    /// The key that its manifest gives it: without the number of a generation.
+    #[must_use]
+    pub fn base(&self) -> SubscriptionKey {
+        match self.generation {
+            None => self.key.clone(),
+            Some(_) => SubscriptionKey {
+                name: self.spec.name.clone(),
+                ..self.key.clone()
+            },
+        }
+    }
 }
 
 /// What a switch changed.
@@ -49,6 +68,30 @@ pub struct Switched {
     pub began: Vec<StoredSubscription>,
     /// Go on with another retry policy or concurrency.
     pub changed: Vec<StoredSubscription>,
+    /// Gone with all that they had left to do.
+    pub dropped: Vec<SubscriptionId>,
+}
+
+impl Switched {
+    /// One that changes nothing yet.
+    pub(super) const fn at(at: Position) -> Self {
+        Self {
+            at,
+            ended: Vec::new(),
+            began: Vec::new(),
+            changed: Vec::new(),
+            dropped: Vec::new(),
+        }
+    }
+}
+
+/// From where a subscription gets events.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start {
+    /// From what is published next.
+    Head,
+    /// From the first that the log has, for this generation of a projection.
+    Beginning(u32),
 }
 
 /// The subscriptions that an app is to have.
@@ -89,7 +132,7 @@ impl Log {
         self.kernel
             .read(|connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end,
+                    "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end, s.generation,
                             c.through, c.idle, c.running, l.mark, c.passed
                      FROM subscription s JOIN log l ON l.id = s.log
                      JOIN cursor c ON c.subscription = s.id ORDER BY s.id",
@@ -97,7 +140,7 @@ impl Log {
                 let mut rows = statement.query([])?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
-                    found.push((read(row)?, cursors::read(row, 9)?.decode()?));
+                    found.push((read(row)?, cursors::read(row, 10)?.decode()?));
                 }
                 Ok(found)
             })
@@ -116,45 +159,39 @@ impl Log {
 impl Switch {
     pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<Arc<Switched>> {
         let head = append::head(batch, &self.namespace)?;
-        let mut wanted: BTreeMap<&SubscriptionKey, &Subscription> = self.wanted.iter().collect();
-        let mut switched = Switched {
-            at: head.head,
-            ended: Vec::new(),
-            began: Vec::new(),
-            changed: Vec::new(),
-        };
-        for mut stored in self.live(batch, head.log)? {
-            match wanted.remove(&stored.key) {
-                Some(spec) if *spec == stored.spec => {}
+        let (projections, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .wanted
+            .iter()
+            .partition(|(_, spec)| spec.projection.is_some());
+        let mut switched = Switched::at(head.head);
+        let live = self.live(batch, head.log)?;
+        let (generations, live): (Vec<_>, Vec<_>) = live
+            .into_iter()
+            .partition(|stored| stored.generation.is_some());
+        for mut stored in live {
+            match wanted.get(&stored.key) {
                 Some(spec) if goes_on(&stored.spec, spec) => {
-                    stored.spec = spec.clone();
-                    batch.execute(
-                        "UPDATE subscription SET spec = ?2 WHERE id = ?1",
-                        (stored.id.0, format::encode(spec)),
-                    )?;
-                    switched.changed.push(stored);
-                }
-                other => {
-                    batch.execute(
-                        "UPDATE subscription SET end = ?2 WHERE id = ?1",
-                        (stored.id.0, head.head.0),
-                    )?;
-                    switched.ended.push(stored.id);
-                    if let Some(spec) = other {
-                        wanted.insert(
-                            self.wanted
-                                .get_key_value(&stored.key)
-                                .expect("it was taken out of a view of this map")
-                                .0,
-                            spec,
-                        );
+                    if **spec != stored.spec {
+                        stored.spec = (*spec).clone();
+                        write_spec(batch, &stored)?;
+                        switched.changed.push(stored.clone());
                     }
+                    wanted.remove(&stored.key);
                 }
+                _ => end(batch, stored.id, &mut switched)?,
             }
         }
         for (key, spec) in wanted {
-            switched.began.push(self.begin(batch, head, key, spec)?);
+            let began = begin(batch, &self.namespace, key, spec, Start::Head)?;
+            switched.began.push(began);
         }
+        projections::deploy(
+            batch,
+            &self.namespace,
+            &projections,
+            generations,
+            &mut switched,
+        )?;
         let switched = Arc::new(switched);
         let committed = Committed::Switched(self.namespace.clone(), Arc::clone(&switched));
         batch.log.effects.push(committed);
@@ -163,7 +200,7 @@ impl Switch {
 
     fn live(&self, batch: &Batch<'_>, log: i64) -> Result<Vec<StoredSubscription>> {
         let mut statement = batch.prepare(
-            "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end
+            "SELECT s.id, l.namespace, s.app, s.workload, s.name, s.shard, s.spec, s.begin, s.end, s.generation
              FROM subscription s JOIN log l ON l.id = s.log
              WHERE s.log = ?1 AND s.app = ?2 AND s.end IS NULL ORDER BY s.id",
         )?;
@@ -174,48 +211,84 @@ impl Switch {
         }
         Ok(live)
     }
+}
 
-    fn begin(
-        &self,
-        batch: &Batch<'_>,
-        head: append::Head,
-        key: &SubscriptionKey,
-        spec: &Subscription,
-    ) -> Result<StoredSubscription> {
-        let (app, workload, name) = (key.app.as_str(), key.workload.as_str(), key.name.as_str());
-        let shard = Shard::of(&[self.namespace.as_str(), app, workload, name]);
-        batch.execute(
-            "INSERT INTO subscription (log, app, workload, name, shard, begin, spec)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            (
-                head.log,
-                app,
-                workload,
-                name,
-                shard.0,
-                head.head.0,
-                format::encode(spec),
-            ),
-        )?;
-        let id = batch.last_id();
-        batch.execute(
-            "INSERT INTO cursor (subscription, low, through, idle) VALUES (?1, ?2, ?2, 1)",
-            (id, head.head.0),
-        )?;
-        Ok(StoredSubscription {
-            id: SubscriptionId(id),
-            namespace: self.namespace.clone(),
-            key: key.clone(),
-            shard,
-            spec: spec.clone(),
-            begin: head.head,
-            end: None,
-        })
-    }
+/// Begins a subscription.
+pub(super) fn begin(
+    batch: &Batch<'_>,
+    namespace: &Namespace,
+    key: &SubscriptionKey,
+    spec: &Subscription,
+    start: Start,
+) -> Result<StoredSubscription> {
+    let head = append::head(batch, namespace)?;
+    let (begin, generation) = match start {
+        Start::Head => (head.head, None),
+        Start::Beginning(number) => (Position(0), Some(number)),
+    };
+    let (app, workload, name) = (key.app.as_str(), key.workload.as_str(), key.name.as_str());
+    let shard = Shard::of(&[namespace.as_str(), app, workload, name]);
+    batch.execute(
+        "INSERT INTO subscription (log, app, workload, name, shard, begin, spec, generation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            head.log,
+            app,
+            workload,
+            name,
+            shard.0,
+            begin.0,
+            format::encode(spec),
+            generation,
+        ),
+    )?;
+    let id = batch.last_id();
+    // One that begins behind the head is not idle: the log's mark does not speak for it.
+    batch.execute(
+        "INSERT INTO cursor (subscription, low, through, idle) VALUES (?1, ?2, ?2, ?3)",
+        (id, begin.0, begin == head.head),
+    )?;
+    Ok(StoredSubscription {
+        id: SubscriptionId(id),
+        namespace: namespace.clone(),
+        key: key.clone(),
+        shard,
+        spec: spec.clone(),
+        begin,
+        end: None,
+        generation,
+    })
+}
+
+/// Ends a subscription at the head.
+pub(super) fn end(batch: &Batch<'_>, id: SubscriptionId, switched: &mut Switched) -> Result<()> {
+    batch.execute(
+        "UPDATE subscription SET end = ?2 WHERE id = ?1",
+        (id.0, switched.at.0),
+    )?;
+    switched.ended.push(id);
+    Ok(())
+}
+
+/// Writes what a subscription asks for from now on.
+pub(super) fn write_spec(batch: &Batch<'_>, stored: &StoredSubscription) -> Result<()> {
+    batch.execute(
+        "UPDATE subscription SET spec = ?2 WHERE id = ?1",
+        (stored.id.0, format::encode(&stored.spec)),
+    )?;
+    Ok(())
+}
+
+/// The last position that a log has removed.
+pub(super) fn tail(batch: &Batch<'_>, log: i64) -> Result<Position> {
+    let tail = batch.row("SELECT tail FROM log WHERE id = ?1", [log], |row| {
+        row.get(0).map(Position)
+    })?;
+    Ok(tail.unwrap_or_default())
 }
 
 /// Whether a subscription goes on where it is with this specification: the same events, by the same key.
-fn goes_on(before: &Subscription, after: &Subscription) -> bool {
+pub(super) fn goes_on(before: &Subscription, after: &Subscription) -> bool {
     let key = |spec: &Subscription| spec.order.as_ref().map(|order| order.key.clone());
     before.filter == after.filter && key(before) == key(after)
 }
@@ -254,5 +327,6 @@ fn read(row: &Row<'_>) -> Result<StoredSubscription> {
         spec: format::decode(&row.get::<_, Vec<u8>>(6)?, "subscription")?,
         begin: Position(row.get(7)?),
         end: row.get::<_, Option<u64>>(8)?.map(Position),
+        generation: row.get(9)?,
     })
 }

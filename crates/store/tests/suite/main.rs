@@ -13,4 +13,5 @@ mod kv;
 mod log;
 mod reconcile;
 mod shards;
+mod streams;
 mod unplug;

@@ -16,8 +16,10 @@ mod log;
 mod logs;
 mod outbox;
 mod progress;
+mod projections;
 mod ps;
 mod reconcile;
+mod streams;
 mod subscriptions;
 mod traces;
 mod up;
@@ -96,6 +98,10 @@ enum Command {
     Kv(kv::Kv),
     /// List subscriptions, and why they wait; pause and resume them
     Subscriptions(subscriptions::Subscriptions),
+    /// Look at streams of events, append to them, and read their snapshots
+    Streams(streams::Streams),
+    /// List projections and how far behind they are; rebuild, switch, drop
+    Projections(projections::Projections),
     /// Show what workloads wrote
     Logs(logs::Logs),
     /// Show traces, or one as a tree
@@ -163,6 +169,8 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Events(ask) => log::run(cli, &client, ask).await,
         Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions(ask) => subscriptions::run(cli, &client, ask).await,
+        Command::Streams(ask) => streams::run(cli, &client, ask).await,
+        Command::Projections(ask) => projections::run(cli, &client, ask).await,
         Command::Logs(ask) => logs::run(cli, &client, ask).await,
         Command::Traces(ask) => traces::run(cli, &client, ask).await,
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,

@@ -76,6 +76,11 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
     rows.iter()
         .filter_map(last_failure)
         .for_each(|line| anstream::println!("{line}"));
+    let projections = &answer["projections"];
+    if projections.as_array().is_some_and(|all| !all.is_empty()) {
+        anstream::println!();
+        super::projections::table(projections);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

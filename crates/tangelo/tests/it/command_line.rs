@@ -113,6 +113,12 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["kv", "list", "notes"],
         &["kv", "delete", "notes", "n"],
         &["subscriptions"],
+        &["projections"],
+        &["streams", "append", "lines", "o-1", "order.paid"],
+        &["streams", "list", "lines"],
+        &["streams", "read", "lines", "o-1"],
+        &["streams", "snapshot", "lines", "o-1"],
+        &["streams", "truncate", "lines", "o-1", "--through", "1"],
         &[
             "events",
             "explain",

@@ -3,6 +3,7 @@
 //! A ratio above 1 is in Tangelo's favour. Rounds alternate between the sides and the median counts, since a
 //! machine's speed drifts while it is measured.
 
+mod biglog;
 mod brokers;
 mod coldload;
 mod coldstart;
@@ -46,6 +47,9 @@ pub(crate) struct Options {
     /// Rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Events in the large log of `biglog`; the small one has a thousandth, the backlog a tenth of it.
+    #[arg(long, default_value_t = 10_000_000)]
+    events: u64,
     /// Measures a build without optimisation: to try the benchmark itself.
     #[arg(long)]
     dev: bool,
@@ -88,6 +92,7 @@ const ALL: &[(&str, Run)] = &[
     ("overload", overload::run),
     ("idle", idle::run),
     ("deliver", deliver::run),
+    ("biglog", biglog::run),
     ("footprint", footprint::run),
     ("neighbours", neighbours::run),
     ("surge", surge::run),

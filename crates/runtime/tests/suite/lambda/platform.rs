@@ -365,6 +365,7 @@ fn workload(runtime: LambdaRuntime, handler: &str) -> Workload {
         egress: Vec::new(),
         state_folder: false,
         buckets: BTreeMap::new(),
+        streams: None,
         on: Vec::new(),
         build: None,
         deferred: model::Deferred::default(),

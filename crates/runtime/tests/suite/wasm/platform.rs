@@ -305,6 +305,7 @@ fn workload(component: &str) -> Workload {
         egress: Vec::new(),
         state_folder: false,
         buckets: BTreeMap::new(),
+        streams: None,
         on: Vec::new(),
         build: None,
         deferred: model::Deferred::default(),
