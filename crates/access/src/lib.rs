@@ -1,5 +1,6 @@
 //! Who acts and what they may: identities of instances, signatures, secrets. No I/O and no policy of the platform.
 
+pub mod bearer;
 pub mod instance_keys;
 pub mod mesh_tokens;
 pub mod redact;

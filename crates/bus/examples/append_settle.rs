@@ -104,6 +104,7 @@ impl Bench {
                 batch: None,
                 input: None,
                 projection: None,
+                pulled: false,
             };
             let key = format!("shop/w/{name}").parse().expect("is a key");
             (key, subscription)

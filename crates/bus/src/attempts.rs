@@ -12,7 +12,7 @@ use store::log::{Attempt, HISTORY};
 /// its policy's attempts, and what is cut off by somebody else's kills is tried on.
 pub const FORGIVEN: u32 = 8;
 /// The longest wait between two attempts, whatever a policy says: times must stay within what the store holds.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 
 /// The longest wait of what was cut off by the end of the server.
 const AFTER_A_CUT: Duration = Duration::from_secs(1);

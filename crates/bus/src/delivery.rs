@@ -61,6 +61,9 @@ pub enum Settled {
     Done,
     /// It failed: to be tried again as the retry policy says, or a dead letter when that says no more.
     Retry(Fault),
+    /// It was no attempt: whoever takes it asks for it later, after what the fault says. Costs none, and ends only with
+    /// the policy's age.
+    Later(Fault),
     /// It failed in a way that no further attempt can mend: a dead letter at once.
     Dead(Fault),
 }

@@ -72,6 +72,9 @@ pub enum Error {
     /// There is no such subscription.
     #[error("there is no subscription `{0}`: `tangelo subscriptions` lists those that there are")]
     NoSuchSubscription(model::SubscriptionKey),
+    /// It is delivered, and not pulled.
+    #[error("`{0}` is not pulled: its manifest says where its events go")]
+    NotPulled(model::SubscriptionKey),
 }
 
 impl From<Error> for model::Error {
@@ -86,6 +89,7 @@ impl From<Error> for model::Error {
             Error::NoSuchProjection { .. } => Self::new(code::NO_SUCH_PROJECTION, text),
             Error::ProjectionConflict(_) => Self::new(code::PROJECTION_CONFLICT, text),
             Error::EventsGone { .. } => Self::new(code::EVENTS_GONE, text),
+            Error::NotPulled(_) => Self::new(code::NOT_PULLED, text),
             Error::NoSuchJob(_) => Self::new(code::NO_SUCH_JOB, text),
             Error::EarlierFirst(..) => Self::new(code::EARLIER_LETTER_FIRST, text),
             Error::BadFilter { .. } | Error::BadOrder { .. } | Error::BadInput { .. } => {

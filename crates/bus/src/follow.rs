@@ -162,10 +162,14 @@ impl Follower {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
         for id in &switched.ended {
-            if let Some(range) = state.ranges.get_mut(id) {
-                range.end_at(switched.at);
-            }
+            let Some(range) = state.ranges.get_mut(id) else {
+                continue;
+            };
+            range.end_at(switched.at);
+            let key = range.key.clone();
             state.look_after(*id);
+            // What somebody came for is a loop's from now on.
+            state.touch(&key, shared.clock.now());
         }
         for changed in &switched.changed {
             if let Some(range) = state.ranges.get_mut(&changed.id) {

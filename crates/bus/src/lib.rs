@@ -21,6 +21,7 @@ mod pause;
 mod plain;
 mod projections;
 mod publish;
+mod pull;
 mod range;
 mod serial;
 mod settle;

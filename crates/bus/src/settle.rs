@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AfterDead, Error as Fault, Time};
+use model::{AfterDead, Error as Fault, RetryPolicy, Time};
 use store::{
     Pending, Urgency,
     log::{Attempt, GivenUp, RetryRow, Waiting},
@@ -12,7 +12,7 @@ use store::{
 
 use crate::{
     Bus, Delivery, Error, Settled,
-    attempts::{Made, longer},
+    attempts::{LONGEST_WAIT, Made, longer},
     bus::Shared,
     delivery::Abandoned,
     lanes::Lane,
@@ -49,6 +49,7 @@ impl Shared {
             Settled::Done if facts.has_row => self.done_again(facts).await,
             Settled::Done => self.done_first(facts).await,
             Settled::Retry(error) => self.failed(facts, error).await,
+            Settled::Later(error) => self.postponed(facts, error).await,
             Settled::Dead(error) => self.give_up(facts, error, facts.history.clone()).await,
         };
         if let Err(Error::Store(store::Error::NotOwner(_))) = result {
@@ -96,14 +97,29 @@ impl Shared {
         Ok(())
     }
 
+    fn policy(&self, facts: &Abandoned) -> Result<RetryPolicy, Error> {
+        let state = self.state.lock();
+        let range = state.ranges.get(&facts.range);
+        let policy = range.map(|range| range.terms.retry);
+        Ok(policy.ok_or(store::Error::NotFound("subscription"))?)
+    }
+
+    async fn postponed(&self, facts: &Abandoned, error: Fault) -> Result<(), Error> {
+        let (policy, now) = (self.policy(facts)?, self.clock.now());
+        let due = now + error.retry_after.unwrap_or_default().min(LONGEST_WAIT);
+        if due.since(facts.born) > policy.max_age {
+            let history = longer(&facts.history, now, &error);
+            return self.give_up(facts, error, history).await;
+        }
+        let untried = Abandoned {
+            attempt: facts.attempt.saturating_sub(1),
+            ..facts.clone()
+        };
+        self.retry(&untried, due, facts.history.clone()).await
+    }
+
     async fn failed(&self, facts: &Abandoned, error: Fault) -> Result<(), Error> {
-        let policy = self
-            .state
-            .lock()
-            .ranges
-            .get(&facts.range)
-            .map(|range| range.terms.retry);
-        let policy = policy.ok_or(store::Error::NotFound("subscription"))?;
+        let policy = self.policy(facts)?;
         let now = self.clock.now();
         let history = longer(&facts.history, now, &error);
         let random = u16::try_from(self.ids.random() & 0xffff).expect("16 bits");

@@ -100,10 +100,14 @@ impl State {
         if consumer.stage != Stage::Quiet {
             return false;
         }
-        let next = look(consumer, &self.ranges, now);
+        let mut next = look(consumer, &self.ranges, now);
+        let pulled = next.work && is_pulled(consumer, &self.ranges);
+        if pulled {
+            next.why = Some(Why::Unpulled);
+        }
         consumer.waiting_for(next.why, now);
         let timer = next.at;
-        if next.work {
+        if next.work && !pulled {
             consumer.stage = Stage::Queued;
             self.queue.push_back(key.clone());
         }
@@ -115,7 +119,23 @@ impl State {
         if let Some(new) = timer.filter(|_| changed) {
             self.timers.insert((new, key.clone()));
         }
-        changed || consumer.stage == Stage::Queued
+        changed || pulled || consumer.stage == Stage::Queued
+    }
+
+    /// Whether there is something to pull now; `None`: it is not pulled.
+    pub(crate) fn offers(&mut self, key: &SubscriptionKey, now: Time) -> Option<bool> {
+        let consumer = self.consumers.get_mut(key)?;
+        if !is_pulled(consumer, &self.ranges) {
+            return None;
+        }
+        let work = look(consumer, &self.ranges, now).work;
+        self.touch(key, now);
+        Some(work)
+    }
+
+    /// When a consumer is looked at next, if nothing happens before.
+    pub(crate) fn timer_of(&self, key: &SubscriptionKey) -> Option<Time> {
+        self.consumers.get(key)?.timer
     }
 
     /// Names the next consumer with work, or says when one may have some.
@@ -312,6 +332,12 @@ fn look(consumer: &mut Consumer, ranges: &BTreeMap<SubscriptionId, Range>, now: 
         at: None,
         why: None,
     }
+}
+
+/// Whether somebody comes for what it has. What ended is nobody's to come for: it goes to a loop, which gives it up.
+fn is_pulled(consumer: &Consumer, ranges: &BTreeMap<SubscriptionId, Range>) -> bool {
+    let newest = consumer.ranges.last().and_then(|id| ranges.get(id));
+    newest.is_some_and(|range| range.terms.pulled && range.end.is_none())
 }
 
 fn takeable<'s>(

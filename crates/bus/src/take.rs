@@ -105,7 +105,11 @@ struct Taken {
 }
 
 impl Shared {
-    async fn take(self: &Arc<Self>, key: &SubscriptionKey, ended_only: bool) -> Vec<Delivery> {
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        key: &SubscriptionKey,
+        ended_only: bool,
+    ) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         loop {
             let taken = self.take_from_memory(key, ended_only);

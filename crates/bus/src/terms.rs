@@ -16,6 +16,8 @@ pub(crate) struct Terms {
     pub(crate) concurrency: Option<u32>,
     pub(crate) rate: Option<Rate>,
     pub(crate) batch: Option<Batch>,
+    /// Somebody comes for what it has: no loop is told of it.
+    pub(crate) pulled: bool,
 }
 
 /// How a range finds keys, and what its dead letters do.
@@ -37,6 +39,7 @@ impl Terms {
             },
             rate: spec.rate,
             batch: spec.batch,
+            pulled: spec.pulled,
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) enum Why {
     TooManyRetries,
     /// Its batch is not full, and its window not over.
     Batch,
+    /// It is pulled, and nobody came for what it has.
+    Unpulled,
     /// An earlier form of the same subscription has work left, and order goes over both.
     Earlier,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Why {
                 f.write_str("so many deliveries failed and wait that nothing new is tried")
             }
             Self::Batch => f.write_str("more events for its batch"),
+            Self::Unpulled => f.write_str("somebody to pull it"),
             Self::Earlier => f.write_str("what it had before its last deploy"),
         }
     }

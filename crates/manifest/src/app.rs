@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{App, Name, WorkloadName};
 
 use crate::{
-    databases,
+    databases, keys, outside,
     places::Draft,
     reader::{Fields, Reader, shown},
     reconcile, routes,
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) const KEYS: &[&str] = &[
     "app",
     "workloads",
+    "subscriptions",
+    "keys",
     "gateway",
     "hosts",
     "databases",
@@ -27,6 +29,8 @@ pub(crate) const KEYS: &[&str] = &[
 pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
 pub(crate) const LATER: &[&str] = &["workflows"];
+/// Keys with any of which an app needs no workloads.
+const BUS_ALONE: &[&str] = &["subscriptions", "keys"];
 /// Names that mean something else where workloads are named.
 const RESERVED: &[&str] = &["events", "inbox", "kv", "projections", "streams"];
 
@@ -39,6 +43,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
             hosts: BTreeMap::new(),
             databases: BTreeMap::new(),
             reconcile: BTreeMap::new(),
+            keys: BTreeMap::new(),
             contracts: BTreeMap::new(),
         },
         declared: Vec::new(),
@@ -56,6 +61,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
         draft.app.name = name;
     }
     read_workloads(reader, fields, &mut draft);
+    if let Some(node) = fields.get("subscriptions") {
+        outside::read(reader, node, &mut draft);
+    }
+    if let Some(node) = fields.get("keys") {
+        keys::read(reader, node, &mut draft);
+    }
     if let Some((key, gateway)) = fields.entry("gateway") {
         read_gateway(reader, key, gateway, &mut draft);
     }
@@ -97,7 +108,13 @@ fn app_name(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Name> {
 
 fn read_workloads(reader: &mut Reader<'_>, fields: Fields<'_>, draft: &mut Draft) {
     let example = "workloads: {hello: {as: function, run: {wasm: {component: hello.wasm}}}}";
-    let Some(node) = fields.required(reader, "workloads", example) else {
+    // The bus alone is an app, too: others publish, others subscribe.
+    let alone = BUS_ALONE.iter().any(|key| fields.get(key).is_some());
+    let node = match fields.get("workloads") {
+        None if alone => return,
+        _ => fields.required(reader, "workloads", example),
+    };
+    let Some(node) = node else {
         return;
     };
     let entries = reader.entries(node, "workloads by name");
@@ -112,7 +129,7 @@ fn read_workloads(reader: &mut Reader<'_>, fields: Fields<'_>, draft: &mut Draft
     }
 }
 
-fn workload_name(reader: &mut Reader<'_>, key: &Key) -> Option<WorkloadName> {
+pub(crate) fn workload_name(reader: &mut Reader<'_>, key: &Key) -> Option<WorkloadName> {
     if RESERVED.contains(&key.text.as_str()) {
         reader
             .error(key.at, format!("`{}` cannot name a workload", key.text))

@@ -167,6 +167,7 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
         .values()
         .flat_map(|workload| &workload.publishes)
         .chain(&of_databases)
+        .chain(draft.app.keys.values().flat_map(|key| &key.publishes))
         .map(String::as_str)
         .chain(OF_THE_PLATFORM.iter().copied())
         .collect();

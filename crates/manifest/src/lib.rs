@@ -12,9 +12,11 @@ mod databases;
 mod deferred;
 mod diagnostic;
 mod health;
+mod keys;
 #[doc(hidden)]
 pub mod law;
 mod nearest;
+mod outside;
 mod paths;
 mod places;
 mod reader;

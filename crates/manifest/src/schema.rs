@@ -7,6 +7,7 @@
 
 mod databases;
 mod health;
+mod outside;
 mod reconcile;
 mod run;
 mod scale;
@@ -73,8 +74,12 @@ struct Manifest {
     /// Name of the app: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter.
     #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     app: String,
-    /// The workloads by name. Other workloads, routes and environment variables use these names.
-    workloads: BTreeMap<String, Workload>,
+    /// The workloads by name. Other workloads, routes and environment variables use these names. An app that has `subscriptions` or `keys` needs none.
+    workloads: Option<BTreeMap<String, Workload>>,
+    /// Events for those outside, by name: webhooks, and what somebody comes for.
+    subscriptions: Option<BTreeMap<String, outside::OutsideSubscription>>,
+    /// What those outside may do with the bus, by the names of their keys.
+    keys: Option<BTreeMap<String, outside::AccessKey>>,
     /// What clients reach.
     gateway: Option<Gateway>,
     /// Host names fixed in old code, each with the workload that answers for it.
@@ -338,8 +343,8 @@ enum Size {
 mod tests {
     use super::*;
     use crate::{
-        app, container, databases, deferred, health, reconcile, routes, run, scale, subscriptions,
-        terms, workload,
+        app, container, databases, deferred, health, keys, outside, reconcile, routes, run, scale,
+        subscriptions, terms, workload,
     };
 
     #[test]
@@ -401,6 +406,11 @@ mod tests {
         check("BuildPython", run::PYTHON_KEYS);
         check("BuildCommand", &run::BUILDS[3..]);
         check("Subscription", subscriptions::KEYS);
+        check("OutsideSubscription", outside::KEYS);
+        check("PulledEvents", outside::PULL_KEYS);
+        check("AccessKey", keys::KEYS);
+        check("Webhook", outside::WEBHOOK_KEYS);
+        check("Breaker", outside::BREAKER_KEYS);
         check("Retry", subscriptions::RETRY_KEYS);
         check("Order", terms::ORDER_KEYS);
         check("Batch", terms::BATCH_KEYS);

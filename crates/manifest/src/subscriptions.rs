@@ -107,6 +107,15 @@ fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes
         end: item.at.end.max(item.at.start + 1),
     };
     let fields = reader.fields(item, owner, KEYS)?;
+    read_fields(reader, fields, owner)
+}
+
+/// What a subscription says, whoever gets the events; the places of its name and of its pattern come with it.
+pub(crate) fn read_fields(
+    reader: &mut Reader<'_>,
+    fields: Fields<'_>,
+    owner: Bytes,
+) -> Option<(Subscription, Bytes, Bytes)> {
     let projection = fields
         .entry("projection")
         .and_then(|(key, node)| terms::projection(reader, key.at, node));
@@ -155,6 +164,7 @@ fn read_one(reader: &mut Reader<'_>, item: &Node) -> Option<(Subscription, Bytes
         batch,
         input,
         projection,
+        pulled: false,
     };
     Some((subscription, name_at, key))
 }

@@ -109,7 +109,7 @@ fn read_tier(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Tier> {
 }
 
 /// A workload with everything that the manifest leaves out (docs/manifest.md has the table).
-fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Workload {
+pub(crate) fn assumed(name: WorkloadName, tier: Tier, run: Run, reader: &Reader<'_>) -> Workload {
     let limits = reader.limits();
     let function = tier == Tier::Function;
     let max_body = match run {
@@ -148,6 +148,7 @@ fn assumed_scale(tier: Tier, run: &Run) -> Scale {
         Run::Wasm { .. } => 64,
         Run::Process { .. } | Run::Container { .. } => 250,
         Run::External { .. } => 1_000,
+        Run::Webhook(_) | Run::Pull(_) => 64,
     };
     let (min, max, idle) = match tier {
         Tier::Function => (0, 100, 300),
@@ -347,7 +348,7 @@ fn read_env(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
     env
 }
 
-fn check_variable(reader: &mut Reader<'_>, at: Bytes, name: &str) {
+pub(crate) fn check_variable(reader: &mut Reader<'_>, at: Bytes, name: &str) {
     let sound = name.len() <= 255
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !name.is_empty()
@@ -414,7 +415,7 @@ pub(crate) fn read_types(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
 }
 
 /// `host`, `host:port`, or `{host, port}`.
-fn read_egress(reader: &mut Reader<'_>, node: &Node) -> Option<Egress> {
+pub(crate) fn read_egress(reader: &mut Reader<'_>, node: &Node) -> Option<Egress> {
     if !matches!(node.value, Value::Map(_)) {
         let text = reader.string(node, "a host")?;
         return split_egress(reader, node.at, &text);

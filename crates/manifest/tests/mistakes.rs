@@ -311,11 +311,10 @@ fn what_is_not_run_yet_is_not_offered() {
     assert!(run.contains("or `container`"), "{run}");
     let top = told("app: a\nworkloads: {}\nfoo: 1\n");
     assert!(
-        top.contains(
-            "the keys here are `app`, `workloads`, `gateway`, `hosts`, `databases` or `reconcile`"
-        ),
+        top.contains("the keys here are `app`, `workloads`, "),
         "{top}"
     );
+    assert!(!top.contains("workflows"), "{top}");
     let schema = manifest::schema().to_string();
     assert!(!schema.contains("workflows"), "refused, but permitted");
 }

@@ -12,6 +12,7 @@ use crate::{
     deferred::Deferred,
     keyvalue::Access,
     name::{AppName, Name, WorkloadName},
+    outside::{AccessKey, Pulled, Webhook},
     probes::Probes,
     reconcile::Reconciliation,
     scale::Scale,
@@ -37,6 +38,9 @@ pub struct App {
     /// What is to be the same in two places, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reconcile: BTreeMap<Name, Reconciliation>,
+    /// What those outside may do with its bus, by the names of their keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<Name, AccessKey>,
     /// The files of the folder `contracts`, by their paths in it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contracts: BTreeMap<String, String>,
@@ -228,10 +232,14 @@ pub enum Run {
         /// `http://` or `https://`, with an optional base path.
         url: String,
     },
+    /// Events go to an endpoint outside: the target of a subscription, never written as a workload.
+    Webhook(Webhook),
+    /// Somebody outside comes for events: likewise.
+    Pull(Pulled),
 }
 
 impl Run {
-    /// `wasm`, `lambda`, `process`, `container` or `external`.
+    /// `wasm`, `lambda`, `process`, `container`, `external`, `webhook` or `pull`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -240,6 +248,8 @@ impl Run {
             Self::Process { .. } => "process",
             Self::Container { .. } => "container",
             Self::External { .. } => "external",
+            Self::Webhook(_) => "webhook",
+            Self::Pull(_) => "pull",
         }
     }
 }

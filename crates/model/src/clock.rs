@@ -61,6 +61,15 @@ impl Time {
     }
 }
 
+impl Time {
+    /// Reads the date of an HTTP header (RFC 9110, section 5.6.7, `Sun, 06 Nov 1994 08:49:37 GMT`); nothing before 1970.
+    #[must_use]
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
+        u64::try_from(parsed.ok()?.as_microsecond()).ok().map(Self)
+    }
+}
+
 impl std::ops::Add<Duration> for Time {
     type Output = Self;
     fn add(self, span: Duration) -> Self {

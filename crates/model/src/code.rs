@@ -78,6 +78,10 @@ codes! {
     TOO_MANY_CONNECTIONS = 212, Throttled;
     /// A workload used a bucket that its manifest does not declare, or wrote one that it may only read.
     KV_NOT_DECLARED = 213, Forbidden;
+    /// A client of the bus has no key, or one that no app has.
+    BAD_KEY = 220, Unauthenticated;
+    /// A key does not open this.
+    KEY_FORBIDS = 221, Forbidden;
 
     /// All permits of the workload are taken.
     CONCURRENCY_LIMIT = 301, Unavailable;
@@ -132,6 +136,14 @@ codes! {
     NEVER_STARTED = 420, Unavailable;
     /// An instance failed its liveness probe, and was replaced.
     NOT_ALIVE = 421, Unavailable;
+    /// An endpoint outside answered a webhook with something else than 2xx.
+    ENDPOINT_FAILED = 430, WorkloadFailed;
+    /// An endpoint outside is gone: it answered a webhook with 410.
+    ENDPOINT_GONE = 431, WorkloadFailed;
+    /// An endpoint outside asked for its webhooks later.
+    ENDPOINT_BUSY = 432, Unavailable;
+    /// A secret that signs webhooks is not there, or is none.
+    SIGNING_SECRET = 433, Unavailable;
 
     /// An event is not a CloudEvent 1.0.
     BAD_EVENT = 501, Invalid;
@@ -173,6 +185,12 @@ codes! {
     NO_SUCH_STREAM = 551, NotFound;
     /// A workload used streams, and its manifest does not declare that it does.
     STREAMS_NOT_DECLARED = 552, Forbidden;
+    /// A subscription is delivered, and not pulled.
+    NOT_PULLED = 560, Conflict;
+    /// Whoever pulled an event did not say in time what became of it.
+    LEASE_EXPIRED = 561, WorkloadFailed;
+    /// Whoever pulled an event said that it failed.
+    NOT_TAKEN = 562, WorkloadFailed;
 
     /// No such revision of the app.
     NO_SUCH_REVISION = 601, NotFound;

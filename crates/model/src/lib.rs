@@ -17,6 +17,7 @@ pub mod keyvalue;
 pub mod laws;
 pub mod limits;
 pub mod name;
+pub mod outside;
 pub mod probes;
 pub mod projection;
 pub mod reconcile;
@@ -37,6 +38,7 @@ pub use ids::{BlobHash, Ids, InstanceId, InvocationId, Position, RevisionId, Ver
 pub use invocation::{Cause, Class, Invocation, Outcome, Principal, Select, Target, Trigger};
 pub use limits::{Limits, Profile};
 pub use name::{AppName, Name, Namespace, WorkloadName};
+pub use outside::{AccessKey, BreakerTerms, Pulled, Webhook};
 pub use probes::{Probe, Probes};
 pub use scale::{Scale, ScaleOn};
 pub use subscription::{

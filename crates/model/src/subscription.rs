@@ -78,6 +78,9 @@ pub struct Subscription {
     /// Whether it feeds a read model from the beginning of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<Projection>,
+    /// Whether somebody comes for the events, instead of their being delivered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pulled: bool,
 }
 
 impl Subscription {
@@ -94,6 +97,7 @@ impl Subscription {
             batch: None,
             input: None,
             projection: None,
+            pulled: false,
         }
     }
 }

@@ -6,13 +6,14 @@ use std::{
 };
 
 use bus::Bus;
-use model::{AppName, Error, InstanceId, Run, Workload, WorkloadName};
+use model::{AppName, Error, InstanceId, Run, VersionId, Workload, WorkloadName};
 use runtime::{
     Body, Caller, Host, LogLine, Presence,
     host::BoxFuture,
     keyvalue::{Answer, Ask},
 };
 use telemetry::Telemetry;
+use zeroize::Zeroizing;
 
 use crate::{
     keyvalue::KeyValue,
@@ -69,6 +70,12 @@ impl Host for PlatformHost {
                 .filter_map(|name| Some((name.clone(), self.secrets.get(name)?.to_string()))),
         );
         env
+    }
+
+    fn secret(&self, version: VersionId, name: &str) -> Option<Zeroizing<String>> {
+        let known = self.versions.get(version).ok()?;
+        let declared = known.workload.secrets.iter().any(|one| one == name);
+        declared.then(|| self.secrets.get(name))?
     }
 
     fn leave(&self, instance: InstanceId) {

@@ -14,11 +14,13 @@ mod figures;
 mod host;
 mod inbox;
 pub mod keyvalue;
+mod leases;
 mod loops;
 pub mod mesh;
 mod open;
 mod operations;
 pub mod otlp;
+pub mod outside;
 pub mod problem;
 mod projections;
 pub mod ps;
@@ -72,6 +74,7 @@ struct Rooms {
     deployer: Arc<Deployer>,
     relays: databases::Relays,
     sweeps: reconcile::Sweeps,
+    leases: leases::Leases,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -89,6 +92,10 @@ impl Platform {
 
     pub(crate) fn relays(&self) -> &databases::Relays {
         &self.0.relays
+    }
+
+    pub(crate) fn leases(&self) -> &leases::Leases {
+        &self.0.leases
     }
 
     pub(crate) fn sweeps(&self) -> &reconcile::Sweeps {

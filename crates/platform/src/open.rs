@@ -182,7 +182,7 @@ fn rooms(
         bus: bus.clone(),
         ids: ids.clone(),
     });
-    let context = Context {
+    let runtime = Runtime::new(Context {
         host: host.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
@@ -191,8 +191,7 @@ fn rooms(
         engine,
         cache,
         templates: runtime::lambda::Templates::default(),
-    };
-    let runtime = Runtime::new(context)?;
+    })?;
     let calls = Calls {
         bus: bus.clone(),
         clock: clock.clone(),
@@ -250,6 +249,7 @@ fn rooms(
         deployer,
         relays: crate::databases::Relays::default(),
         sweeps: crate::reconcile::Sweeps::default(),
+        leases: crate::leases::Leases::default(),
         keys,
         launcher,
         usage_retention,

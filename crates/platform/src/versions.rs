@@ -100,7 +100,7 @@ impl Known {
 }
 
 /// Whether `declared` (with a trailing `*` for any rest) covers `kind`.
-fn declares(declared: &[String], kind: &str) -> bool {
+pub(crate) fn declares(declared: &[String], kind: &str) -> bool {
     declared.iter().any(|d| match d.strip_suffix('*') {
         Some(prefix) => kind.starts_with(prefix),
         None => d == kind,

@@ -5,18 +5,18 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use http::{Request, Response};
 use model::{Clock, Error, Invocation, Run, code};
-use tokio::sync::Notify;
 
 use crate::{
     body::Body,
     call::{Input, Meter, Ran},
+    flights::Flights,
     http_input,
     pool::{Context, PoolStats, Spec},
     upstream::{Guard, Origin, Terms, Upstream},
@@ -27,9 +27,7 @@ pub struct Pool {
     ctx: Arc<Context>,
     /// Or why the URL is none.
     upstream: Result<Arc<Upstream>, Error>,
-    in_flight: AtomicU32,
-    /// Told when nothing is under way any more.
-    quiet: Notify,
+    flights: Arc<Flights>,
     failures: AtomicU64,
 }
 
@@ -38,21 +36,6 @@ struct Unwatched;
 
 impl Guard for Unwatched {
     fn broken(&self) {}
-}
-
-/// A request under way.
-struct Underway(Arc<Pool>);
-
-impl Guard for Underway {
-    fn broken(&self) {}
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.0.quiet.notify_waiters();
-        }
-    }
 }
 
 impl Pool {
@@ -69,8 +52,7 @@ impl Pool {
         Arc::new(Self {
             upstream: origin.map(|origin| Upstream::new(origin, ctx.clock.clone())),
             ctx: Arc::clone(ctx),
-            in_flight: AtomicU32::new(0),
-            quiet: Notify::new(),
+            flights: Arc::default(),
             failures: AtomicU64::new(0),
         })
     }
@@ -90,11 +72,7 @@ impl Pool {
             meter: Arc::clone(&meter),
             repeated: false,
         };
-        self.in_flight.fetch_add(1, Relaxed);
-        match upstream
-            .send(request, terms, Underway(Arc::clone(self)))
-            .await
-        {
+        match upstream.send(request, terms, self.flights.begin()).await {
             Ok(response) => Ran {
                 response: Ok(response),
                 meter,
@@ -122,12 +100,7 @@ impl Pool {
 
     /// Waits for the requests under way, up to `grace`.
     pub async fn drain(&self, grace: Duration) {
-        let none_left = std::pin::pin!(self.quiet.notified());
-        if self.in_flight.load(Relaxed) == 0 {
-            return;
-        }
-        let timer = std::pin::pin!(self.ctx.clock.sleep(grace));
-        futures_util::future::select(none_left, timer).await;
+        self.flights.drain(&self.ctx.clock, grace).await;
     }
 
     fn failed(&self, error: Error, meter: Arc<Meter>) -> Ran {

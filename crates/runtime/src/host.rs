@@ -7,6 +7,7 @@ use model::{
     WorkloadName,
 };
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::{
     body::Body,
@@ -21,6 +22,10 @@ pub trait Host: Send + Sync + 'static {
     /// A new instance is about to start: it gets an identity, and the returned variables in its environment
     /// (mesh addresses with its token, AWS endpoint and keys, secrets).
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)>;
+
+    /// The value of a secret now, for what Tangelo itself does for a version that declares it; `None`: it does not, or
+    /// there is none.
+    fn secret(&self, version: VersionId, name: &str) -> Option<Zeroizing<String>>;
 
     /// An instance is gone: its identity ends.
     fn leave(&self, instance: InstanceId);

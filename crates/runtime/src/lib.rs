@@ -7,7 +7,9 @@
 pub mod body;
 pub mod call;
 pub mod container;
+mod egress;
 pub mod external;
+mod flights;
 pub mod host;
 pub mod http_input;
 pub mod keyvalue;
@@ -19,6 +21,7 @@ pub mod process;
 mod trust;
 mod upstream;
 pub mod wasm;
+pub mod webhook;
 
 pub use body::{Body, BodyError};
 pub use call::{FunctionError, Inferred, Input, LOG_TAIL, LogTail, Meter, Ran, Upgrade};

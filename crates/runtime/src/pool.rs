@@ -14,7 +14,7 @@ use crate::{
     host::Host,
     lambda,
     launcher::{self, Enforced, Launcher},
-    process, wasm,
+    process, wasm, webhook,
 };
 
 /// One version of a workload, ready to run.
@@ -159,6 +159,7 @@ pub enum InstanceState {
 pub struct Runtime {
     context: Arc<Context>,
     wasm: Arc<wasm::Engine>,
+    endpoints: Arc<webhook::Endpoints>,
 }
 
 impl Runtime {
@@ -180,6 +181,7 @@ impl Runtime {
         Ok(Self {
             context: Arc::new(context),
             wasm,
+            endpoints: Arc::default(),
         })
     }
 
@@ -215,6 +217,11 @@ impl Runtime {
                 Pool::Process(process::Pool::new(context, spec))
             }
             Run::External { .. } => Pool::External(external::Pool::new(context, spec)),
+            Run::Pull(_) => Pool::Pull,
+            Run::Webhook(webhook) => {
+                let webhook = webhook.clone();
+                Pool::Webhook(webhook::Pool::new(context, &self.endpoints, webhook, spec))
+            }
         }
     }
 }
@@ -229,6 +236,10 @@ pub enum Pool {
     Process(Arc<process::Pool>),
     /// What someone else runs.
     External(Arc<external::Pool>),
+    /// An endpoint outside that gets events.
+    Webhook(Arc<webhook::Pool>),
+    /// Somebody outside who comes for events: nothing here runs for them.
+    Pull,
 }
 
 /// What is said of an instance that the system ended for its need of memory.
@@ -240,7 +251,30 @@ pub(crate) fn out_of_memory(workload: &Workload) -> Error {
     Error::new(code::INSTANCE_MEMORY, message)
 }
 
+fn pulled() -> Error {
+    let message = "somebody comes for these events: nothing is invoked";
+    Error::new(code::INPUT_NOT_SUPPORTED, message)
+}
+
 impl Pool {
+    /// Whether it takes an invocation now, beside what limits its workload; each is to be given back by [`Pool::leave`].
+    ///
+    /// # Errors
+    /// Why not, and when to ask again.
+    pub fn enter(&self) -> Result<(), Error> {
+        match self {
+            Self::Webhook(pool) => pool.enter(),
+            _ => Ok(()),
+        }
+    }
+
+    /// An invocation that entered has ended, or never began.
+    pub fn leave(&self) {
+        if let Self::Webhook(pool) = self {
+            pool.leave();
+        }
+    }
+
     /// Runs one invocation that was admitted.
     pub async fn invoke(&self, invocation: Arc<Invocation>, input: Input) -> Ran {
         match self {
@@ -248,6 +282,8 @@ impl Pool {
             Self::Lambda(pool) => pool.invoke(invocation, input).await,
             Self::Process(pool) => pool.invoke(invocation, input).await,
             Self::External(pool) => pool.invoke(invocation, input).await,
+            Self::Webhook(pool) => pool.invoke(invocation, input).await,
+            Self::Pull => Ran::failed(pulled(), Arc::default()),
         }
     }
 
@@ -261,6 +297,8 @@ impl Pool {
             Self::Lambda(pool) => pool.warm().await,
             Self::Process(pool) => pool.warm().await,
             Self::External(pool) => pool.warm().await,
+            Self::Webhook(pool) => pool.warm().await,
+            Self::Pull => Ok(()),
         }
     }
 
@@ -272,6 +310,8 @@ impl Pool {
             Self::Lambda(pool) => pool.stats(),
             Self::Process(pool) => pool.stats(),
             Self::External(pool) => pool.stats(),
+            Self::Webhook(pool) => pool.stats(),
+            Self::Pull => PoolStats::default(),
         }
     }
 
@@ -282,7 +322,7 @@ impl Pool {
         match self {
             Self::Lambda(pool) => pool.limits(),
             Self::Process(pool) => pool.limits(),
-            Self::Wasm(_) | Self::External(_) => Vec::new(),
+            Self::Wasm(_) | Self::External(_) | Self::Webhook(_) | Self::Pull => Vec::new(),
         }
     }
 
@@ -293,6 +333,8 @@ impl Pool {
             Self::Lambda(pool) => pool.drain(grace).await,
             Self::Process(pool) => pool.drain(grace).await,
             Self::External(pool) => pool.drain(grace).await,
+            Self::Webhook(pool) => pool.drain(grace).await,
+            Self::Pull => {}
         }
     }
 }

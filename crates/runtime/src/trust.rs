@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 /// For HTTP/1.1 with whoever the system trusts. Read once, at the first connection that needs it, and not on a thread
 /// that serves.
@@ -33,6 +36,22 @@ fn read_system() -> io::Result<Arc<ClientConfig>> {
         return Err(io::Error::other(
             "this machine has no trusted certificates (package ca-certificates)",
         ));
+    }
+    in_roots(roots)
+}
+
+/// For HTTP/1.1 with whoever has a certificate that leads to one of those in `pem`, and nobody else.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn in_pem(pem: &[u8]) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|e| io::Error::other(e.to_string()))?;
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    if roots.is_empty() {
+        return Err(io::Error::other("it has no certificate in PEM"));
     }
     in_roots(roots)
 }

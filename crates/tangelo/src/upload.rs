@@ -79,7 +79,8 @@ fn roots(folder: &Path, run: &Run) -> Vec<String> {
                 .chain(files.iter().cloned())
                 .collect()
         }
-        Run::External { .. } | Run::Container { .. } => Vec::new(),
+        Run::Webhook(webhook) => webhook.ca.iter().cloned().collect(),
+        Run::External { .. } | Run::Pull(_) | Run::Container { .. } => Vec::new(),
     }
 }
 

@@ -257,6 +257,7 @@ async fn subscribe(bus: &Bus) {
         batch: None,
         input: None,
         projection: None,
+        pulled: false,
     };
     let key = "shop/w/s".parse().expect("is a key");
     let app = model::Name::literal("shop");

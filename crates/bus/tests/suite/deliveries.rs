@@ -269,6 +269,7 @@ async fn concurrency_of_a_subscription_is_kept() {
         batch: None,
         input: None,
         projection: None,
+        pulled: false,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/w/s"), subscription)];
@@ -400,6 +401,7 @@ async fn a_filter_that_is_none_changes_nothing() {
         batch: None,
         input: None,
         projection: None,
+        pulled: false,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/b/s"), bad)];

@@ -88,6 +88,7 @@ impl Fixture {
                     batch: None,
                     input: None,
                     projection: None,
+                    pulled: false,
                 };
                 (key, subscription)
             })

@@ -10,5 +10,6 @@ mod fixture;
 mod jobs;
 mod model_check;
 mod projections;
+mod pulls;
 mod restarts;
 mod terms;

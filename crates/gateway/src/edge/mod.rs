@@ -4,6 +4,7 @@
 //! [`before`] asks who must be asked, and `platform::dispatch` runs the target while its answer streams back.
 
 mod before;
+mod bus;
 mod decisions;
 mod exchange;
 mod reserved;

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use model::{Error, InvocationId, code};
 use platform::{Body, calls::STATUS_PATH};
 
-use super::{EdgeFront, before::origin_form, exchange::Exchange};
+use super::{EdgeFront, before::origin_form, bus, exchange::Exchange};
 use crate::{door, intake, refusal, routes::checked};
 
 /// What reserved paths begin with.
@@ -36,6 +36,9 @@ impl EdgeFront {
             })?;
             return self.platform.calls().status(id).await;
         }
+        if let Some(rest) = path.raw().strip_prefix(bus::PREFIX) {
+            return self.bus(rest, exchange, head, body).await;
+        }
         let Some(door) = door::find(&self.doors, path.raw()) else {
             let message = format!(
                 "`{}` is reserved for Tangelo and serves nothing",
@@ -49,7 +52,7 @@ impl EdgeFront {
     }
 }
 
-fn clone_head(head: &Parts, body: Body) -> Result<Request<Body>, Error> {
+pub(super) fn clone_head(head: &Parts, body: Body) -> Result<Request<Body>, Error> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = origin_form(&head.uri)?;

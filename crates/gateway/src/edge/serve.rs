@@ -173,7 +173,7 @@ impl EdgeFront {
 
     /// The whole body, for what is stored before it is answered. Nobody's timeout bounds how long a client takes for
     /// it, so this does.
-    async fn whole(&self, body: Body, limit: ByteSize) -> Result<Body, Error> {
+    pub(super) async fn whole(&self, body: Body, limit: ByteSize) -> Result<Body, Error> {
         let longest = self.platform.limits().body_idle;
         let buffers = self.platform.dispatch().buffers();
         match timeout(longest, buffers.collect(body, limit)).await {

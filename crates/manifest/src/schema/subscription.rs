@@ -55,7 +55,7 @@ enum Switching {
 /// What a workload gets instead of the event: one of `path`, `template` and `constant`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Input {
+pub(super) struct Input {
     /// A part of the event: `$.data`.
     #[schemars(regex(pattern = "^\\$"), length(max = 256))]
     path: Option<String>,
@@ -71,7 +71,7 @@ struct Input {
 /// Order by key.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Order {
+pub(super) struct Order {
     /// Where the key is in the event: `$.subject`, `$.data.order.id`. An event without one waits for no other.
     #[schemars(regex(pattern = "^\\$"), length(max = 256))]
     key: String,
@@ -93,7 +93,7 @@ enum AfterDead {
 /// Several events at once.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Batch {
+pub(super) struct Batch {
     /// At most so many.
     #[schemars(range(min = 2, max = 1000))]
     size: u32,
@@ -104,7 +104,7 @@ struct Batch {
 /// When to try again, and when to stop.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Retry {
+pub(super) struct Retry {
     /// Attempts in all, the first included. 8 unless given.
     #[schemars(range(min = 1, max = 1000))]
     attempts: Option<u32>,

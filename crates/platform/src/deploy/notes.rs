@@ -19,6 +19,25 @@ pub(super) fn notes(app: &App, live: &Live, secrets: &Secrets) -> Vec<String> {
             ));
         }
     }
+    for (name, key) in &app.keys {
+        let missing = secrets.missing(&key.secrets);
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            notes.push(format!(
+                "the key `{name}` does not open with {missing}: not among this server's secrets"
+            ));
+        }
+        let short = |name: &&String| {
+            let value = secrets.get(name);
+            value.is_some_and(|value| value.len() < access::bearer::SHORTEST)
+        };
+        for secret in key.secrets.iter().filter(short) {
+            notes.push(format!(
+                "the key `{name}` does not open with {secret}: it is shorter than {} bytes",
+                access::bearer::SHORTEST
+            ));
+        }
+    }
     // Who was there first has a route.
     let earlier = live.apps.iter().take_while(|other| other.name != app.name);
     let earlier: Vec<_> = earlier.collect();

@@ -51,7 +51,7 @@ impl Backend {
     /// process is there for as long as its requests.
     pub fn used(&self, now: Time) -> Option<InstanceUsage> {
         match self.pool {
-            Pool::Wasm(_) | Pool::External(_) => None,
+            Pool::Wasm(_) | Pool::External(_) | Pool::Webhook(_) | Pool::Pull => None,
             Pool::Lambda(_) | Pool::Process(_) => {
                 let mut metered = self.metered.lock();
                 Some(metered.since_last(now, &self.pool.stats()))
@@ -97,15 +97,20 @@ impl Backend {
         }
         // Looked at after the place was taken, so that who closes it and then sees nobody has missed nobody.
         if self.closed.load(SeqCst) {
-            self.give_back(deferred);
+            self.vacate(deferred);
             let message = format!("`{target}` is being replaced or removed; try again");
             let error = Error::new(code::WORKLOAD_GONE, message);
             return Err(error.retry_after(Duration::from_secs(1)));
         }
-        Ok(())
+        self.pool.enter().inspect_err(|_| self.vacate(deferred))
     }
 
     pub(super) fn give_back(&self, deferred: bool) {
+        self.pool.leave();
+        self.vacate(deferred);
+    }
+
+    fn vacate(&self, deferred: bool) {
         if deferred {
             self.deferred.fetch_sub(1, SeqCst);
         }

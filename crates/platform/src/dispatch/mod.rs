@@ -218,7 +218,10 @@ impl Dispatch {
 
 /// An error as callers read it: where its reason is to be found, and which word of the manifest ended the work.
 fn told(mut error: Error, target: &Target, workload: &Workload) -> Error {
-    let external = matches!(workload.run, Run::External { .. });
+    let external = matches!(
+        workload.run,
+        Run::External { .. } | Run::Webhook(_) | Run::Pull(_)
+    );
     let more = match error.code {
         code::START_FAILED | code::NEVER_STARTED | code::UPSTREAM_UNREACHABLE if !external => {
             format!("; see `tangelo logs {target}`")

@@ -17,7 +17,11 @@ use model::{
 use runtime::{Body, Caller};
 use serde::Serialize;
 
-use crate::{apps::Apps, dispatch::Buffers, versions::Versions};
+use crate::{
+    apps::Apps,
+    dispatch::Buffers,
+    versions::{Versions, declares},
+};
 
 /// Who publishes.
 pub enum Origin {
@@ -29,6 +33,17 @@ pub enum Origin {
         trace: TraceContext,
         /// On whose behalf.
         principals: Vec<Principal>,
+    },
+    /// Somebody outside who has a key of an app.
+    Key {
+        /// The app.
+        app: AppName,
+        /// The key's name.
+        name: Name,
+        /// What it may publish.
+        publishes: Vec<String>,
+        /// The trace that it belongs to.
+        trace: TraceContext,
     },
     /// A workload, over the mesh or in-process.
     Workload(Caller, TraceContext),
@@ -104,6 +119,20 @@ impl Events {
                 .get(caller.presence.version)?
                 .may_publish(&event.kind)?;
         }
+        if let Origin::Key {
+            app,
+            name,
+            publishes,
+            ..
+        } = origin
+            && !declares(publishes, &event.kind)
+        {
+            let message = format!(
+                "the key `{name}` of `{app}` may not publish `{}`: add it to the key's `publishes`",
+                event.kind
+            );
+            return Err(Error::new(code::KEY_FORBIDS, message));
+        }
         contracts::check(&self.apps.live(), home(origin), event)
     }
 
@@ -116,6 +145,16 @@ impl Events {
                 invocation: None,
                 class: Class::Async,
                 principals: principals.clone(),
+                trace: *trace,
+                depth: 1,
+                idempotency_key: None,
+            },
+            Origin::Key {
+                app, name, trace, ..
+            } => Cause {
+                invocation: None,
+                class: Class::Async,
+                principals: vec![Principal::User(format!("key {app}/{name}").into())],
                 trace: *trace,
                 depth: 1,
                 idempotency_key: None,
@@ -166,13 +205,14 @@ impl Events {
 fn home(origin: &Origin) -> Option<&AppName> {
     match origin {
         Origin::Outside { app, .. } => app.as_ref(),
+        Origin::Key { app, .. } => Some(app),
         Origin::Workload(caller, _) => Some(&caller.presence.app),
     }
 }
 
 fn namespace(origin: &Origin) -> Namespace {
     match origin {
-        Origin::Outside { .. } => Name::default_namespace(),
+        Origin::Outside { .. } | Origin::Key { .. } => Name::default_namespace(),
         Origin::Workload(caller, _) => caller.presence.namespace.clone(),
     }
 }

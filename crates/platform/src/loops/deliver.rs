@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bus::{Delivery, Settled};
 use bytes::Bytes;
+use http::Response;
 use model::{
-    Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code, name::Name,
+    AppName, Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code,
+    name::Name,
 };
 use pattern::Facts;
-use runtime::Input;
+use runtime::{Body, Input, webhook::Verdict};
 use serde_json::Value;
 use store::crash::Moment;
 use telemetry::{Attributes, Span, SpanKind};
@@ -52,6 +54,9 @@ async fn wait_or_give_up(platform: &Platform, key: &SubscriptionKey, error: &Err
     platform.bus().park(key, wait, &error.to_string());
 }
 
+/// How much of what an endpoint answers is kept beside its failure, in bytes.
+const SHOWN: usize = 512;
+
 /// How long a subscription waits whose refusal says no time of its own.
 const PARKED: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -84,19 +89,12 @@ async fn deliver(
     let started = platform.dispatch().invoke(permit, invocation, input).await;
     let answer = match started.response {
         Err(error) => Err(failed(error)),
-        Ok(response) => {
-            let (head, body) = response.into_parts();
-            match read_answer(body, platform.limits().sync_payload).await {
-                Err(error) => Err(failed(error)),
-                Ok(answer) if head.status.is_success() => Ok(answer),
-                Ok(_) => Err(Settled::Retry(Error::new(
-                    code::FUNCTION_ERROR,
-                    format!("the consumer answered {}", head.status.as_u16()),
-                ))),
-            }
-        }
+        Ok(response) => answered(&platform, response).await,
     };
     platform.store().pass(Moment::Delivered);
+    if let Err(Settled::Later(reason)) = &answer {
+        leave_alone(&platform, &deliveries, reason).await;
+    }
     let ends = ends(&deliveries, &answer);
     let settles = deliveries
         .into_iter()
@@ -106,6 +104,57 @@ async fn deliver(
         if let Err(error) = settled {
             tracing::error!(%error, "a delivery could not be settled; it will be made again");
         }
+    }
+}
+
+/// What a whole answer means.
+async fn answered(platform: &Platform, response: Response<Body>) -> Result<Bytes, Settled> {
+    let (head, body) = response.into_parts();
+    let answer = read_answer(body, platform.limits().sync_payload).await;
+    let answer = answer.map_err(failed)?;
+    let status = head.status.as_u16();
+    let endpoint = |code, what: &str| {
+        let error = Error::new(code, format!("the endpoint answered {status}{what}"));
+        match String::from_utf8_lossy(&answer[..answer.len().min(SHOWN)]) {
+            said if said.trim().is_empty() => error,
+            said => error.context(said.trim()),
+        }
+    };
+    match head.extensions.get::<Verdict>() {
+        Some(Verdict::Gone) => Err(Settled::Later(endpoint(
+            code::ENDPOINT_GONE,
+            ": it is gone",
+        ))),
+        Some(Verdict::Later(wait)) => {
+            let error = endpoint(code::ENDPOINT_BUSY, ", and asked for its events later");
+            Err(Settled::Later(error.retry_after(*wait)))
+        }
+        Some(Verdict::Refused | Verdict::Failed) => {
+            Err(Settled::Retry(endpoint(code::ENDPOINT_FAILED, "")))
+        }
+        None | Some(Verdict::Taken) if head.status.is_success() => Ok(answer),
+        None | Some(Verdict::Taken) => Err(Settled::Retry(Error::new(
+            code::FUNCTION_ERROR,
+            format!("the consumer answered {status}"),
+        ))),
+    }
+}
+
+/// An endpoint that asks for its events later gets none until then; one that says that it is gone, none until an operator
+/// says so. What it did not take waits.
+async fn leave_alone(platform: &Platform, deliveries: &[Delivery], asked: &Error) {
+    let Some(first) = deliveries.first() else {
+        return;
+    };
+    let reason = asked.to_string();
+    if asked.code != code::ENDPOINT_GONE {
+        let wait = asked.retry_after.unwrap_or_default();
+        platform.bus().park(&first.key, wait, &reason);
+        return;
+    }
+    let paused = platform.bus().pause(&first.key, "tangelo", Some(&reason));
+    if let Err(error) = paused.await {
+        tracing::error!(%error, key = %first.key, "a subscription to an endpoint that is gone cannot be paused");
     }
 }
 
@@ -151,7 +200,7 @@ fn prepared(
     let (first, others) = deliveries.split_first()?;
     let mut invocation = invocation(platform, callee, first);
     for other in others {
-        dwell(platform, callee, other);
+        dwell(platform, &callee.target.app, other);
         invocation.depth = invocation.depth.max(other.cause.depth);
         invocation.attempt = invocation.attempt.max(other.attempt);
         // Whom a batch acts for is clear only when it is one.
@@ -178,7 +227,7 @@ fn prepared(
 }
 
 /// What a subscription hands over instead of its event.
-fn transformed(delivery: &Delivery) -> String {
+pub(crate) fn transformed(delivery: &Delivery) -> String {
     let event = delivery.event.to_json();
     let Some(input) = &delivery.input else {
         return event.to_string();
@@ -210,7 +259,7 @@ fn invocation(platform: &Platform, callee: &Arc<Callee>, delivery: &Delivery) ->
     let trace = delivery
         .cause
         .trace
-        .below(dwell(platform, callee, delivery));
+        .below(dwell(platform, &callee.target.app, delivery));
     Invocation {
         id: platform.ids().invocation(platform.clock()),
         target: Arc::clone(&callee.target),
@@ -230,7 +279,7 @@ fn invocation(platform: &Platform, callee: &Arc<Callee>, delivery: &Delivery) ->
 }
 
 /// Records how long the event waited, as a span between what published it and the attempt.
-fn dwell(platform: &Platform, callee: &Callee, delivery: &Delivery) -> SpanId {
+pub(crate) fn dwell(platform: &Platform, app: &AppName, delivery: &Delivery) -> SpanId {
     let id = SpanId(platform.ids().random() as u64 | 1);
     let mut attributes = Attributes::default();
     attributes.push("messaging.operation.type", "receive");
@@ -247,7 +296,7 @@ fn dwell(platform: &Platform, callee: &Callee, delivery: &Delivery) -> SpanId {
         kind: SpanKind::Producer,
         start: delivery.published_at,
         end: platform.clock().now(),
-        app: Some(callee.target.app.clone()),
+        app: Some(app.clone()),
         workload: None,
         invocation: delivery.cause.invocation,
         error: None,

@@ -8,11 +8,13 @@ mod deliver;
 mod destination;
 mod errand;
 mod housekeeping;
+mod leases;
 pub(crate) mod metering;
 mod reconcile;
 mod relay;
 
 use bytes::Bytes;
+pub(crate) use deliver::{dwell, transformed};
 use model::{ByteSize, Error, code};
 use runtime::{Body, BodyError};
 use tokio::{sync::watch, task::JoinSet};
@@ -23,6 +25,7 @@ use crate::Platform;
 pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
     loops.spawn(deliver::run(platform.clone(), stop.clone()));
+    loops.spawn(leases::run(platform.clone(), stop.clone()));
     loops.spawn(background::run(platform.clone(), stop.clone()));
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));

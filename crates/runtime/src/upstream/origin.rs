@@ -1,13 +1,20 @@
 //! Where requests of an upstream go: a port of this machine, or an URL of someone else's.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use http::{HeaderValue, Uri, uri::Scheme};
-use model::{Clock, Error, code};
+use model::{Clock, Egress, Error, code};
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 
 use super::{stream::Stream, tls::Tls};
+use crate::egress;
 
 /// How long a port of this machine may take to accept.
 const CONNECT_HERE: Duration = Duration::from_secs(1);
@@ -32,7 +39,14 @@ pub(crate) struct Away {
     pub(super) authority: HeaderValue,
     /// What goes before every path, without a `/` at its end.
     pub(super) base: String,
+    /// Beside public addresses, those that may be dialled; `None`: any.
+    rules: Option<Vec<Egress>>,
 }
+
+/// Every address that a name resolved to is one that may not be dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("it resolves to {0}, which is not on the public Internet")]
+struct Inside(IpAddr);
 
 /// An URL that is not usable as an upstream.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +85,26 @@ impl Origin {
                 .map_err(|_| bad("names a host that no header can hold"))?,
             base: uri.path().trim_end_matches('/').to_owned(),
             host,
+            rules: None,
         }))
+    }
+
+    /// The same for an URL of which the platform's operator is not the only author: only public addresses and those of
+    /// `rules` are dialled. A name is resolved once, and what was checked is what is dialled. `trust` stands in the
+    /// place of whom the system trusts.
+    pub(crate) fn vetted(
+        url: &str,
+        rules: Vec<Egress>,
+        trust: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, BadUrl> {
+        let mut origin = Self::parse(url)?;
+        if let Self::Away(away) = &mut origin {
+            away.rules = Some(rules);
+            if let (Some(tls), Some(trust)) = (&mut away.tls, trust) {
+                tls.trust_only(trust);
+            }
+        }
+        Ok(origin)
     }
 
     /// A new connection.
@@ -86,14 +119,29 @@ impl Origin {
         );
         let problem = match select(work, timer).await {
             Either::Left((Ok(stream), _)) => return Ok(stream),
-            Either::Left((Err(error), _)) => chain(&error),
+            Either::Left((Err(error), _)) => match inside(&error) {
+                Some(address) => return Err(self.refused(address)),
+                None => chain(&error),
+            },
             Either::Right(_) => format!("no connection within {} s", patience.as_secs()),
         };
         let message = format!("no connection to {self}");
         Err(Error::new(code::UPSTREAM_UNREACHABLE, message).context(problem))
     }
 
-    async fn connect_patiently(&self) -> std::io::Result<Stream> {
+    fn refused(&self, Inside(address): &Inside) -> Error {
+        let port = match self {
+            Self::Here(address) => address.port(),
+            Self::Away(away) => away.port,
+        };
+        let advice = egress::advice(&address.to_string(), port);
+        let message = format!(
+            "{self}:{port} may not be reached: it resolves to {address}, which is not on the public Internet; {advice}"
+        );
+        Error::new(code::EGRESS_NOT_DECLARED, message)
+    }
+
+    async fn connect_patiently(&self) -> io::Result<Stream> {
         match self {
             Self::Here(address) => {
                 let tcp = TcpStream::connect(address).await?;
@@ -101,7 +149,7 @@ impl Origin {
                 Ok(Stream::plain(tcp))
             }
             Self::Away(away) => {
-                let tcp = TcpStream::connect((away.host.as_str(), away.port)).await?;
+                let tcp = away.dial().await?;
                 tcp.set_nodelay(true)?;
                 match &away.tls {
                     None => Ok(Stream::plain(tcp)),
@@ -110,6 +158,31 @@ impl Origin {
             }
         }
     }
+}
+
+impl Away {
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let Some(rules) = &self.rules else {
+            return TcpStream::connect((self.host.as_str(), self.port)).await;
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in tokio::net::lookup_host((self.host.as_str(), self.port)).await? {
+            if !egress::may_dial(rules, address.ip(), self.port) {
+                last = io::Error::other(Inside(address.ip()));
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The address that was refused, if that is what `error` says.
+fn inside(error: &io::Error) -> Option<&Inside> {
+    error.get_ref()?.downcast_ref()
 }
 
 impl fmt::Display for Origin {

@@ -14,6 +14,8 @@ use crate::trust;
 /// A server that is asked for its certificate.
 pub(super) struct Tls {
     name: ServerName<'static>,
+    /// Instead of whom the system trusts.
+    only: Option<Arc<ClientConfig>>,
 }
 
 impl Tls {
@@ -21,11 +23,21 @@ impl Tls {
     pub(super) fn system(host: &str) -> Result<Self, InvalidDnsNameError> {
         Ok(Self {
             name: ServerName::try_from(host.to_owned())?,
+            only: None,
         })
     }
 
+    /// From now on nobody else is trusted.
+    pub(super) fn trust_only(&mut self, trust: Arc<ClientConfig>) {
+        self.only = Some(trust);
+    }
+
     pub(super) async fn connect(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.connect_trusting(trust::system().await?, tcp).await
+        let trust = match &self.only {
+            Some(only) => Arc::clone(only),
+            None => trust::system().await?,
+        };
+        self.connect_trusting(trust, tcp).await
     }
 
     async fn connect_trusting(

@@ -9,7 +9,6 @@ mod cache;
 mod code;
 mod config;
 mod dial;
-mod egress;
 mod engine;
 mod fault;
 mod flood;

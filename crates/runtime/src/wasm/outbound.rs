@@ -20,9 +20,10 @@ use wasmtime_wasi_http::{
     p2::bindings::http::types::ErrorCode, p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
 
-use super::{egress, run::Run};
+use super::run::Run;
 use crate::{
     body::{Body, BodyError},
+    egress,
     host::{Caller, Working},
 };
 
@@ -225,7 +226,7 @@ async fn outside(
         return Err(denied(
             run,
             to,
-            &format!("it is not declared; {}", advice(&to.host, to)),
+            &format!("it is not declared; {}", egress::advice(&to.host, to.port)),
         ));
     }
     let addresses = super::dial::resolve(to, patience.connect).await?;
@@ -244,7 +245,7 @@ async fn outside(
             let ip = address.ip().to_string();
             let why = format!(
                 "it resolves to {ip}, which is not on the public Internet; {}",
-                advice(&ip, to)
+                egress::advice(&ip, to.port)
             );
             Err(denied(run, to, &why))
         }
@@ -265,14 +266,6 @@ fn denied(run: &Run, to: &Destination, why: &str) -> WasiError {
     );
     run.say(error.to_string());
     WasiError::HttpRequestDenied
-}
-
-fn advice(host: &str, to: &Destination) -> String {
-    let port = match to.port {
-        80 | 443 => String::new(),
-        port => format!(", port: {port}"),
-    };
-    format!("add `{{host: \"{host}\"{port}}}` to its `egress` in tangelo.yaml")
 }
 
 /// What a guest sends as a body inside.

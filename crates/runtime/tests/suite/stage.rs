@@ -45,6 +45,10 @@ impl Host for Listener {
         vec![("ORDERS_URL".into(), "http://mesh/~t/w/orders".into())]
     }
 
+    fn secret(&self, _: model::VersionId, _: &str) -> Option<zeroize::Zeroizing<String>> {
+        None
+    }
+
     fn leave(&self, instance: InstanceId) {
         self.present.lock().retain(|id| *id != instance);
     }

@@ -19,6 +19,7 @@ mod progress;
 mod projections;
 mod ps;
 mod reconcile;
+mod secret;
 mod streams;
 mod subscriptions;
 mod traces;
@@ -114,6 +115,8 @@ enum Command {
     Outbox(outbox::Outbox),
     /// See what differs between two places, and compare them now
     Reconcile(reconcile::Reconcile),
+    /// Make a secret: it signs webhooks, or is a key of the bus
+    Secret(secret::Secret),
     /// Show what each workload consumed
     Usage(usage::Usage),
     /// Say what this machine lacks, and what would not work without it
@@ -177,6 +180,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Capture(ask) => capture::run(cli, &client, ask).await,
         Command::Outbox(ask) => outbox::run(cli, &client, ask).await,
         Command::Reconcile(ask) => reconcile::run(cli, &client, ask).await,
+        Command::Secret(ask) => secret::run(cli, ask),
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor(flags) => doctor::run(cli, flags),
         Command::Explain(ask) => explain::run(cli, ask),

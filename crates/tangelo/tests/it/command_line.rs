@@ -96,6 +96,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["check", folder],
         &["contracts", "diff", folder],
         &["schema"],
+        &["secret", "webhook", "PARTNER"],
         &["build", folder],
         &["deploy", folder],
         &["ps"],

@@ -45,6 +45,10 @@ impl Host for Told {
         )]
     }
 
+    fn secret(&self, _: model::VersionId, _: &str) -> Option<zeroize::Zeroizing<String>> {
+        None
+    }
+
     fn leave(&self, instance: InstanceId) {
         self.left.lock().push(instance);
     }

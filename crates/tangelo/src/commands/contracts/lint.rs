@@ -49,7 +49,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Who publishes a type, and who takes it. A database publishes as `NAME.outbox` or `NAME.capture`.
+/// Who publishes a type, and who takes it. A database publishes as `NAME.outbox` or `NAME.capture`, whoever has
+/// a key as `NAME.key`.
 #[derive(Debug, Default)]
 pub(super) struct Sides {
     pub(super) producers: Vec<String>,
@@ -95,6 +96,10 @@ fn published(app: &App) -> Vec<(String, String)> {
     for (name, workload) in &app.workloads {
         let kinds = workload.publishes.iter().cloned();
         published.extend(kinds.map(|kind| (name.to_string(), kind)));
+    }
+    for (name, key) in &app.keys {
+        let kinds = key.publishes.iter().cloned();
+        published.extend(kinds.map(|kind| (format!("{name}.key"), kind)));
     }
     for (name, database) in &app.databases {
         let outbox = database.outbox.iter().flat_map(|outbox| &outbox.publishes);

@@ -1,4 +1,4 @@
-//! What a guest may reach outside: the names that its manifest declares, and addresses that are public or declared.
+//! What a workload may reach outside: the names that its manifest declares, and addresses that are public or declared.
 //!
 //! Pure. A name is checked first, then every address that it resolves to, and only a checked address is dialled: so a
 //! name that is allowed cannot be pointed at the inside of a network.
@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use model::Egress;
 
-/// Whether `rules` let a guest reach `host` on `port`. `host` is lower-case, without brackets or a final dot.
-pub(super) fn permits(rules: &[Egress], host: &str, port: u16) -> bool {
+/// Whether `rules` let a workload reach `host` on `port`. `host` is lower-case, without brackets or a final dot.
+pub(crate) fn permits(rules: &[Egress], host: &str, port: u16) -> bool {
     rules
         .iter()
         .any(|rule| port_fits(rule, port) && host_fits(&rule.host, host))
 }
 
-/// Whether a guest that may reach the name may dial the address that it resolved to.
-pub(super) fn may_dial(rules: &[Egress], address: IpAddr, port: u16) -> bool {
+/// Whether a workload that may reach the name may dial the address that it resolved to.
+pub(crate) fn may_dial(rules: &[Egress], address: IpAddr, port: u16) -> bool {
     is_public(address)
         || rules.iter().any(|rule| {
             let declared = strip(&rule.host);
@@ -28,8 +28,17 @@ pub(super) fn may_dial(rules: &[Egress], address: IpAddr, port: u16) -> bool {
         })
 }
 
+/// What to add to a manifest so that `host` may be reached on `port`.
+pub(crate) fn advice(host: &str, port: u16) -> String {
+    let port = match port {
+        80 | 443 => String::new(),
+        port => format!(", port: {port}"),
+    };
+    format!("add `{{host: \"{host}\"{port}}}` to its `egress` in tangelo.yaml")
+}
+
 /// The form in which hosts are compared: lower-case, no brackets, no final dot.
-pub(super) fn normal(host: &str) -> String {
+pub(crate) fn normal(host: &str) -> String {
     let host = strip(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
@@ -60,7 +69,7 @@ fn host_fits(rule: &str, host: &str) -> bool {
 /// Whether an address is one of the public Internet (IANA's special-purpose registries, 2025).
 ///
 /// Addresses that carry another inside (mapped, NAT64, 6to4) are judged by that one.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => embedded(v6).map_or_else(|| is_public_v6(v6), is_public_v4),
