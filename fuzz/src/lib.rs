@@ -14,6 +14,15 @@ mod server {
 
 #[path = "../../crates/runtime/src/lambda"]
 mod lambda {
+    /// What `wire` keeps of what extensions say: the rest of that module needs more of the runtime.
+    mod extension_api {
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub(crate) struct Headers {
+            pub(crate) name: Option<String>,
+            pub(crate) identifier: Option<String>,
+            pub(crate) error_type: Option<String>,
+        }
+    }
     pub mod wire;
     pub mod wire_law;
     pub mod payload {
@@ -27,11 +36,6 @@ mod lambda {
         pub mod request;
         pub mod rest_event;
     }
-}
-
-#[path = "../../crates/runtime/src/webhook"]
-mod webhook {
-    pub mod verdict;
 }
 
 #[path = "../../crates/platform/src/keyvalue"]
@@ -78,11 +82,6 @@ pub fn payloads(bytes: &[u8]) {
 /// The server of the Runtime API.
 pub fn runtime_api(bytes: &[u8]) {
     lambda::wire_law::law(bytes);
-}
-
-/// What an endpoint asks for with `Retry-After`.
-pub fn webhooks(bytes: &[u8]) {
-    webhook::verdict::law(bytes);
 }
 
 /// What a request asks of buckets.
