@@ -38,6 +38,11 @@ mod lambda {
     }
 }
 
+#[path = "../../crates/runtime/src/webhook"]
+mod webhook {
+    pub mod verdict;
+}
+
 #[path = "../../crates/platform/src/keyvalue"]
 mod keyvalue {
     pub mod wire;
@@ -82,6 +87,11 @@ pub fn payloads(bytes: &[u8]) {
 /// The server of the Runtime API.
 pub fn runtime_api(bytes: &[u8]) {
     lambda::wire_law::law(bytes);
+}
+
+/// What an endpoint asks for with `Retry-After`.
+pub fn webhooks(bytes: &[u8]) {
+    webhook::verdict::law(bytes);
 }
 
 /// What a request asks of buckets.
