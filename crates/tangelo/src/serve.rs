@@ -98,6 +98,7 @@ impl Footing {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
         let launcher = Launcher::start_with(&executable, &record, &config.machine.cgroups);
         let launcher = launcher.context("cannot start the launcher")?;
+        launcher::answer_soon();
         let engine = Engine::new(container::Options {
             sockets: config.machine.containers.clone(),
             logins: config.machine.logins.clone(),

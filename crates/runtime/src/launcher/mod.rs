@@ -41,6 +41,13 @@ pub fn look(mount: &std::path::Path) -> Enforcement {
     rules::enforcement(&cgroups::Cgroups::find(mount).keep_writable())
 }
 
+/// Has the calling thread, and those that it starts, get a CPU soon when there is something to do for them, whatever
+/// computes meanwhile; how much of it they get stays the same. To be called by the server when its launcher runs, and
+/// before it has other threads. Linux 6.12 and later; elsewhere it changes nothing.
+pub fn answer_soon() {
+    spawn::take_turns(true);
+}
+
 /// The hidden argument under which the server's executable becomes the launcher.
 pub const ARGUMENT: &str = "__launcher";
 

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit};
 use super::{
     cgroups::Cgroups,
     limits::{Enforcement, Limits, Means, Weight, whole_cpus},
-    os,
+    os, spawn,
 };
 
 /// Everything that has to be looked up or allocated for it: [`Rules::enter`] runs between fork and exec.
@@ -18,6 +18,8 @@ pub(super) struct Rules {
     cpus: Option<os::CpuSet>,
     /// Added to its nice value, where no group gives it its part of the CPU.
     nice: i32,
+    /// Whether it must not wait for the turns of others: CPU is kept for it.
+    reserved: bool,
 }
 
 impl Rules {
@@ -40,6 +42,7 @@ impl Rules {
                 _ if limits.weight.0 < Weight::SERVICE.0 => NICE,
                 _ => 0,
             },
+            reserved: limits.reserved.is_some(),
         }
     }
 
@@ -60,6 +63,9 @@ impl Rules {
         if self.nice > 0 {
             // Nobody is refused to be nicer; where it has no effect, nothing is lost.
             let _ = rustix::process::nice(self.nice);
+        }
+        if self.reserved {
+            spawn::take_turns(true);
         }
         Ok(())
     }

@@ -59,6 +59,8 @@ fn run() -> io::Result<()> {
     let record = record.ok_or(io::ErrorKind::InvalidInput)?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mount = std::env::args_os().nth(3).map(PathBuf::from);
+    // One that was started by a running server has inherited the server's.
+    spawn::take_turns(false);
     os::adopt_orphans();
     let me = Identity::of(rustix::process::getpid().as_raw_pid());
     let me = me.ok_or(io::ErrorKind::NotFound)?;
