@@ -3,8 +3,8 @@
 //! A template is asked through its standard input. It either forks for each instance, or becomes the one instance
 //! itself. What a fork may take is imposed on it from here, before it learns who it is: it begins as nobody, says its
 //! process id, and waits. A fork is the launcher's own child: its parent ended, and the launcher adopts orphans.
-//! To place it into its group takes a grace period of the kernel, so another process does that, and one fork is made
-//! and placed ahead.
+//! To place it into its group takes a grace period of the kernel, so another process does that, and a fork or a few are
+//! made and placed ahead.
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +28,9 @@ use super::{
     spawn,
 };
 
+/// Forks of a template that are made ahead, where starts come so fast after one another that fewer are not enough.
+const MOST: usize = 4;
+
 /// Templates and unfinished forks: those by the number of their instance, these by one of their own.
 #[derive(Default)]
 pub(super) struct Forks {
@@ -39,8 +42,8 @@ pub(super) struct Forks {
 struct Template {
     control: UnixStream,
     is_warm: bool,
-    /// Whether a fork of it is to be made ahead.
-    ahead: bool,
+    /// How many forks of it are to be made ahead.
+    ahead: usize,
 }
 
 /// A fork that is no instance yet.
@@ -76,7 +79,7 @@ impl Forks {
         let template = Template {
             control,
             is_warm: false,
-            ahead: forks,
+            ahead: usize::from(forks),
         };
         self.templates.insert(id, template);
     }
@@ -116,17 +119,16 @@ impl Forks {
 
     /// The template of which a fork is to be made ahead.
     fn lacking(&self) -> Option<u64> {
-        let has = |id: u64| self.spare_of(id).is_some();
+        let has = |id: u64| self.spares_of(id).count();
         let mut templates = self.templates.iter();
-        let lacking = templates.find(|(id, one)| one.is_warm && one.ahead && !has(**id));
+        let lacking = templates.find(|(id, one)| one.is_warm && has(**id) < one.ahead);
         lacking.map(|(id, _)| *id)
     }
 
-    /// The fork of a template that nobody wants yet.
-    fn spare_of(&self, template: u64) -> Option<u64> {
-        let mut begun = self.begun.iter();
-        let spare = begun.find(|(_, fork)| fork.template == template && fork.wanted.is_none());
-        spare.map(|(number, _)| *number)
+    /// The forks of a template that nobody wants yet, the oldest first.
+    fn spares_of(&self, template: u64) -> impl Iterator<Item = (u64, &Fork)> {
+        let begun = self.begun.iter().map(|(number, fork)| (*number, fork));
+        begun.filter(move |(_, fork)| fork.template == template && fork.wanted.is_none())
     }
 
     /// Asks a template for a fork; its number.
@@ -178,13 +180,21 @@ impl Fork {
 impl Server {
     /// Makes the instance `id` by a fork of `template`: the one that was made ahead, or another.
     pub(super) fn fork(&mut self, id: u64, template: u64, command: Command) -> io::Result<()> {
-        let number = match self.forks.spare_of(template) {
+        let spare = self.forks.spares_of(template).next();
+        let is_there = spare.is_some_and(|(_, fork)| matches!(fork.stage, Stage::There { .. }));
+        let number = match spare.map(|(number, _)| number) {
             Some(number) => number,
             None => match self.forks.ask(template) {
                 Ok(number) => number,
                 Err(error) => return self.failed(id, &error),
             },
         };
+        if let Some(template) = self.forks.templates.get_mut(&template)
+            && template.ahead > 0
+            && !is_there
+        {
+            template.ahead = (template.ahead + 1).min(MOST);
+        }
         if let Some(fork) = self.forks.begun.get_mut(&number) {
             fork.wanted = Some((id, command));
         }
@@ -199,7 +209,7 @@ impl Server {
         let asked = self.forks.ask(id);
         if let (Err(_), Some(template)) = (asked, self.forks.templates.get_mut(&id)) {
             // What is asked for next says why.
-            template.ahead = false;
+            template.ahead = 0;
         }
     }
 

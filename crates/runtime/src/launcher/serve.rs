@@ -32,7 +32,13 @@ use super::{
     spawn::{self, Spawned},
 };
 
-/// When a group that could not be removed is tried again, and after which silence something is made ahead.
+/// Something is to be made ahead, as soon as nobody waits for anything.
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// When a group that could not be removed is tried again.
 const SOON: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 10_000_000,
@@ -176,8 +182,11 @@ impl Server {
         let sockets = speakers.iter().map(|(_, socket)| *socket);
         fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // The kernel may hold on to a group for a moment after the last process of it was waited for.
-        let soon = !self.remains.is_empty() || self.spares.lack() || self.forks.lack();
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon.then_some(&SOON)))?;
+        let until = match self.spares.lack() || self.forks.lack() {
+            true => Some(&NOW),
+            false => (!self.remains.is_empty()).then_some(&SOON),
+        };
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, until))?;
         let spoke: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (asked, ended) = (spoke[0], spoke[1]);
         let heard = speakers.into_iter().zip(&spoke[2..]);

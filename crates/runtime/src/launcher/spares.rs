@@ -29,13 +29,15 @@ use super::{
 };
 
 /// Spares that wait, once one was of use.
-const MOST: usize = 2;
+const FEWEST: usize = 2;
+/// The same where starts came so fast after one another that none was left.
+const MOST: usize = 8;
 
 /// Spares that wait, and those that were told what they are and have not become it yet, by the number of their instance.
 #[derive(Default)]
 pub(super) struct Spares {
-    /// Whether anything was started that is in groups.
-    wanted: bool,
+    /// How many should wait; none before anything was started that is in groups.
+    wanted: usize,
     made: u64,
     waiting: VecDeque<Spare>,
     becoming: BTreeMap<u64, Spare>,
@@ -86,7 +88,7 @@ impl Spares {
 
     /// Whether one more should wait.
     pub(super) fn lack(&self) -> bool {
-        self.wanted && self.waiting.len() < MOST
+        self.waiting.len() < self.wanted
     }
 
     /// All groups, when the launcher ends.
@@ -99,7 +101,8 @@ impl Spares {
 impl Server {
     /// Has a spare become the instance `id`; that it has, or why not, is said later.
     pub(super) fn call(&mut self, id: u64, command: Command) -> io::Result<()> {
-        self.spares.wanted = true;
+        let more = usize::from(self.spares.waiting.is_empty());
+        self.spares.wanted = (self.spares.wanted + more).clamp(FEWEST, MOST);
         // "Not found" is said of programs: whatever a group lacks is not that.
         let ours = |error: io::Error| io::Error::other(error.to_string());
         let spare = match self.spares.waiting.pop_front() {
@@ -144,7 +147,7 @@ impl Server {
                 if let Some(gone) = place.and_then(|place| self.spares.waiting.remove(place)) {
                     self.end_spare(gone);
                     // Another would most likely end the same way; what is started next is another try.
-                    self.spares.wanted = false;
+                    self.spares.wanted = 0;
                 }
                 return Ok(());
             }
@@ -171,7 +174,7 @@ impl Server {
         match self.make_spare() {
             Ok(spare) => self.spares.waiting.push_back(spare),
             // What is started next says why.
-            Err(_) => self.spares.wanted = false,
+            Err(_) => self.spares.wanted = 0,
         }
     }
 
