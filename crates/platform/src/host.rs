@@ -71,6 +71,17 @@ impl Host for PlatformHost {
         env
     }
 
+    fn secret(&self, presence: &Arc<Presence>, name: &str) -> Option<String> {
+        let known = self.versions.get(presence.version).ok()?;
+        let Run::Container { login, .. } = &known.workload.run else {
+            return None;
+        };
+        let named = login.as_ref().is_some_and(|login| login.password == name);
+        named
+            .then(|| self.secrets.get(name))?
+            .map(|value| value.to_string())
+    }
+
     fn leave(&self, instance: InstanceId) {
         self.tokens.revoke(|presence| presence.instance == instance);
         self.keys.revoke(|presence| presence.instance == instance);

@@ -22,6 +22,10 @@ pub trait Host: Send + Sync + 'static {
     /// (mesh addresses with its token, AWS endpoint and keys, secrets).
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)>;
 
+    /// A secret that the workload's manifest names for something else than its environment (the password of a registry); `None`:
+    /// it names no such secret, or this server has none of that name.
+    fn secret(&self, presence: &Arc<Presence>, name: &str) -> Option<String>;
+
     /// An instance is gone: its identity ends.
     fn leave(&self, instance: InstanceId);
 

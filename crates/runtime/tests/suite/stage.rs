@@ -37,12 +37,17 @@ pub(crate) struct Listener {
     pub(crate) lines: Mutex<Vec<LogLine>>,
     pub(crate) present: Mutex<Vec<InstanceId>>,
     pub(crate) backlog: AtomicU64,
+    pub(crate) secrets: Mutex<BTreeMap<String, String>>,
 }
 
 impl Host for Listener {
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)> {
         self.present.lock().push(presence.instance);
         vec![("ORDERS_URL".into(), "http://mesh/~t/w/orders".into())]
+    }
+
+    fn secret(&self, _: &Arc<Presence>, name: &str) -> Option<String> {
+        self.secrets.lock().get(name).cloned()
     }
 
     fn leave(&self, instance: InstanceId) {

@@ -45,6 +45,10 @@ impl Host for Asked {
         vec![("ORDERS_URL".to_owned(), "http://orders.internal".to_owned())]
     }
 
+    fn secret(&self, _: &Arc<Presence>, _: &str) -> Option<String> {
+        None
+    }
+
     fn leave(&self, instance: InstanceId) {
         self.left.lock().push(instance);
     }
