@@ -75,7 +75,12 @@ impl Host for PlatformHost {
     fn secret(&self, version: VersionId, name: &str) -> Option<Zeroizing<String>> {
         let known = self.versions.get(version).ok()?;
         let declared = known.workload.secrets.iter().any(|one| one == name);
-        declared.then(|| self.secrets.get(name))?
+        let login = match &known.workload.run {
+            Run::Container { login, .. } => login.as_ref(),
+            _ => None,
+        };
+        let named = declared || login.is_some_and(|login| login.password == name);
+        named.then(|| self.secrets.get(name))?
     }
 
     fn leave(&self, instance: InstanceId) {

@@ -23,8 +23,8 @@ pub trait Host: Send + Sync + 'static {
     /// (mesh addresses with its token, AWS endpoint and keys, secrets).
     fn enter(&self, presence: &Arc<Presence>) -> Vec<(String, String)>;
 
-    /// The value of a secret now, for what Tangelo itself does for a version that declares it; `None`: it does not, or
-    /// there is none.
+    /// The value of a secret now, for what Tangelo itself does for a version that names it (its signature, the password of
+    /// its registry); `None`: it does not, or there is none.
     fn secret(&self, version: VersionId, name: &str) -> Option<Zeroizing<String>>;
 
     /// An instance is gone: its identity ends.
