@@ -70,6 +70,7 @@ pub fn router(platform: Platform) -> Router {
             "/v1/subscriptions/{app}/{workload}/{name}/filter",
             get(events::filter),
         )
+        .route("/v1/log", get(replays::state))
         .route("/v1/replays", post(replays::start))
         .route("/v1/jobs", get(replays::jobs))
         .route("/v1/jobs/{id}", get(replays::job).delete(replays::cancel))

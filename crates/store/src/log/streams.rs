@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     format,
     log::{
-        Appended, Command, Log, Logged, NewEvent, Reply, UNEXPECTED, append,
+        Appended, Command, Log, Logged, NewEvent, POSITION_BITS, Reply, UNEXPECTED, append,
         read::{self, MAX_BYTES},
         row_id,
     },
@@ -473,6 +473,21 @@ impl Truncate {
             return Ok(0);
         }
         let range = (row.id, row.first, end);
+        // From now on it is as all others of its app, which may have been swept beyond it.
+        batch.execute(
+            "UPDATE publisher SET held = max(held - went.bytes, 0), swept = min(swept, coalesce((went.first & ?6) - 1, swept))
+             FROM (SELECT coalesce(sum(e.size), 0) AS bytes, min(e.id) AS first FROM stream_event s
+                   JOIN event e ON e.id = s.event WHERE s.stream = ?1 AND s.version >= ?2 AND s.version < ?3) AS went
+             WHERE log = ?4 AND app = ?5",
+            (
+                row.id,
+                row.first,
+                end,
+                log,
+                self.key.app.as_str(),
+                (1i64 << POSITION_BITS) - 1,
+            ),
+        )?;
         batch.execute(
             "UPDATE event SET stream = NULL, version = NULL WHERE id IN
              (SELECT event FROM stream_event WHERE stream = ?1 AND version >= ?2 AND version < ?3)",

@@ -30,6 +30,7 @@ mod projections;
 mod python;
 mod reconcile;
 mod replay;
+mod retention;
 mod routing;
 mod scaling;
 mod sdk;
