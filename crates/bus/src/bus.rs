@@ -130,6 +130,8 @@ impl Bus {
     /// Those of the store.
     pub async fn retain(&self) -> Result<(), Error> {
         let shared = &self.0.shared;
+        // How far subscriptions are is written with company: here is some.
+        shared.store.flush().await?;
         for (namespace, _) in shared.log.extents().await? {
             while shared
                 .log

@@ -17,6 +17,9 @@ type Figure = (&'static str, &'static str, u64);
 /// A figure of the pool of Wasm guests, by what it is of.
 type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
 
+/// A figure of a log, by when it is asked.
+type LogFigure = (&'static str, &'static str, fn(&bus::LogState, Time) -> u64);
+
 const POOL: [PoolFigure; 2] = [
     (
         "tangelo_wasm_pool_used",
@@ -211,7 +214,7 @@ fn register_lags(registry: &mut Registry, projections: &[bus::Projection]) {
 
 /// What there is of each log, and how much of it somebody still needs.
 fn register_logs(registry: &mut Registry, logs: &[bus::LogState], now: Time) {
-    let figures: [(&str, &str, fn(&bus::LogState, Time) -> u64); 4] = [
+    let figures: [LogFigure; 4] = [
         ("tangelo_log_events", "Events in a log", |log, _| log.events),
         ("tangelo_log_bytes", "Their bytes", |log, _| log.bytes),
         (

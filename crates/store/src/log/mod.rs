@@ -14,6 +14,7 @@ mod read;
 mod redrives;
 mod retention;
 mod retries;
+mod snapshots;
 mod state;
 mod streams;
 mod subscriptions;
@@ -40,8 +41,9 @@ pub use projections::{StoredGeneration, StoredProjection, What};
 pub use read::Extent;
 pub use retention::Retained;
 pub use retries::{Attempt, HISTORY, RetryItem, RetryRow, Waiting};
+pub use snapshots::Snapshot;
 pub use state::{HOLDERS, Holder, LogState, Published};
-pub use streams::{Snapshot, StreamHead, StreamKey, StreamPage};
+pub use streams::{StreamHead, StreamKey, StreamPage};
 pub use subscriptions::{StoredSubscription, SubscriptionId, Switched};
 
 use crate::{
@@ -114,7 +116,7 @@ pub enum Command {
     /// Rebuilds, switches or drops of a projection.
     Projection(Box<projections::Ask>),
     /// Puts a snapshot of a stream.
-    Snapshot(Box<streams::Put>),
+    Snapshot(Box<snapshots::Put>),
     /// Takes events out of a stream.
     Truncate(Box<streams::Truncate>),
 }

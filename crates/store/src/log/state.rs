@@ -67,7 +67,7 @@ impl Log {
     /// # Errors
     /// Those of reading.
     pub async fn states(&self) -> Result<Vec<LogState>> {
-        self.kernel.read(|connection| states(connection)).await
+        self.kernel.read(states).await
     }
 }
 
