@@ -98,9 +98,9 @@ pub(crate) async fn rollback(
 }
 
 pub(crate) async fn ps(State(platform): State<Platform>) -> Result<Json<Value>, Fault> {
-    let projections = platform.projections().await?;
+    let (projections, logs) = (platform.projections().await?, platform.logs().await?);
     Ok(Json(json!({
-        "workloads": platform.ps(), "wasm": platform.wasm_totals(), "projections": projections,
+        "workloads": platform.ps(), "wasm": platform.wasm_totals(), "projections": projections, "logs": logs,
     })))
 }
 

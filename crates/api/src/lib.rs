@@ -72,6 +72,7 @@ pub fn router(platform: Platform) -> Router {
             get(events::filter),
         )
         .route("/v1/contracts", get(contracts::types))
+        .route("/v1/log", get(replays::state))
         .route("/v1/replays", post(replays::start))
         .route("/v1/jobs", get(replays::jobs))
         .route("/v1/jobs/{id}", get(replays::job).delete(replays::cancel))

@@ -34,6 +34,10 @@ pub(crate) async fn events(
     Ok(Json(shown))
 }
 
+pub(crate) async fn state(State(platform): State<Platform>) -> Result<Json<Value>, Fault> {
+    Ok(Json(json!({ "logs": platform.logs().await? })))
+}
+
 /// What is to be replayed, and where to.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

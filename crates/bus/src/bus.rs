@@ -1,16 +1,22 @@
 //! The handle of the bus, and what its parts share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use model::{AppName, Clock, Ids, Limits, Namespace, Subscription, SubscriptionKey, Time};
 use parking_lot::Mutex;
-use store::{Store, log::Retention};
+use store::{
+    Store,
+    log::{LogState, Retention},
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
 
 use crate::{Error, calls, matching, state::State};
+
+/// The pause after a chunk was removed: up to 25,000 events a second go.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// The bus. Cheap to clone; when the last clone goes, its tasks end.
 #[derive(Clone)]
@@ -96,14 +102,45 @@ impl Bus {
         applied.map(|_| ()).map_err(|_| store::Error::Closed.into())
     }
 
-    /// Removes a chunk of what is beyond retention: events, results of calls, blobs. Call it every few seconds.
+    /// Says how long the events of an app are kept; `None`: as is usual.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn keep(
+        &self,
+        namespace: &Namespace,
+        app: &AppName,
+        keep: Option<Retention>,
+    ) -> Result<(), Error> {
+        Ok(self.0.shared.log.keep(namespace, app, keep).await?)
+    }
+
+    /// What there is of each log, whose it is, and who still needs some of it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn logs(&self) -> Result<Vec<LogState>, Error> {
+        Ok(self.0.shared.log.states().await?)
+    }
+
+    /// Removes what is beyond retention: events, results of calls, blobs. Call it every few seconds; it may be dropped at any
+    /// time. Chunk by chunk, with a pause after each in which others write.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn retain(&self) -> Result<(), Error> {
         let shared = &self.0.shared;
+        // How far subscriptions are is written with company: here is some.
+        shared.store.flush().await?;
         for (namespace, _) in shared.log.extents().await? {
-            shared.log.retain(&namespace, Retention::default()).await?;
+            while shared
+                .log
+                .retain(&namespace, Retention::default())
+                .await?
+                .more
+            {
+                shared.clock.sleep(BREATH).await;
+            }
         }
         shared.store.calls().purge(calls::KEPT).await?;
         shared.store.blobs().sweep().await?;

@@ -81,7 +81,9 @@ impl Bus {
         let (target, _) = self.replayable(&replay)?;
         let shared = &self.0.shared;
         let through = shared.state.lock().scanned(&target.namespace);
+        let gone_through = shared.gone(&target.namespace, &replay).await?;
         let spec = JobSpec::Replay {
+            gone_through,
             namespace: target.namespace,
             key: replay.key,
             after: replay.after,
@@ -94,6 +96,15 @@ impl Bus {
         let id = shared.log.start_job(spec, by.to_owned()).await?;
         shared.jobs.notify_one();
         Ok(id)
+    }
+
+    /// Up to which position the log has lost events of the range of a replay; `None`: none.
+    ///
+    /// # Errors
+    /// As [`Bus::start_replay`].
+    pub async fn gone_of_replay(&self, replay: &Replay) -> Result<Option<Position>, Error> {
+        let (target, _) = self.replayable(replay)?;
+        self.0.shared.gone(&target.namespace, replay).await
     }
 
     /// How many events a replay would deliver now.
@@ -336,6 +347,21 @@ impl Shared {
             self.redriven(redriven).await;
         }
         Ok(pause_after(*rate, count))
+    }
+
+    /// Up to which position the log has lost events of a range.
+    async fn gone(
+        &self,
+        namespace: &Namespace,
+        replay: &Replay,
+    ) -> Result<Option<Position>, Error> {
+        let extents = self.log.extents().await?;
+        let extent = extents.into_iter().find(|(of, _)| of == namespace);
+        let gone = extent.map(|(_, extent)| (extent.tail, extent.gone_at));
+        let in_range = |(through, at): &(Position, Time)| {
+            *through > replay.after && replay.since.is_none_or(|since| since <= *at)
+        };
+        Ok(gone.filter(in_range).map(|(through, _)| through))
     }
 
     fn replay_target(&self, key: &SubscriptionKey) -> Option<Target> {

@@ -44,5 +44,5 @@ pub use jobs::Replay;
 pub use projections::{Generation, Projection, State as GenerationState};
 pub use publish::Published;
 pub use stats::SubscriptionStats;
-pub use store::log::{Attempt, Job, Logged};
+pub use store::log::{Attempt, Job, LogState, Logged};
 pub use waits::Paused;

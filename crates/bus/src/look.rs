@@ -41,7 +41,7 @@ impl Bus {
         let wanted = |logged: &Logged| {
             logged.event.id == id && source.is_none_or(|source| logged.event.source == source)
         };
-        let first = extent.tail.0.max(extent.head.0.saturating_sub(MOST));
+        let first = extent.head.0.saturating_sub(MOST);
         let mut end = extent.head.0;
         while end > first {
             let begin = first.max(end.saturating_sub(u64::from(READ)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Cause, Error as Fault, Event, Namespace, Position, code};
+use model::{AppName, Cause, Error as Fault, Event, Namespace, Position, code};
 use serde::Serialize;
 use store::log::{Appended, NewEvent};
 
@@ -30,6 +30,16 @@ impl Bus {
         namespace: &Namespace,
         events: Vec<(Event, Cause)>,
     ) -> Vec<Result<Published, Fault>> {
+        self.publish_for(None, namespace, events).await
+    }
+
+    /// The same on the side of an app, which says how long they are kept.
+    pub async fn publish_for(
+        &self,
+        app: Option<&AppName>,
+        namespace: &Namespace,
+        events: Vec<(Event, Cause)>,
+    ) -> Vec<Result<Published, Fault>> {
         let limit = self.0.shared.limits.publish_batch;
         if events.len() > limit {
             let message = format!("{} events at once; {limit} are the most", events.len());
@@ -39,7 +49,7 @@ impl Bus {
         let mut chunk = Chunk::default();
         let mut receipts = Vec::with_capacity(events.len());
         for (event, cause) in events {
-            let checked = self.check(event, cause);
+            let checked = self.check(event, cause).map(|new| new.of(app.cloned()));
             let size = checked.as_ref().map_or(0, NewEvent::size);
             if chunk.size + size > CHUNK {
                 self.append(namespace, std::mem::take(&mut chunk), &mut receipts)

@@ -8,7 +8,7 @@ use crate::{
     databases, keys, outside,
     places::Draft,
     reader::{Fields, Reader, shown},
-    reconcile, routes,
+    reconcile, retention, routes,
     tree::{Bytes, Key, Node},
     workload,
 };
@@ -23,6 +23,7 @@ pub(crate) const KEYS: &[&str] = &[
     "hosts",
     "databases",
     "reconcile",
+    "events",
     "workflows",
 ];
 /// Keys of `gateway`.
@@ -44,6 +45,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
             databases: BTreeMap::new(),
             reconcile: BTreeMap::new(),
             keys: BTreeMap::new(),
+            retention: None,
             contracts: BTreeMap::new(),
         },
         declared: Vec::new(),
@@ -78,6 +80,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     }
     if let Some(node) = fields.get("reconcile") {
         reconcile::read(reader, node, &mut draft);
+    }
+    if let Some((key, node)) = fields.entry("events") {
+        draft.app.retention = retention::read(reader, key.at, node);
     }
     if let Some((key, _)) = fields.entry("workflows") {
         later(reader, key.at, "workflows");

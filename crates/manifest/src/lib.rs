@@ -22,6 +22,7 @@ mod places;
 mod reader;
 mod reconcile;
 mod render;
+mod retention;
 mod routes;
 mod run;
 mod scalars;

@@ -9,6 +9,7 @@ mod databases;
 mod health;
 mod outside;
 mod reconcile;
+mod retention;
 mod run;
 mod scale;
 mod state;
@@ -88,6 +89,8 @@ struct Manifest {
     databases: Option<BTreeMap<String, databases::Database>>,
     /// What is to be the same in two places, by name.
     reconcile: Option<BTreeMap<String, reconcile::Reconciliation>>,
+    /// The events that the app publishes.
+    events: Option<retention::Events>,
 }
 
 /// A named piece of code and what it may do.
@@ -343,8 +346,8 @@ enum Size {
 mod tests {
     use super::*;
     use crate::{
-        app, container, databases, deferred, health, keys, outside, reconcile, routes, run, scale,
-        subscriptions, terms, workload,
+        app, container, databases, deferred, health, keys, outside, reconcile, retention, routes,
+        run, scale, subscriptions, terms, workload,
     };
 
     #[test]
@@ -423,6 +426,8 @@ mod tests {
         check("Postgres", databases::POSTGRES_KEYS);
         check("Outbox", databases::OUTBOX_KEYS);
         check("Capture", databases::CAPTURE_KEYS);
+        check("Events", retention::KEYS);
+        check("Retention", retention::RETENTION_KEYS);
         check("Reconciliation", reconcile::KEYS);
         check("Source", reconcile::SOURCE_KEYS);
         check("Query", reconcile::QUERY_KEYS);

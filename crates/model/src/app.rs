@@ -15,6 +15,7 @@ use crate::{
     outside::{AccessKey, Pulled, Webhook},
     probes::Probes,
     reconcile::Reconciliation,
+    retention::Retention,
     scale::Scale,
     subscription::Subscription,
     units::ByteSize,
@@ -41,6 +42,9 @@ pub struct App {
     /// What those outside may do with its bus, by the names of their keys.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<Name, AccessKey>,
+    /// How long the log keeps its events; `None`: as is usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// The files of the folder `contracts`, by their paths in it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contracts: BTreeMap<String, String>,

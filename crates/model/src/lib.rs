@@ -21,6 +21,7 @@ pub mod outside;
 pub mod probes;
 pub mod projection;
 pub mod reconcile;
+pub mod retention;
 pub mod scale;
 pub mod subscription;
 pub mod trace;
@@ -40,6 +41,7 @@ pub use limits::{Limits, Profile};
 pub use name::{AppName, Name, Namespace, WorkloadName};
 pub use outside::{AccessKey, BreakerTerms, Pulled, Webhook};
 pub use probes::{Probe, Probes};
+pub use retention::Retention;
 pub use scale::{Scale, ScaleOn};
 pub use subscription::{
     AfterDead, Batch, EventFilter, InputSpec, Order, Rate, RetryPolicy, Subscription,

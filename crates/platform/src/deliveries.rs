@@ -169,12 +169,22 @@ impl Platform {
     /// # Errors
     /// `NO_SUCH_SUBSCRIPTION`, `BAD_FILTER`, or what the store fails with.
     pub async fn replay(&self, replay: Replay, dry: bool, by: &str) -> Result<Value, Error> {
+        // Said of what was asked for, whether some of it is gone.
+        let gone = self.bus().gone_of_replay(&replay).await?;
         if dry {
             let count = self.bus().count_replay(&replay).await?;
-            return Ok(json!({ "would_deliver": count }));
+            return Ok(json!({ "would_deliver": count, "gone_through": gone }));
         }
         let job = self.bus().start_replay(replay, by).await?;
-        Ok(json!({ "job": job }))
+        Ok(json!({ "job": job, "gone_through": gone }))
+    }
+
+    /// What there is of the log, whose it is, and who still needs some of it.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn logs(&self) -> Result<Vec<bus::LogState>, Error> {
+        Ok(self.bus().logs().await?)
     }
 
     /// Redrives and replays, newest first.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use model::Time;
 use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
@@ -15,6 +16,9 @@ type Figure = (&'static str, &'static str, u64);
 
 /// A figure of the pool of Wasm guests, by what it is of.
 type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
+
+/// A figure of a log, by when it is asked.
+type LogFigure = (&'static str, &'static str, fn(&bus::LogState, Time) -> u64);
 
 const POOL: [PoolFigure; 2] = [
     (
@@ -34,6 +38,10 @@ impl Platform {
     pub async fn metrics(&self) -> String {
         let projections = self.projections().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "projections cannot be measured");
+            Vec::new()
+        });
+        let logs = self.logs().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log cannot be measured");
             Vec::new()
         });
         let pool = self.wasm_totals();
@@ -57,6 +65,7 @@ impl Platform {
                 registry.register(name, help, gauge);
             }
             register_lags(registry, &projections);
+            register_logs(registry, &logs, self.clock().now());
             for (name, help, pick) in POOL {
                 let family = Family::<[(&str, &str); 1], Gauge>::default();
                 for (kind, used) in pool.kinds() {
@@ -201,4 +210,30 @@ fn register_lags(registry: &mut Registry, projections: &[bus::Projection]) {
         "How long the first of them has been in the log",
         seconds,
     );
+}
+
+/// What there is of each log, and how much of it somebody still needs.
+fn register_logs(registry: &mut Registry, logs: &[bus::LogState], now: Time) {
+    let figures: [LogFigure; 4] = [
+        ("tangelo_log_events", "Events in a log", |log, _| log.events),
+        ("tangelo_log_bytes", "Their bytes", |log, _| log.bytes),
+        (
+            "tangelo_log_oldest_seconds",
+            "The age of the oldest of them",
+            |log, now| log.oldest.map_or(0, |at| now.since(at).as_secs()),
+        ),
+        (
+            "tangelo_log_held_events",
+            "Positions that somebody still needs",
+            |log, _| log.held.first().map_or(0, |held| log.head.0 - held.after.0),
+        ),
+    ];
+    for (name, help, pick) in figures {
+        let family = Family::<[(&str, String); 1], Gauge>::default();
+        for log in logs {
+            let gauge = family.get_or_create(&[("namespace", log.namespace.to_string())]);
+            gauge.set(i64::try_from(pick(log, now)).unwrap_or(i64::MAX));
+        }
+        registry.register(name, help, family);
+    }
 }

@@ -126,6 +126,13 @@ impl Deployer {
         {
             tracing::error!(app = %name, %error, "subscriptions could not be switched");
         }
+        if let Err(error) = self
+            .bus
+            .keep(&namespace, &name, prepared.app.retention)
+            .await
+        {
+            tracing::error!(app = %name, %error, "what is kept of its events could not be noted");
+        }
         let live = LiveApp {
             namespace,
             name: name.clone(),

@@ -82,7 +82,8 @@ impl Events {
             })
             .collect();
         let namespace = namespace(origin);
-        let mut receipts = self.bus.publish(&namespace, good).await.into_iter();
+        let published = self.bus.publish_for(home(origin), &namespace, good);
+        let mut receipts = published.await.into_iter();
         let missing = || {
             Err(Error::internal(
                 "the bus answered for fewer events than it got",
@@ -202,7 +203,7 @@ impl Events {
 }
 
 /// The app on whose side an event is published.
-fn home(origin: &Origin) -> Option<&AppName> {
+pub(crate) fn home(origin: &Origin) -> Option<&AppName> {
     match origin {
         Origin::Outside { app, .. } => app.as_ref(),
         Origin::Key { app, .. } => Some(app),

@@ -53,7 +53,7 @@ pub(crate) async fn publish(
     }
     let (places, good): (Vec<_>, Vec<_>) = good.into_iter().unzip();
     let namespace = Name::default_namespace();
-    let receipts = events.bus.publish(&namespace, good).await;
+    let receipts = events.bus.publish_for(Some(app), &namespace, good).await;
     for (place, receipt) in places.into_iter().zip(receipts) {
         let fate = match receipt {
             Ok(_) => Fate::Sent,

@@ -66,7 +66,10 @@ async fn publish(platform: &Platform, ended: &Ended, now: Time) -> Result<(), Er
         data: EventData::Json(record(ended, limit)),
     };
     let published = vec![(event, cause(ended))];
-    let receipts = platform.bus().publish(&target.namespace, published).await;
+    let receipts = platform
+        .bus()
+        .publish_for(Some(&target.app), &target.namespace, published)
+        .await;
     receipts
         .into_iter()
         .try_for_each(|receipt| receipt.map(drop))

@@ -23,8 +23,13 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         if let Err(error) = platform.store().blobs().sweep().await {
             tracing::warn!(%error, "blobs could not be swept");
         }
-        if let Err(error) = platform.bus().retain().await {
-            tracing::warn!(%error, "the log could not be shortened");
+        tokio::select! {
+            shortened = platform.bus().retain() => {
+                if let Err(error) = shortened {
+                    tracing::warn!(%error, "the log could not be shortened");
+                }
+            }
+            () = stopped(&mut stop) => return,
         }
         let before = platform.clock().now() - platform.0.usage_retention;
         if let Err(error) = platform.store().usage().purge(before, USAGE_CHUNK).await {

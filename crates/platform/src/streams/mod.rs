@@ -115,6 +115,7 @@ impl Streams {
                 .check()
                 .map_err(|invalid| Error::new(code::BAD_EVENT, invalid.to_string()))?;
             let one = NewEvent::new(Arc::new(event), Arc::clone(&cause));
+            let one = one.of(Some(key.app.clone()));
             if one.size() > limit.0 {
                 let message = format!("an event has {} bytes; {limit} is the most", one.size());
                 return Err(Error::new(code::PAYLOAD_TOO_LARGE, message));

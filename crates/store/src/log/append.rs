@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Cause, Event, Namespace, Position, Principal, Time, event::EventData};
+use model::{AppName, Cause, Event, Namespace, Position, Principal, Time, event::EventData};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -23,6 +23,8 @@ pub struct NewEvent {
     pub event: Arc<Event>,
     /// What causes it.
     pub cause: Arc<Cause>,
+    /// The app that publishes it, which says how long it is kept.
+    pub app: Option<AppName>,
     encoded: Vec<u8>,
 }
 
@@ -34,8 +36,15 @@ impl NewEvent {
         Self {
             event,
             cause,
+            app: None,
             encoded,
         }
+    }
+
+    /// The same, published by an app.
+    #[must_use]
+    pub fn of(self, app: Option<AppName>) -> Self {
+        Self { app, ..self }
     }
 
     /// Encoded bytes.
@@ -78,6 +87,7 @@ pub(super) struct Encoded {
     event: Arc<Event>,
     cause_of: Arc<Cause>,
     cause: Vec<u8>,
+    app: Option<AppName>,
     body: Payload,
     /// What it is recognised by when it is published again.
     pub(super) key: Vec<u8>,
@@ -96,6 +106,15 @@ pub(super) struct Head {
     pub(super) head: Position,
     bytes: u64,
     added: u64,
+}
+
+/// What the batch adds to what an app published.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Publisher {
+    id: i64,
+    events: u64,
+    bytes: u64,
+    held: u64,
 }
 
 impl Log {
@@ -134,6 +153,7 @@ impl Log {
                 key: dedup_key(&new.cause, &new.event.source, &new.event.id),
                 event: new.event,
                 cause_of: new.cause,
+                app: new.app,
                 cause,
                 body: self.blobs.payload(new.encoded).await?,
             });
@@ -198,8 +218,10 @@ pub(super) fn append_one(
     }
     let size = event.body.len() + event.cause.len() as u64;
     let (body, blob) = event.body.columns();
+    let publisher = publisher(batch, head.log, event.app.as_ref())?;
     batch.execute(
-        "INSERT INTO event (id, at, size, cause, body, blob, stream, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO event (id, at, size, cause, body, blob, stream, version, publisher)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         (
             row_id(head.log, position),
             batch.now.0,
@@ -209,8 +231,14 @@ pub(super) fn append_one(
             blob,
             place.map(|(stream, _)| stream),
             place.map(|(_, version)| version),
+            publisher,
         ),
     )?;
+    if let Some(adds) = batch.log.publishers.get_mut(&(head.log, event.app.clone())) {
+        adds.events += 1;
+        adds.bytes += size;
+        adds.held += if place.is_some() { size } else { 0 };
+    }
     if let Some(blob) = event.body.blob() {
         refs::add(batch, blob)?;
     }
@@ -245,6 +273,7 @@ pub(super) fn caused(
         cause: format::encode(&**cause),
         event: new.event,
         cause_of: new.cause,
+        app: new.app,
         body: Payload::Inline(new.encoded),
     };
     append_one(batch, namespace, &mut head, &encoded, None)?;
@@ -278,7 +307,36 @@ pub(super) fn head(batch: &Batch<'_>, namespace: &Namespace) -> Result<Head> {
         "INSERT INTO log (namespace) VALUES (?1)",
         [namespace.as_str()],
     )?;
+    batch.execute(
+        "INSERT INTO publisher (log, app) VALUES (?1, '')",
+        [batch.last_id()],
+    )?;
     read(batch)?.ok_or(Error::Corrupt("log"))
+}
+
+/// The row of what an app publishes to a log; made when it is new. `None`: what no app publishes.
+pub(super) fn publisher(batch: &mut Batch<'_>, log: i64, app: Option<&AppName>) -> Result<i64> {
+    let key = (log, app.cloned());
+    if let Some(known) = batch.log.publishers.get(&key) {
+        return Ok(known.id);
+    }
+    let name = app.map_or("", AppName::as_str);
+    batch.execute(
+        "INSERT INTO publisher (log, app) VALUES (?1, ?2) ON CONFLICT (log, app) DO NOTHING",
+        (log, name),
+    )?;
+    let id = batch.row(
+        "SELECT id FROM publisher WHERE log = ?1 AND app = ?2",
+        (log, name),
+        |row| row.get(0),
+    )?;
+    let id = id.ok_or(Error::Corrupt("publisher"))?;
+    let adds = Publisher {
+        id,
+        ..Publisher::default()
+    };
+    batch.log.publishers.insert(key, adds);
+    Ok(id)
 }
 
 /// Writes the heads that moved.
@@ -287,6 +345,12 @@ pub(super) fn write_heads(batch: &Batch<'_>) -> Result<()> {
         batch.execute(
             "UPDATE log SET head = ?2, bytes = bytes + ?3 WHERE id = ?1",
             (head.log, head.head.0, head.added),
+        )?;
+    }
+    for adds in batch.log.publishers.values().filter(|adds| adds.events > 0) {
+        batch.execute(
+            "UPDATE publisher SET events = events + ?2, bytes = bytes + ?3, held = held + ?4 WHERE id = ?1",
+            (adds.id, adds.events, adds.bytes, adds.held),
         )?;
     }
     Ok(())

@@ -48,6 +48,9 @@ pub enum JobSpec {
         filter: Option<EventFilter>,
         /// How fast.
         rate: Option<Rate>,
+        /// Events of that range up to this position were no longer in the log when it began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gone_through: Option<Position>,
     },
 }
 

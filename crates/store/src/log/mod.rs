@@ -14,6 +14,8 @@ mod read;
 mod redrives;
 mod retention;
 mod retries;
+mod snapshots;
+mod state;
 mod streams;
 mod subscriptions;
 pub mod tail;
@@ -23,7 +25,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{Cause, Event, Namespace, Position, Time};
+use model::{AppName, Cause, Event, Namespace, Position, Time};
 use parking_lot::RwLock;
 
 pub(crate) use read::payload;
@@ -33,12 +35,15 @@ pub use audit::Audited;
 pub use cursors::{Cursor, Source, StoredCursor};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, LeftDead, Redriven};
 pub use jobs::{Chunk, Job, JobSpec, Place, Replayed, Step};
+pub use model::Retention;
 pub use pauses::StoredPause;
 pub use projections::{StoredGeneration, StoredProjection, What};
 pub use read::Extent;
-pub use retention::{Retained, Retention};
+pub use retention::Retained;
 pub use retries::{Attempt, HISTORY, RetryItem, RetryRow, Waiting};
-pub use streams::{Snapshot, StreamHead, StreamKey, StreamPage};
+pub use snapshots::Snapshot;
+pub use state::{HOLDERS, Holder, LogState, Published};
+pub use streams::{StreamHead, StreamKey, StreamPage};
 pub use subscriptions::{StoredSubscription, SubscriptionId, Switched};
 
 use crate::{
@@ -104,12 +109,14 @@ pub enum Command {
     CancelJob(u64, String),
     /// Removes a chunk of what is too old or too much.
     Retain(Namespace, Retention),
+    /// Says what an app keeps.
+    Keep(retention::Keep),
     /// Pauses or resumes a subscription.
     Pause(pauses::Pause),
     /// Rebuilds, switches or drops of a projection.
     Projection(Box<projections::Ask>),
     /// Puts a snapshot of a stream.
-    Snapshot(Box<streams::Put>),
+    Snapshot(Box<snapshots::Put>),
     /// Takes events out of a stream.
     Truncate(Box<streams::Truncate>),
 }
@@ -182,6 +189,7 @@ impl Command {
             }
             Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
             Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
+            Self::Keep(keep) => keep.apply(batch),
             Self::Snapshot(put) => put.apply(batch),
             Self::Edit(id, body, by) => redrives::edit(batch, *id, body, by),
             Self::Append(_)
@@ -230,6 +238,7 @@ impl Command {
 #[derive(Default)]
 pub(crate) struct Pending {
     heads: HashMap<Namespace, append::Head>,
+    publishers: HashMap<(i64, Option<AppName>), append::Publisher>,
     moved: BTreeSet<SubscriptionId>,
     marks: HashMap<Namespace, Position>,
     effects: Vec<tail::Committed>,

@@ -29,12 +29,14 @@ pub(super) struct RawEvent {
 pub struct Extent {
     /// The last position given.
     pub head: Position,
-    /// The last position removed.
+    /// The last position removed; of what is before it, some may be there.
     pub tail: Position,
     /// The mark of those with nothing outstanding.
     pub mark: Position,
-    /// Bytes between tail and head.
+    /// Bytes of what there is.
     pub bytes: u64,
+    /// When the last one removed was published.
+    pub gone_at: Time,
 }
 
 impl Log {
@@ -105,8 +107,9 @@ impl Log {
     pub async fn extents(&self) -> Result<Vec<(Namespace, Extent)>> {
         self.kernel
             .read(|connection| {
-                let mut statement = connection
-                    .prepare_cached("SELECT namespace, head, tail, mark, bytes FROM log")?;
+                let mut statement = connection.prepare_cached(
+                    "SELECT namespace, head, tail, mark, bytes, gone_at FROM log",
+                )?;
                 let mut rows = statement.query([])?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
@@ -126,6 +129,7 @@ fn extent(row: &Row<'_>) -> rusqlite::Result<Extent> {
         tail: Position(row.get(2)?),
         mark: Position(row.get(3)?),
         bytes: row.get(4)?,
+        gone_at: Time(row.get(5)?),
     })
 }
 

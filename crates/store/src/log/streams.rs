@@ -4,18 +4,15 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use bytes::Bytes;
 use model::{AppName, Namespace, Position, Time};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     batch::Batch,
-    blobs::{Payload, refs},
     command,
     error::{Error, Result},
-    format,
     log::{
-        Appended, Command, Log, Logged, NewEvent, Reply, UNEXPECTED, append,
+        Appended, Command, Log, Logged, NewEvent, POSITION_BITS, Reply, UNEXPECTED, append,
         read::{self, MAX_BYTES},
         row_id,
     },
@@ -56,32 +53,10 @@ pub struct StreamPage {
     pub events: Vec<(u64, Logged)>,
 }
 
-/// What became of a stream up to a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The last event that is in it.
-    pub version: u64,
-    /// When it was put; not looked at when it is put.
-    pub at: Time,
-    /// Its media type.
-    pub kind: String,
-    /// What it is; its workload's own.
-    pub body: Bytes,
-}
-
 /// Where events are to be appended.
 pub(super) struct To {
     key: StreamKey,
     expected: u64,
-}
-
-/// A snapshot on its way.
-pub struct Put {
-    namespace: Namespace,
-    key: StreamKey,
-    version: u64,
-    kind: String,
-    payload: Payload,
 }
 
 /// Events to be taken out of a stream.
@@ -175,70 +150,6 @@ impl Log {
             .await
     }
 
-    /// Puts a snapshot of a stream, instead of an earlier one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Version`] when the stream has not come that far; [`Error::Conflict`] when a later one is there;
-    /// those of the writer.
-    pub async fn put_snapshot(
-        &self,
-        namespace: &Namespace,
-        key: StreamKey,
-        snapshot: Snapshot,
-    ) -> Result<()> {
-        let size = snapshot.body.len() + 256;
-        let put = Put {
-            namespace: namespace.clone(),
-            key,
-            version: snapshot.version,
-            kind: snapshot.kind,
-            payload: self
-                .blobs
-                .payload(format::encode_raw(&snapshot.body))
-                .await?,
-        };
-        let command = command::Command::Log(Command::Snapshot(Box::new(put)));
-        let pending = self.kernel.submit(command, Urgency::Intake, size)?;
-        pending.done().await.map(|_| ())
-    }
-
-    /// The snapshot of a stream, when there is one.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub async fn snapshot(
-        &self,
-        namespace: &Namespace,
-        key: StreamKey,
-    ) -> Result<Option<Snapshot>> {
-        let namespace = namespace.clone();
-        let blobs = Arc::clone(&self.blobs.shared);
-        self.kernel
-            .read(move |connection| {
-                let Some((id, _)) = find(connection, &namespace, &key)? else {
-                    return Ok(None);
-                };
-                let mut statement = connection.prepare_cached(
-                    "SELECT version, at, kind, body, blob FROM snapshot WHERE stream = ?1",
-                )?;
-                let mut rows = statement.query([id])?;
-                let Some(row) = rows.next()? else {
-                    return Ok(None);
-                };
-                let bytes = match read::payload(connection, row.get(3)?, row.get(4)?)? {
-                    Payload::Inline(bytes) => bytes.into(),
-                    Payload::Blob(blob) => blobs.read(&blob)?,
-                };
-                Ok(Some(Snapshot {
-                    version: row.get(0)?,
-                    at: Time(row.get(1)?),
-                    kind: row.get(2)?,
-                    body: format::decode_raw(&bytes)?,
-                }))
-            })
-            .await
-    }
-
     /// Takes a chunk of the events up to number `through` out of a stream: the log keeps them as long as all others. Whether
     /// there are more.
     ///
@@ -262,7 +173,8 @@ impl Log {
     }
 }
 
-fn find(
+/// A stream with how far it goes.
+pub(super) fn find(
     connection: &Connection,
     namespace: &Namespace,
     key: &StreamKey,
@@ -312,13 +224,14 @@ fn raw_events(
 }
 
 /// A stream as the writer looks at it.
-struct Row {
-    id: i64,
-    version: u64,
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) version: u64,
     first: u64,
 }
 
-fn row(batch: &Batch<'_>, log: i64, key: &StreamKey) -> Result<Option<Row>> {
+/// The stream of a key.
+pub(super) fn row(batch: &Batch<'_>, log: i64, key: &StreamKey) -> Result<Option<Row>> {
     batch.row(
         "SELECT id, version, first FROM stream WHERE log = ?1 AND app = ?2 AND subject = ?3",
         (log, key.app.as_str(), &key.subject),
@@ -426,41 +339,6 @@ fn done_before(
     }
 }
 
-impl Put {
-    pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<()> {
-        let log = append::head(batch, &self.namespace)?.log;
-        let row = row(batch, log, &self.key)?.ok_or(Error::NotFound("stream"))?;
-        if self.version == 0 || self.version > row.version {
-            return Err(Error::Version(row.version));
-        }
-        let before: Option<(u64, Option<Vec<u8>>)> = batch.row(
-            "SELECT version, blob FROM snapshot WHERE stream = ?1",
-            [row.id],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        if let Some((later, _)) = before
-            .as_ref()
-            .filter(|(version, _)| *version > self.version)
-        {
-            return Err(Error::Conflict(format!(
-                "the stream has a snapshot of version {later} already"
-            )));
-        }
-        if let Some(blob) = self.payload.blob() {
-            refs::add(batch, blob)?;
-        }
-        let (body, blob) = self.payload.columns();
-        batch.execute(
-            "INSERT OR REPLACE INTO snapshot (stream, version, at, kind, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            (row.id, self.version, batch.now.0, &self.kind, body, blob),
-        )?;
-        match before.and_then(|(_, blob)| blob) {
-            Some(hash) => refs::release(batch, &hash),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Truncate {
     pub(super) fn apply(&self, batch: &mut Batch<'_>) -> Result<u64> {
         let log = append::head(batch, &self.namespace)?.log;
@@ -473,6 +351,21 @@ impl Truncate {
             return Ok(0);
         }
         let range = (row.id, row.first, end);
+        // From now on it is as all others of its app, which may have been swept beyond it.
+        batch.execute(
+            "UPDATE publisher SET held = max(held - went.bytes, 0), swept = min(swept, coalesce((went.first & ?6) - 1, swept))
+             FROM (SELECT coalesce(sum(e.size), 0) AS bytes, min(e.id) AS first FROM stream_event s
+                   JOIN event e ON e.id = s.event WHERE s.stream = ?1 AND s.version >= ?2 AND s.version < ?3) AS went
+             WHERE log = ?4 AND app = ?5",
+            (
+                row.id,
+                row.first,
+                end,
+                log,
+                self.key.app.as_str(),
+                (1i64 << POSITION_BITS) - 1,
+            ),
+        )?;
         batch.execute(
             "UPDATE event SET stream = NULL, version = NULL WHERE id IN
              (SELECT event FROM stream_event WHERE stream = ?1 AND version >= ?2 AND version < ?3)",

@@ -12,6 +12,7 @@ mod kernel;
 mod kv;
 mod log;
 mod reconcile;
+mod retention;
 mod shards;
 mod streams;
 mod unplug;

@@ -41,6 +41,8 @@ enum Action {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Show what there is of the log, by app, and who still needs some of it
+    Status,
     /// Publish an event
     Publish(Publish),
     /// Say why an event matches a pattern or not, field by field; the exit code is 1 when it does not
@@ -104,6 +106,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Events) -> Result<Exit
             let answer: Value = client.post("/v1/replays", &which).await?;
             replayed(cli, &answer)?;
         }
+        Action::Status => super::log_state::show(cli, &client.get("/v1/log").await?)?,
         Action::Jobs => jobs(cli, &client.get("/v1/jobs").await?)?,
         Action::Cancel { id } => {
             let answer: Value = client.delete(&format!("/v1/jobs/{id}")).await?;
@@ -182,6 +185,11 @@ fn replayed(cli: &Cli, answer: &Value) -> Result<()> {
             "job {job} delivers them again: `tangelo events jobs` shows how far it is"
         ),
         (None, None) => show::json(answer)?,
+    }
+    if let Some(gone) = answer["gone_through"].as_u64() {
+        anstream::println!(
+            "some events of that range, up to position {gone}, are no longer in the log"
+        );
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod invoke;
 mod kv;
 mod local;
 mod log;
+mod log_state;
 mod logs;
 mod outbox;
 mod progress;

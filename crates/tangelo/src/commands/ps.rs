@@ -77,6 +77,9 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
     rows.iter()
         .filter_map(last_failure)
         .for_each(|line| anstream::println!("{line}"));
+    for log in answer["logs"].as_array().into_iter().flatten() {
+        anstream::println!("\n{}", super::log_state::line(log));
+    }
     let projections = &answer["projections"];
     if projections.as_array().is_some_and(|all| !all.is_empty()) {
         anstream::println!();

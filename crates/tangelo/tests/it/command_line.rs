@@ -114,6 +114,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["kv", "list", "notes"],
         &["kv", "delete", "notes", "n"],
         &["subscriptions"],
+        &["events", "status"],
         &["projections"],
         &["streams", "append", "lines", "o-1", "order.paid"],
         &["streams", "list", "lines"],

@@ -31,6 +31,7 @@ mod projections;
 mod python;
 mod reconcile;
 mod replay;
+mod retention;
 mod routing;
 mod scaling;
 mod sdk;
