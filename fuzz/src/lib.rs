@@ -29,6 +29,12 @@ mod lambda {
     }
 }
 
+#[path = "../../crates/runtime/src/wasm"]
+mod wasm {
+    pub mod exports;
+    pub mod exports_law;
+}
+
 #[path = "../../crates/platform/src/keyvalue"]
 mod keyvalue {
     pub mod wire;
@@ -73,6 +79,11 @@ pub fn payloads(bytes: &[u8]) {
 /// The server of the Runtime API.
 pub fn runtime_api(bytes: &[u8]) {
     lambda::wire_law::law(bytes);
+}
+
+/// What components export.
+pub fn components(bytes: &[u8]) {
+    wasm::exports_law::law(bytes);
 }
 
 /// What a request asks of buckets.

@@ -11,6 +11,9 @@ mod config;
 mod dial;
 mod egress;
 mod engine;
+mod exports;
+#[cfg(test)]
+mod exports_law;
 mod fault;
 mod flood;
 mod guest;
