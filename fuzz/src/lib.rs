@@ -43,6 +43,12 @@ mod webhook {
     pub mod verdict;
 }
 
+#[path = "../../crates/runtime/src/wasm"]
+mod wasm {
+    pub mod exports;
+    pub mod exports_law;
+}
+
 #[path = "../../crates/platform/src/keyvalue"]
 mod keyvalue {
     pub mod wire;
@@ -92,6 +98,11 @@ pub fn runtime_api(bytes: &[u8]) {
 /// What an endpoint asks for with `Retry-After`.
 pub fn webhooks(bytes: &[u8]) {
     webhook::verdict::law(bytes);
+}
+
+/// What components export.
+pub fn components(bytes: &[u8]) {
+    wasm::exports_law::law(bytes);
 }
 
 /// What a request asks of buckets.

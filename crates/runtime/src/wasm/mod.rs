@@ -10,6 +10,9 @@ mod code;
 mod config;
 mod dial;
 mod engine;
+mod exports;
+#[cfg(test)]
+mod exports_law;
 mod fault;
 mod flood;
 mod guest;

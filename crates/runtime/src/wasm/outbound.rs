@@ -206,7 +206,7 @@ async fn inside(run: &Arc<Run>, request: Request<WasiBody>, patience: Patience) 
         presence: Arc::clone(&run.pool.presence),
         working: Some(Working(Arc::clone(&run.invocation))),
     };
-    let request = request.map(|body| Body::stream(FromGuest(body)));
+    let request = request.map(|body| Body::stream(body.map_err(|e| from_guest(&e))));
     let answer = run.pool.ctx.host.call(caller, request);
     let response = tokio::time::timeout(patience.first_byte, answer)
         .await
@@ -268,30 +268,10 @@ fn denied(run: &Run, to: &Destination, why: &str) -> WasiError {
     WasiError::HttpRequestDenied
 }
 
-/// What a guest sends as a body inside.
-struct FromGuest(WasiBody);
-
-impl http_body::Body for FromGuest {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map_err(|e| {
-            let message = "the caller abandoned the body of its request";
-            BodyError::Workload(Error::new(code::BAD_REQUEST, message).context(e))
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
+/// What the platform sees of a guest's body that failed.
+fn from_guest(error: &WasiError) -> BodyError {
+    let message = "the caller abandoned the body of its request";
+    BodyError::Workload(Error::new(code::BAD_REQUEST, message).context(error))
 }
 
 /// What a guest sees of a body that failed.

@@ -1,14 +1,10 @@
 //! The request as a guest gets it: the shared adapter's request as a `wasi:http` resource in the store of its instance.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::HOST};
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use model::{ColdStart, Error, code};
 use wasmtime_wasi_http::{Error as WasiError, WasiHttpView, p2::bindings::http::types::Scheme};
 
@@ -17,11 +13,7 @@ use super::{
     reuse::Instance,
     run::{Run, Start},
 };
-use crate::{
-    body::{Body, BodyError},
-    call::Input,
-    http_input,
-};
+use crate::{body::BodyError, call::Input, http_input};
 
 /// Puts the request and the place for the response into the store of an instance.
 pub(super) fn start(
@@ -49,15 +41,24 @@ pub(super) fn start(
 }
 
 /// The shared adapter's request, with a host and a body that a guest can have.
-pub(super) fn handed_over(run: &Arc<Run>, input: Input) -> http::Request<IntoGuest> {
+pub(super) fn handed_over(
+    run: &Arc<Run>,
+    input: Input,
+) -> http::Request<impl http_body::Body<Data = Bytes, Error = WasiError> + Send + 'static> {
     let now = run.pool.ctx.clock.monotonic();
     let mut request = http_input::request(input, &run.invocation, now);
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         request.headers_mut().insert(HOST, own_name(run));
     }
-    request.map(|body| IntoGuest {
-        body,
-        run: Arc::clone(run),
+    let run = Arc::clone(run);
+    request.map(|body| {
+        body.map_err(move |error| {
+            // Why it failed is remembered: what the guest makes of that is not its own failure.
+            if let Some(coded) = coded(&error) {
+                let _ = run.request_failed.set(coded);
+            }
+            outbound::to_guest(&error)
+        })
     })
 }
 
@@ -72,38 +73,6 @@ fn scheme(headers: &HeaderMap) -> Scheme {
 fn own_name(run: &Run) -> HeaderValue {
     let name = format!("{}.internal", run.invocation.target.workload);
     HeaderValue::from_maybe_shared(Bytes::from(name)).expect("a workload's name is ASCII")
-}
-
-/// A request's body on its way into a guest; remembers why it failed.
-pub(super) struct IntoGuest {
-    body: Body,
-    run: Arc<Run>,
-}
-
-impl http_body::Body for IntoGuest {
-    type Data = Bytes;
-    type Error = WasiError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
-        let this = &mut *self;
-        Pin::new(&mut this.body).poll_frame(cx).map_err(|error| {
-            if let Some(coded) = coded(&error) {
-                let _ = this.run.request_failed.set(coded);
-            }
-            outbound::to_guest(&error)
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 fn coded(error: &BodyError) -> Option<Error> {

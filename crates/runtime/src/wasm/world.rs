@@ -1,10 +1,9 @@
 //! Which WASI a component is of: found in its list of exports before it is compiled, since each has its engine.
 
 use model::{Error, code};
-use wasmparser::{Parser, Payload};
 use wasmtime::component::Component;
 
-use super::code::bad;
+use super::{code::bad, exports::exported};
 
 /// The interfaces without one of which a component takes no requests.
 const HANDLER_0_2: &str = "wasi:http/incoming-handler@0.2";
@@ -51,33 +50,6 @@ pub fn not_concurrent(component: &[u8]) -> Option<Error> {
     chosen(component, true, true).err()
 }
 
-/// The names that a component exports; of one that is malformed, those before the fault. What it contains is skipped,
-/// so that the depth of its nesting costs nothing.
-fn exported(bytes: &[u8]) -> Vec<&str> {
-    let mut names = Vec::new();
-    let (mut parser, mut at) = (Parser::new(0), 0);
-    while let Some(rest) = bytes.get(at..)
-        && let Ok(wasmparser::Chunk::Parsed { consumed, payload }) = parser.parse(rest, true)
-    {
-        at += consumed;
-        match payload {
-            Payload::ModuleSection {
-                unchecked_range, ..
-            }
-            | Payload::ComponentSection {
-                unchecked_range, ..
-            } => at = at.max(unchecked_range.end),
-            Payload::ComponentExportSection(section) => {
-                let exports = section.into_iter().map_while(Result::ok);
-                names.extend(exports.map(|export| export.name.name));
-            }
-            Payload::End(_) => break,
-            _ => {}
-        }
-    }
-    names
-}
-
 /// Whether a component of WASI 0.2 takes requests.
 ///
 /// # Errors
@@ -102,38 +74,7 @@ pub(super) fn check(engine: &wasmtime::Engine, component: &Component) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A component that exports an instance under each name, after a nested component that exports `inner`.
-    fn component(inner: &[&str], names: &[&str]) -> Vec<u8> {
-        let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
-        if !inner.is_empty() {
-            section(&mut bytes, 4, &component(&[], inner));
-        }
-        let mut exports = vec![u8::try_from(names.len()).expect("few")];
-        for name in names {
-            exports.push(0);
-            exports.push(u8::try_from(name.len()).expect("short"));
-            exports.extend(name.as_bytes());
-            // An instance, the first, without a type.
-            exports.extend([5, 0, 0]);
-        }
-        section(&mut bytes, 11, &exports);
-        bytes
-    }
-
-    fn section(bytes: &mut Vec<u8>, id: u8, content: &[u8]) {
-        bytes.push(id);
-        let mut length = content.len();
-        while length >= 0x80 {
-            bytes.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
-            length >>= 7;
-        }
-        bytes.push(u8::try_from(length).expect("seven bits"));
-        bytes.extend(content);
-    }
+    use super::{super::exports::tests::component, *};
 
     const TWO: &str = "wasi:http/incoming-handler@0.2.3";
     const THREE: &str = "wasi:http/handler@0.3.0";
@@ -159,30 +100,5 @@ mod tests {
         assert_eq!(code(&[TWO, THREE], true, false), Ok(World::Two));
         assert_eq!(code(&[TWO, THREE], true, true), Ok(World::Three));
         assert_eq!(code(&[TWO, THREE], false, true), Err(code::NOT_CONCURRENT));
-    }
-
-    #[test]
-    fn what_is_inside_does_not_count() {
-        let bytes = component(&[THREE], &[TWO]);
-        assert_eq!(exported(&bytes), [TWO]);
-        // The whole of a deep nest is one section.
-        let mut deep = component(&[], &[THREE]);
-        for _ in 0..10_000 {
-            let mut outer = b"\0asm\x0d\0\x01\0".to_vec();
-            section(&mut outer, 4, &deep);
-            deep = outer;
-        }
-        assert_eq!(exported(&deep), Vec::<&str>::new());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_to_their_first_fault(tail in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let mut bytes = component(&[TWO], &[THREE]);
-            bytes.extend(&tail);
-            let names = exported(&bytes);
-            prop_assert_eq!(names.first(), Some(&THREE));
-            let _ = exported(&tail);
-        }
     }
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, header::HOST, uri};
+use http_body_util::BodyExt;
 use model::{Error, code};
+use wasmtime_wasi_http::WasiBody;
 
 use crate::{
     call::Input,
-    wasm::{
-        request::{IntoGuest, handed_over},
-        run::Run,
-    },
+    wasm::{request::handed_over, run::Run},
 };
 
 /// What is put into the store of an instance.
@@ -20,7 +19,7 @@ pub(super) struct Incoming {
     pub(super) authority: Option<uri::Authority>,
     pub(super) path: Option<uri::PathAndQuery>,
     pub(super) headers: HeaderMap,
-    pub(super) body: IntoGuest,
+    pub(super) body: WasiBody,
 }
 
 /// The request that a guest gets for `input`.
@@ -53,6 +52,6 @@ pub(super) fn request(run: &Arc<Run>, input: Input) -> Result<Incoming, Error> {
         authority,
         path: parts.uri.path_and_query().cloned(),
         headers: parts.headers,
-        body,
+        body: body.boxed_unsync(),
     })
 }

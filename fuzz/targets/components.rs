@@ -1,0 +1,4 @@
+//! The law of what components export, on whatever the fuzzer makes up.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tangelo_fuzz::components(bytes));
