@@ -175,7 +175,9 @@ fn publishes(app: &App, kind: &str) -> bool {
         .databases
         .values()
         .filter_map(|database| database.outbox.as_ref());
-    let mut declared = workloads.chain(outboxes.flat_map(|outbox| &outbox.publishes));
+    let keys = app.keys.values().flat_map(|key| &key.publishes);
+    let outboxes = outboxes.flat_map(|outbox| &outbox.publishes);
+    let mut declared = workloads.chain(outboxes).chain(keys);
     declared.any(|declared| manifest::may_meet(declared, kind))
 }
 
