@@ -331,6 +331,10 @@ impl Server {
 
     fn give_up(&mut self, mut fork: Fork, error: &io::Error) -> io::Result<()> {
         let wanted = fork.wanted.take();
+        if let (None, Some(template)) = (&wanted, self.forks.templates.get_mut(&fork.template)) {
+            // The next would most likely end the same way.
+            template.ahead = 0;
+        }
         self.end_forks(vec![fork]);
         match wanted {
             Some((id, _)) => self.failed(id, error),

@@ -123,7 +123,7 @@ impl Server {
             control.write_all(&frame::encode(&calling)?)
         });
         if let Err(error) = told {
-            self.end_spare(spare);
+            self.end_spare(spare.process.pid, spare.group);
             return Err(ours(error));
         }
         if !is_template {
@@ -145,27 +145,30 @@ impl Server {
                 let place = self.spares.waiting.iter();
                 let place = { place }.position(|one| one.process.pid == pid);
                 if let Some(gone) = place.and_then(|place| self.spares.waiting.remove(place)) {
-                    self.end_spare(gone);
+                    self.end_spare(pid, gone.group);
                     // Another would most likely end the same way; what is started next is another try.
                     self.spares.wanted = 0;
                 }
                 return Ok(());
             }
         };
-        let Some(spare) = self.spares.becoming.remove(&id) else {
+        let Some(Spare { process, group }) = self.spares.becoming.remove(&id) else {
             return Ok(());
         };
-        let mut receiver = Receiver::new(spare.process.control.try_clone()?);
-        if !receiver.fill()? {
-            let Spare { process, group } = spare;
-            let pipes = [&process.stdout, &process.stderr];
-            return self.started(id, process.pid, pipes, Some(group));
+        let Forked {
+            pid,
+            control,
+            stdout,
+            stderr,
+        } = process;
+        let mut receiver = Receiver::new(control);
+        if let Ok(false) = receiver.fill() {
+            return self.started(id, pid, [&stdout, &stderr], Some(group));
         }
-        let failure: Option<Failure> = receiver.take()?;
-        self.end_spare(spare);
-        match failure {
-            Some(Failure { missing, reason }) => self.say_failed(id, missing, reason),
-            None => self.failed(id, &io::ErrorKind::InvalidData.into()),
+        self.end_spare(pid, group);
+        match receiver.take() {
+            Ok(Some(Failure { missing, reason })) => self.say_failed(id, missing, reason),
+            _ => self.failed(id, &io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -193,10 +196,11 @@ impl Server {
         }
     }
 
-    fn end_spare(&mut self, spare: Spare) {
-        kill_group(spare.process.pid, Signal::Kill);
-        let _ = rustix::process::kill_process(spare.process.pid, rustix::process::Signal::KILL);
-        self.remains.push(spare.group);
+    fn end_spare(&mut self, pid: Pid, group: Group) {
+        // It may not lead a session of its own yet.
+        kill_group(pid, Signal::Kill);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        self.remains.push(group);
     }
 }
 
