@@ -8,6 +8,7 @@ use crate::{
     conjunction::{Conjunction, resolve},
     keywords::{OF_THE_SAME, several},
     version::Version,
+    work,
 };
 
 /// Most violations that are named of one event.
@@ -48,6 +49,7 @@ impl Contract {
         bundle: Value,
     ) -> Result<Self, String> {
         let validator = validator(&bundle)?;
+        work::bounded(&bundle)?;
         let mode = mode_of(&schema)?;
         Ok(Self {
             version,

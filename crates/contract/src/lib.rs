@@ -16,6 +16,7 @@ pub mod pin;
 mod proof;
 mod version;
 mod witness;
+mod work;
 
 pub use compat::{Direction, Mode, Verdict, compare};
 pub use contract::{Contract, MAX_VIOLATIONS, Violation};

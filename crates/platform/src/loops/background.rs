@@ -69,12 +69,11 @@ async fn attempt_result(
     let silent = |error| (error, Bytes::new());
     let stored = serde_json::from_slice(&attempt.input).map_err(Error::internal);
     let input = stored.and_then(StoredInput::restore).map_err(silent)?;
-    let started = platform
-        .dispatch()
-        .invoke(permit, invocation(platform, callee, attempt), input)
-        .await;
+    let invocation = invocation(platform, callee, attempt);
+    let deadline = invocation.deadline;
+    let started = platform.dispatch().invoke(permit, invocation, input).await;
     let (head, body) = started.response.map_err(silent)?.into_parts();
-    let body = read_answer(body, platform.limits().sync_payload)
+    let body = read_answer(platform, body, deadline)
         .await
         .map_err(silent)?;
     if let Some(FunctionError(kind)) = head.extensions.get::<FunctionError>() {

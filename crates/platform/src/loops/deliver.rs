@@ -1,6 +1,6 @@
 //! Walk 2, second half: what the bus says is ready goes through the door, and what became of it goes back to the bus.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bus::{Delivery, Settled};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use model::{
     name::Name,
 };
 use pattern::Facts;
-use runtime::{Body, Input, webhook::Verdict};
+use runtime::{Body, FunctionError, Input, webhook::Verdict};
 use serde_json::Value;
 use store::crash::Moment;
 use telemetry::{Attributes, Span, SpanKind};
@@ -86,10 +86,11 @@ async fn deliver(
         return;
     };
     platform.store().pass(Moment::Taken);
+    let deadline = invocation.deadline;
     let started = platform.dispatch().invoke(permit, invocation, input).await;
     let answer = match started.response {
         Err(error) => Err(failed(error)),
-        Ok(response) => answered(&platform, response).await,
+        Ok(response) => answered(&platform, response, deadline).await,
     };
     platform.store().pass(Moment::Delivered);
     if let Err(Settled::Later(reason)) = &answer {
@@ -108,10 +109,20 @@ async fn deliver(
 }
 
 /// What a whole answer means.
-async fn answered(platform: &Platform, response: Response<Body>) -> Result<Bytes, Settled> {
+async fn answered(
+    platform: &Platform,
+    response: Response<Body>,
+    deadline: Instant,
+) -> Result<Bytes, Settled> {
     let (head, body) = response.into_parts();
-    let answer = read_answer(body, platform.limits().sync_payload).await;
+    let answer = read_answer(platform, body, deadline).await;
     let answer = answer.map_err(failed)?;
+    // What a subscription's `input` makes is handed to a handler as it is, and its error is an answer with a good status.
+    if let Some(FunctionError(kind)) = head.extensions.get::<FunctionError>() {
+        let said = String::from_utf8_lossy(&answer[..answer.len().min(SHOWN)]).into_owned();
+        let error = Error::new(code::FUNCTION_ERROR, format!("the handler failed ({kind})"));
+        return Err(Settled::Retry(error.context(said)));
+    }
     let status = head.status.as_u16();
     let endpoint = |code, what: &str| {
         let error = Error::new(code, format!("the endpoint answered {status}{what}"));

@@ -13,9 +13,11 @@ pub(crate) mod metering;
 mod reconcile;
 mod relay;
 
+use std::time::Instant;
+
 use bytes::Bytes;
 pub(crate) use deliver::{dwell, transformed};
-use model::{ByteSize, Error, code};
+use model::{Error, code};
 use runtime::{Body, BodyError};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -36,9 +38,19 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops
 }
 
-/// Reads an answer to its end, so that the invocation ends as done and not as cut off.
-async fn read_answer(body: Body, limit: ByteSize) -> Result<Bytes, Error> {
-    body.collect(limit).await.map_err(|error| match error {
+/// Reads an answer to its end, so that the invocation ends as done and not as cut off. All of it counts against the
+/// workload's timeout: nobody waits for a part of it, and what trickles would hold its key and its place for ever.
+async fn read_answer(platform: &Platform, body: Body, deadline: Instant) -> Result<Bytes, Error> {
+    let clock = platform.clock();
+    let left = deadline.saturating_duration_since(clock.monotonic());
+    let read = tokio::select! {
+        read = body.collect(platform.limits().sync_payload) => read,
+        () = clock.sleep(left) => {
+            let message = "the answer had begun and did not end within the workload's timeout";
+            return Err(Error::new(code::WORKLOAD_TIMEOUT, message));
+        }
+    };
+    read.map_err(|error| match error {
         BodyError::Workload(error) => error,
         BodyError::TooLarge(limit) => Error::new(
             code::PAYLOAD_TOO_LARGE,
