@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod mesh;
 mod order_events;
+mod order_events_postgres;
 mod otlp;
 mod outbox;
 mod outside;
