@@ -7,6 +7,7 @@ mod apps;
 mod auth;
 mod blobs;
 mod captures;
+mod contracts;
 mod dead_letters;
 mod events;
 mod fault;
@@ -70,6 +71,7 @@ pub fn router(platform: Platform) -> Router {
             "/v1/subscriptions/{app}/{workload}/{name}/filter",
             get(events::filter),
         )
+        .route("/v1/contracts", get(contracts::types))
         .route("/v1/replays", post(replays::start))
         .route("/v1/jobs", get(replays::jobs))
         .route("/v1/jobs/{id}", get(replays::job).delete(replays::cancel))

@@ -4,19 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::conjunction::resolve;
-
-/// Keywords whose values are no schemas, so that nothing in them refers to anything.
-const DATA: &[&str] = &["const", "enum", "default", "examples"];
-/// Keywords that hold schemas by names of one's own, which are no keywords.
-const BY_NAME: &[&str] = &[
-    "properties",
-    "patternProperties",
-    "$defs",
-    "dependentSchemas",
-];
-/// Keywords that this does not follow.
-const UNSPOKEN: &[&str] = &["$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"];
+use crate::{
+    conjunction::resolve,
+    keywords::{BY_NAME, DATA, OF_THE_SAME, UNSPOKEN, several},
+};
 
 /// The schema of `path` with all that it refers to: `{"$ref": "#/$defs/…", "$defs": {…}}`.
 pub(crate) fn bundle(
@@ -56,17 +47,6 @@ pub(crate) fn bundle(
     }
 }
 
-/// Keywords whose schemas are of the same value.
-const IN_PLACE: &[&str] = &[
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "dependentSchemas",
-];
 /// How many schemas of the same value may lie inside or behind each other.
 const MAX_IN_PLACE: usize = 64;
 
@@ -113,15 +93,10 @@ fn in_place<'b>(bundle: &'b Value, schema: &'b Value) -> Vec<&'b Value> {
         return Vec::new();
     };
     let mut all: Vec<&Value> = resolve(bundle, fields).into_iter().collect();
-    for keyword in IN_PLACE {
-        match fields.get(*keyword) {
-            Some(Value::Array(several)) => all.extend(several),
-            Some(Value::Object(by_name)) if *keyword == "dependentSchemas" => {
-                all.extend(by_name.values())
-            }
-            other => all.extend(other),
-        }
-    }
+    let same = OF_THE_SAME.iter().filter_map(|word| fields.get(*word));
+    all.extend(same.flat_map(several));
+    let depending = fields.get("dependentSchemas").and_then(Value::as_object);
+    all.extend(depending.into_iter().flat_map(Map::values));
     all
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::keywords::several;
+
 /// The types of JSON Schema; an integer is a number.
 pub(crate) const TYPES: &[&str] = &[
     "null", "boolean", "object", "array", "number", "integer", "string",
@@ -88,13 +90,7 @@ impl<'d> Conjunction<'d> {
     pub(crate) fn types(&self) -> BTreeSet<&'static str> {
         let mut types: BTreeSet<&'static str> = TYPES.iter().copied().collect();
         for allowed in self.all("type") {
-            let named: Vec<&str> = match allowed {
-                Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-                one => one.as_str().into_iter().collect(),
-            };
-            types.retain(|name| {
-                named.contains(name) || *name == "integer" && named.contains(&"number")
-            });
+            types.retain(|name| lets_through(allowed, name));
         }
         if let Some(values) = self.values() {
             let of_values: BTreeSet<&str> = values.iter().map(|value| type_of(value)).collect();
@@ -157,6 +153,15 @@ impl<'d> Conjunction<'d> {
         };
         self.of(self.parts.iter().filter_map(of))
     }
+}
+
+/// Whether `type`, as a schema has it, lets values of the type `name` through.
+pub(crate) fn lets_through(allowed: &Value, name: &str) -> bool {
+    let is = |word: &Value| {
+        let word = word.as_str();
+        word == Some(name) || name == "integer" && word == Some("number")
+    };
+    several(allowed).iter().any(is)
 }
 
 /// What a schema's `$ref` leads to.

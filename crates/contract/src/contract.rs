@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     compat::Mode,
     conjunction::{Conjunction, resolve},
+    keywords::{OF_THE_SAME, several},
     version::Version,
 };
 
@@ -135,18 +136,11 @@ impl Contract {
                 continue;
             }
             all.push(schema);
-            for keyword in ["allOf", "anyOf", "oneOf", "prefixItems"] {
-                looking.extend(
-                    schema
-                        .get(keyword)
-                        .and_then(Value::as_array)
-                        .into_iter()
-                        .flatten(),
-                );
-            }
-            for keyword in ["if", "then", "else", "items"] {
-                looking.extend(schema.get(keyword));
-            }
+            // What must not hold declares nothing.
+            let cases = OF_THE_SAME.iter().filter(|word| **word != "not");
+            let cases = cases.chain(&["prefixItems", "items"]);
+            let cases = cases.filter_map(|word| schema.get(word));
+            looking.extend(cases.flat_map(several));
             let target = schema
                 .as_object()
                 .and_then(|fields| resolve(&self.bundle, fields));

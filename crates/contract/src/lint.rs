@@ -2,91 +2,7 @@
 
 use serde_json::Value;
 
-/// The keywords of 2020-12.
-const KEYWORDS: &[&str] = &[
-    "$schema",
-    "$id",
-    "$ref",
-    "$anchor",
-    "$dynamicRef",
-    "$dynamicAnchor",
-    "$vocabulary",
-    "$comment",
-    "$defs",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "dependentSchemas",
-    "prefixItems",
-    "items",
-    "contains",
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "type",
-    "enum",
-    "const",
-    "multipleOf",
-    "maximum",
-    "exclusiveMaximum",
-    "minimum",
-    "exclusiveMinimum",
-    "maxLength",
-    "minLength",
-    "pattern",
-    "maxItems",
-    "minItems",
-    "uniqueItems",
-    "maxContains",
-    "minContains",
-    "maxProperties",
-    "minProperties",
-    "required",
-    "dependentRequired",
-    "title",
-    "description",
-    "default",
-    "deprecated",
-    "readOnly",
-    "writeOnly",
-    "examples",
-    "format",
-    "contentEncoding",
-    "contentMediaType",
-    "contentSchema",
-];
-/// Keywords that hold schemas by names of one's own.
-const BY_NAME: &[&str] = &[
-    "properties",
-    "patternProperties",
-    "$defs",
-    "dependentSchemas",
-];
-/// Keywords that hold a schema, or a list of them.
-const SCHEMAS: &[&str] = &[
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "prefixItems",
-    "items",
-    "contains",
-    "additionalProperties",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "contentSchema",
-];
+use crate::keywords::{BY_NAME, holds_schemas, is_known};
 
 /// What is wrong with a type's name: it is `noun.verb-past` in lower case, with as many nouns as it takes.
 #[must_use]
@@ -210,12 +126,12 @@ pub(crate) fn keywords(schema: &Value) -> Vec<String> {
                             .map(|(name, schema)| (format!("{inner}/{name}"), schema)),
                     );
                 }
-                (schemas, Value::Array(items)) if SCHEMAS.contains(&schemas) => {
+                (schemas, Value::Array(items)) if holds_schemas(schemas) => {
                     let items = items.iter().enumerate();
                     looking.extend(items.map(|(at, schema)| (format!("{inner}/{at}"), schema)));
                 }
-                (schema, value) if SCHEMAS.contains(&schema) => looking.push((inner, value)),
-                (known, _) if KEYWORDS.contains(&known) || known.starts_with("x-") => {}
+                (schema, value) if holds_schemas(schema) => looking.push((inner, value)),
+                (known, _) if is_known(known) || known.starts_with("x-") => {}
                 (unknown, _) => {
                     let unknown: String = unknown.chars().take(60).collect();
                     problems.push(format!(

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::{Map, Value, json};
 
-use crate::conjunction::{Conjunction, TYPES, resolve};
+use crate::{
+    conjunction::{Conjunction, TYPES, lets_through, resolve},
+    keywords::{ANNOTATIONS, several},
+};
 
 /// How deep schemas are followed.
 const MAX_DEPTH: usize = 60;
@@ -14,24 +17,6 @@ const MAX_INSIDE: usize = 150;
 /// How many pairs of schemas are compared.
 const MAX_STEPS: u32 = 20_000;
 
-/// Keywords that refuse nothing (formats, too: they are annotations).
-const ANNOTATIONS: &[&str] = &[
-    "$schema",
-    "$id",
-    "$comment",
-    "$defs",
-    "title",
-    "description",
-    "default",
-    "deprecated",
-    "readOnly",
-    "writeOnly",
-    "examples",
-    "format",
-    "contentEncoding",
-    "contentMediaType",
-    "contentSchema",
-];
 /// Keywords that are looked at with another one.
 const BESIDE: &[&str] = &["then", "else", "minContains", "maxContains"];
 
@@ -197,21 +182,11 @@ impl<'t> Prover<'t> {
         let types = from.types();
         let only = |kinds: &[&str]| !types.iter().any(|name| kinds.contains(name));
         Ok(match keyword {
-            "type" => {
-                let named: Vec<&str> = match value {
-                    Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-                    one => one.as_str().into_iter().collect(),
-                };
-                types.iter().all(|name| {
-                    named.contains(name) || *name == "integer" && named.contains(&"number")
-                })
-            }
+            "type" => types.iter().all(|name| lets_through(value, name)),
             "enum" | "const" => {
-                let one = std::slice::from_ref(value);
-                let list = if keyword == "enum" {
-                    value.as_array().map_or(&[][..], Vec::as_slice)
-                } else {
-                    one
+                let list = match keyword {
+                    "enum" => several(value),
+                    _ => std::slice::from_ref(value),
                 };
                 let listed = |own: &&Value| list.iter().any(|other| same(own, other));
                 from.values().is_some_and(|own| own.iter().all(listed))

@@ -23,6 +23,17 @@ impl Version {
         let version = last.strip_prefix('v').unwrap_or(last);
         Some((version.parse().ok()?, !version.contains('.')))
     }
+
+    /// All three parts, also those that are zero: `1.2.0`.
+    #[must_use]
+    pub fn full(self) -> String {
+        let Self {
+            major,
+            minor,
+            patch,
+        } = self;
+        format!("{major}.{minor}.{patch}")
+    }
 }
 
 impl fmt::Display for Version {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     conjunction::{Conjunction, TYPES},
     contract::validator_of_part,
+    keywords::several,
 };
 
 /// How deep values are made.
@@ -315,13 +316,5 @@ impl Pair<'_> {
                     .is_none_or(|own| own.is_valid(object))
             })
             .collect()
-    }
-}
-
-/// The items of a list of schemas, or the one schema.
-fn several(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(several) => several.iter().collect(),
-        one => vec![one],
     }
 }

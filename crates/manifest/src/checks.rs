@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Route, Tier, WorkloadName, units::display_duration};
+use model::{Route, Tier, WorkloadName, code, units::display_duration};
 
 use crate::{
     places::Draft,
@@ -178,13 +178,14 @@ fn check_published(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) 
                 .any(|published| may_meet(published, &wanted))
             {
                 let meant = crate::nearest::nearest(&wanted, published.iter().copied());
-                let noted = reader.warning(*at, format!("nobody in this app publishes `{wanted}`"));
+                let message = format!("nobody in this app publishes `{wanted}`");
+                let noted = reader.warning_of(code::TYPE_NOT_PUBLISHED, *at, message);
                 let noted = match meant {
                     Some(meant) => noted.expected(format!("did you mean `{meant}`?")),
                     None => noted,
                 };
                 noted.help(
-                    "right if it comes from outside; else add it to a workload's `publishes`",
+                    "right if it comes from outside or from another app; else add it to a workload's `publishes`",
                 );
             }
         }
@@ -203,7 +204,8 @@ fn of_databases(draft: &Draft) -> Vec<String> {
 }
 
 /// Whether two types, each perhaps with a trailing `*`, have an event type in common.
-fn may_meet(left: &str, right: &str) -> bool {
+#[must_use]
+pub fn may_meet(left: &str, right: &str) -> bool {
     match (left.strip_suffix('*'), right.strip_suffix('*')) {
         (None, None) => left == right,
         (Some(prefix), None) => right.starts_with(prefix),

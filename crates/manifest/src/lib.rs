@@ -36,12 +36,13 @@ mod workload;
 use model::{App, Limits};
 
 pub use artifacts::{Artifact, Handler};
-pub use checks::OF_THE_PLATFORM;
+pub use checks::{OF_THE_PLATFORM, may_meet};
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity, Span};
 pub use nearest::nearest;
 pub use render::{render, render_colored};
 pub use routes::shape;
 pub use schema::schema;
+pub use subscriptions::types;
 
 /// The name of the file, unless said otherwise.
 pub const FILE_NAME: &str = "tangelo.yaml";

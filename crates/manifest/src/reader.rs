@@ -3,7 +3,7 @@
 //! A reader never stops: what is missing or wrong is noted, and a placeholder goes on, since an app with errors is
 //! thrown away anyway.
 
-use model::{Limits, code};
+use model::{Code, Limits, code};
 
 use crate::{
     diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Severity},
@@ -63,18 +63,24 @@ impl<'t> Reader<'t> {
     }
 
     pub(crate) fn error(&mut self, at: Bytes, message: impl Into<String>) -> Noted<'_> {
-        self.note(Severity::Error, at, message.into())
+        self.note(Severity::Error, code::MANIFEST_INVALID, at, message.into())
     }
 
     pub(crate) fn warning(&mut self, at: Bytes, message: impl Into<String>) -> Noted<'_> {
-        self.note(Severity::Warning, at, message.into())
+        self.warning_of(code::MANIFEST_SUSPICIOUS, at, message)
     }
 
-    fn note(&mut self, severity: Severity, at: Bytes, message: String) -> Noted<'_> {
-        let code = match severity {
-            Severity::Error => code::MANIFEST_INVALID,
-            Severity::Warning => code::MANIFEST_SUSPICIOUS,
-        };
+    /// A warning with a code of its own, by which a command can tell it from others.
+    pub(crate) fn warning_of(
+        &mut self,
+        code: Code,
+        at: Bytes,
+        message: impl Into<String>,
+    ) -> Noted<'_> {
+        self.note(Severity::Warning, code, at, message.into())
+    }
+
+    fn note(&mut self, severity: Severity, code: Code, at: Bytes, message: String) -> Noted<'_> {
         if self.noted.len() >= MAX_DIAGNOSTICS {
             return Noted(&mut self.dropped);
         }

@@ -1,6 +1,6 @@
 //! A workload's `on`: event patterns with scalars brought into lists, names, and what happens on failure.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use model::{EventFilter, Name, RetryPolicy, Subscription, projection::MAX_PROJECTION_NAME};
 use pattern::Pattern;
@@ -18,6 +18,7 @@ use crate::{
 /// Keys of an entry of `on`.
 pub(crate) const KEYS: &[&str] = &[
     "event",
+    "contract",
     "name",
     "retry",
     "concurrency",
@@ -143,7 +144,10 @@ pub(crate) fn read_fields(
         .and_then(|(key, node)| terms::input(reader, key.at, node));
     let event = fields.required(reader, "event", "event: {type: [order.created]}")?;
     let key = fields.entry("event").map_or(owner, |(key, _)| key.at);
-    let filter = read_filter(reader, key, event)?;
+    let mut filter = read_filter(reader, key, event)?;
+    if let Some((key, node)) = fields.entry("contract") {
+        pin(reader, key.at, node, &mut filter)?;
+    }
     let (name, name_at) = match fields.get("name") {
         Some(node) => {
             let text = reader.string(node, "a name")?;
@@ -223,6 +227,45 @@ fn read_filter(reader: &mut Reader<'_>, key: Bytes, event: &Node) -> Option<Json
             None
         }
     }
+}
+
+/// `contract: 2`, or `contract: [1, 2]`: the filter asks for these major versions of the types that it names, too.
+fn pin(reader: &mut Reader<'_>, at: Bytes, node: &Node, filter: &mut Json) -> Option<()> {
+    let listed = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    let mut majors = BTreeSet::new();
+    for item in listed {
+        majors.insert(reader.number(item, 1..=u32::MAX)?);
+    }
+    if majors.is_empty() {
+        reader
+            .error(node.at, "`contract` names a major version at least")
+            .help("for example `contract: 1`, or `contract: [1, 2]`");
+        return None;
+    }
+    let named = types(filter).is_some_and(|types| !types.iter().any(|kind| kind.ends_with('*')));
+    if !named {
+        reader
+            .error(at, "`contract` is of types that `event` names one by one")
+            .help("for example `event: {type: [order.created]}`: of other types it is not known whether they have a contract");
+        return None;
+    }
+    if filter.get(contract::pin::ATTRIBUTE).is_some() {
+        let attribute = contract::pin::ATTRIBUTE;
+        reader
+            .error(
+                at,
+                format!("`contract` and `{attribute}` of `event` say the same"),
+            )
+            .help(format!(
+                "leave `{attribute}` out: `contract` is a test on it"
+            ));
+        return None;
+    }
+    filter[contract::pin::ATTRIBUTE] = contract::pin::tests(&majors);
+    Some(())
 }
 
 /// Extensions may have any name, so that only what looks like a slip is told: a name that no attribute can have (CloudEvents
@@ -349,7 +392,8 @@ fn read_retry(reader: &mut Reader<'_>, at: Bytes, node: &Node, usual: RetryPolic
 }
 
 /// The event types that a filter asks for, a prefix with a trailing `*`; `None`: any type may match.
-pub(crate) fn types(filter: &Json) -> Option<Vec<String>> {
+#[must_use]
+pub fn types(filter: &Json) -> Option<Vec<String>> {
     types_under(filter, "type")
 }
 

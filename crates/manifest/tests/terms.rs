@@ -124,3 +124,33 @@ fn projections_are_read_and_what_is_wrong_with_them_is_told() {
     let both = "name: m, projection: {}}, {event: {type: b}, name: m-g2";
     on(both, "`m-g2` and `m` would be one and the same");
 }
+
+#[test]
+fn a_contract_is_a_test_on_the_version_that_an_event_was_checked_by() {
+    let filter = |terms: &str| read(terms).filter.0;
+    assert_eq!(
+        filter("contract: 2"),
+        json!({"type": ["a"], "contractversion": [{"prefix": "2."}]})
+    );
+    assert_eq!(
+        filter("contract: [2, 1, 2]")["contractversion"],
+        json!([{"prefix": "1."}, {"prefix": "2."}])
+    );
+    on("contract: 0", "0 is out of range");
+    on("contract: 1.2", "1.2 is out of range");
+    on("contract: []", "names a major version at least");
+    on("contract: [1, two]", "a whole number from 1");
+    let other = |event: &str, expected: &str| {
+        let manifest = manifest("contract: 1").replace("{type: a}", event);
+        let parsed = parse(&manifest, "tangelo.yaml", &Limits::default());
+        let told = format!("{:?}", parsed.diagnostics);
+        assert!(
+            parsed.app.is_none() && told.contains(expected),
+            "{event}: {told}"
+        );
+    };
+    let by_name = "`contract` is of types that `event` names one by one";
+    other("{type: [{prefix: order.}]}", by_name);
+    other("{source: [/shop]}", by_name);
+    other("{type: a, contractversion: [1.0.0]}", "say the same");
+}

@@ -51,6 +51,8 @@ codes! {
     MANIFEST_SUSPICIOUS = 104, Invalid;
     /// A tool that a builder needs is not there and could not be installed.
     BUILD_TOOL_MISSING = 105, Unavailable;
+    /// A subscription asks for a type that nobody in its app publishes.
+    TYPE_NOT_PUBLISHED = 106, Invalid;
 
     /// No route matches host and path.
     NO_ROUTE = 201, NotFound;
@@ -167,6 +169,8 @@ codes! {
     CONTRACT_INCOMPATIBLE = 510, Conflict;
     /// A subscription expects what no version of a contract that is shipped has.
     CONTRACT_NOT_SHIPPED = 511, Conflict;
+    /// What a deploy takes out of a contract is what a live subscription of another app asks for.
+    CONTRACT_PINNED = 515, Conflict;
     /// An earlier event of the same key is a dead letter.
     EARLIER_IS_DEAD = 520, Conflict;
     /// No such redrive or replay.

@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod calls;
+pub mod contracts;
 pub mod databases;
 pub mod deliveries;
 pub mod deploy;

@@ -13,6 +13,9 @@ use super::Duration;
 pub(super) struct Subscription {
     /// An event pattern in EventBridge's language, over the attributes of a CloudEvent (`type`, `source`, `subject`, …) and its `data`.
     event: Map<String, Value>,
+    /// The major version of their contract that events must have been checked by: `1`, or several: `[1, 2]`. Events of other versions, and those without
+    /// a contract, are not for it.
+    contract: Option<Majors>,
     /// Its name among the workload's subscriptions; made from the event types unless given. It keeps its place in the log over deploys.
     name: Option<String>,
     /// When to try again, and when to stop.
@@ -50,6 +53,16 @@ enum Switching {
     Auto,
     /// An operator.
     Manual,
+}
+
+/// Major versions of a contract.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Majors {
+    /// Only this one.
+    One(#[schemars(range(min = 1))] u32),
+    /// Any of these.
+    Several(#[schemars(length(min = 1), inner(range(min = 1)))] Vec<u32>),
 }
 
 /// What a workload gets instead of the event: one of `path`, `template` and `constant`.

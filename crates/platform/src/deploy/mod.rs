@@ -5,7 +5,6 @@
 //! live drains after it. Deploys of one app take turns; readers of the snapshot never wait for one.
 
 mod artifact;
-pub(crate) mod contracts;
 mod notes;
 mod retire;
 mod revisions;
@@ -39,6 +38,7 @@ pub use under_way::{Phase, UnderWay};
 
 use crate::{
     apps::Apps,
+    contracts,
     dispatch::{Backend, Callee},
     versions::{Known, Versions},
 };
@@ -238,11 +238,10 @@ impl Deployer {
         match &parsed.app {
             None => Err(Error::new(code::MANIFEST_INVALID, rendered())),
             Some(app) => {
-                let warnings = parsed
-                    .diagnostics
-                    .iter()
-                    .map(|d| d.message.clone())
-                    .collect();
+                // Of one app alone; the notes say it over all that are deployed.
+                let of_the_app = |d: &&manifest::Diagnostic| d.code != code::TYPE_NOT_PUBLISHED;
+                let warnings = parsed.diagnostics.iter().filter(of_the_app);
+                let warnings = warnings.map(|d| d.message.clone()).collect();
                 Ok((app.clone(), warnings))
             }
         }
@@ -274,13 +273,16 @@ impl Deployer {
     async fn check_contracts(&self, app: &Arc<App>) -> Result<Vec<String>, Error> {
         let (app, live) = (Arc::clone(app), self.apps.live());
         let checking = tokio::task::spawn_blocking(move || {
-            contracts::check(&app, &contracts::read(&app)?, &live)
+            contracts::gate::check(&app, &contracts::gate::read(&app)?, &live)
         });
         checking.await.map_err(Error::internal)?
     }
 
-    fn notes(&self, app: &App) -> Vec<String> {
-        notes::notes(app, &self.apps.live(), &self.secrets)
+    fn notes(&self, app: &App, contracts: &contract::Contracts) -> Vec<String> {
+        let live = self.apps.live();
+        let mut notes = notes::notes(app, &live, &self.secrets);
+        notes.extend(contracts::notes(app, contracts, &live));
+        notes
     }
 
     /// What is live already needs no revision of its own: tools deploy whenever a file is touched.
@@ -303,7 +305,7 @@ impl Deployer {
             changed: Vec::new(),
             removed: Vec::new(),
             warnings: warnings.to_vec(),
-            notes: self.notes(app),
+            notes: self.notes(app, &live.contracts),
         }))
     }
 
@@ -348,7 +350,7 @@ impl Deployer {
             );
         }
         Ok(Prepared {
-            contracts: Arc::new(contracts::read(&app)?),
+            contracts: Arc::new(contracts::gate::read(&app)?),
             app,
             versions,
             callees,

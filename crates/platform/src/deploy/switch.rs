@@ -13,7 +13,7 @@ use store::apps::NewRevision;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Deployed, Deployer, store_error, turns::Claim};
-use crate::{apps::LiveApp, dispatch::Callee};
+use crate::{apps::LiveApp, contracts::gate, dispatch::Callee};
 
 /// A revision on its way to being live. Cheap to clone.
 #[derive(Clone)]
@@ -80,6 +80,9 @@ impl Candidate {
         warnings: Vec<String>,
     ) -> Result<Deployed, Error> {
         let deployer = Arc::clone(&self.deployer);
+        let Prepared { app, contracts, .. } = &self.prepared;
+        // Once more, now that nothing else switches: another app may have gone live meanwhile, and a rollback was not looked at.
+        gate::expectations(app, contracts, &deployer.apps.live())?;
         let apps = deployer.store.apps();
         let revision = match commit {
             Commit::New(row) => apps.commit(row).await.map_err(store_error)?,
@@ -92,7 +95,7 @@ impl Candidate {
         };
         self.decided = true;
         let prepared = self.prepared.clone();
-        let notes = deployer.notes(&prepared.app);
+        let notes = deployer.notes(&prepared.app, &prepared.contracts);
         Ok(deployer.switch(revision, prepared, warnings, notes).await)
     }
 }

@@ -1,16 +1,19 @@
 //! What an event must keep to when it is published: the contract of its type, of the publisher's own app or of another one.
 
-use contract::Contract;
+use contract::{Contract, pin};
 use model::{AppName, Error, Event, code, event::EventData};
 use serde_json::Value;
 
 use crate::apps::Live;
 
-/// Checks an event against the contract of its type, if there is one, and says in `dataschema` which version that was.
+/// Checks an event against the contract of its type, if there is one, and says in `contractversion` which version that was; in `dataschema`, too,
+/// where its publisher said nothing.
 ///
 /// # Errors
 /// `CONTRACT_BROKEN` with the JSON Pointer of every violation.
 pub(super) fn check(live: &Live, home: Option<&AppName>, mut event: Event) -> Result<Event, Error> {
+    // What a publisher copies from another event counts for nothing.
+    event.extensions.remove(pin::ATTRIBUTE);
     let own = live.apps.iter().filter(|app| Some(&app.name) == home);
     let others = live.apps.iter().filter(|app| Some(&app.name) != home);
     let schema = event.schema.as_deref();
@@ -22,14 +25,12 @@ pub(super) fn check(live: &Live, home: Option<&AppName>, mut event: Event) -> Re
     };
     let contract = contract.map_err(|reason| Error::new(code::CONTRACT_BROKEN, reason))?;
     kept(contract, &event)?;
+    let version = contract.version.full();
     if event.schema.is_none() {
-        let version = contract.version;
-        // All three parts, so that `{prefix: /contracts/TYPE/2.}` asks for a major version.
-        event.schema = Some(format!(
-            "/contracts/{}/{}.{}.{}",
-            event.kind, version.major, version.minor, version.patch
-        ));
+        event.schema = Some(format!("/contracts/{}/{version}", event.kind));
     }
+    let attribute = pin::ATTRIBUTE.to_owned();
+    event.extensions.insert(attribute, version.into());
     Ok(event)
 }
 

@@ -1,5 +1,7 @@
-//! `tangelo contracts`: the contracts beside a manifest, looked at without a server.
+//! `tangelo contracts`: the contracts beside a manifest, looked at without a server; and who publishes and takes what, over all that is
+//! deployed.
 
+mod graph;
 mod lint;
 
 use std::{
@@ -16,11 +18,10 @@ use model::App;
 use serde_json::{Map, Value, json};
 
 use super::{Cli, deploy::Source};
-use crate::show;
-use lint::graph;
+use crate::{client::Client, show};
 pub(crate) use lint::{Finding, look};
 
-/// Look at the contracts of events beside a manifest
+/// Look at the contracts of events: beside a manifest, and over all deployed apps
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
     #[command(subcommand)]
@@ -43,6 +44,12 @@ enum Action {
     Docs(Place),
     /// Print producers, consumers and schemas as an AsyncAPI 3 document
     Asyncapi(Place),
+    /// Show who publishes and takes which types, over all apps that are deployed
+    Graph {
+        /// Only this type
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -52,7 +59,7 @@ struct Place {
     path: PathBuf,
 }
 
-pub(crate) fn run(cli: &Cli, ask: &Ask) -> Result<ExitCode> {
+pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ask) -> Result<ExitCode> {
     match &ask.command {
         Action::Lint(place) => {
             let (source, contracts) = read(place)?;
@@ -73,6 +80,7 @@ pub(crate) fn run(cli: &Cli, ask: &Ask) -> Result<ExitCode> {
             show::json(&asyncapi(&source.app, &contracts))?;
             Ok(ExitCode::SUCCESS)
         }
+        Action::Graph { kind } => graph::run(cli, client, kind.as_deref()).await,
     }
 }
 
@@ -207,7 +215,7 @@ fn row(kind: &str, earlier: &Contract, later: &Contract, direction: Direction) -
 }
 
 fn docs(app: &App, contracts: &Contracts) -> String {
-    let mut graph = graph(app, contracts);
+    let mut graph = lint::graph(app, contracts);
     let mut text = format!("# Events of {}\n", app.name);
     for (kind, versions) in contracts.types() {
         let sides = graph.remove(kind).unwrap_or_default();
@@ -294,7 +302,7 @@ fn asyncapi(app: &App, contracts: &Contracts) -> Value {
             json!({"address": kind, "messages": of_channel}),
         );
     }
-    for (kind, sides) in graph(app, contracts) {
+    for (kind, sides) in lint::graph(app, contracts) {
         if !channels.contains_key(&kind) {
             channels.insert(kind.clone(), json!({"address": kind, "messages": {}}));
         }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use manifest::Parsed;
-use model::{App, BlobHash, ByteSize, Limits, Run};
+use model::{App, BlobHash, ByteSize, Limits, Run, code};
 use platform::deploy::{Deployed, Request};
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -85,10 +85,14 @@ impl Source {
         let (file, text) = manifest_at(path)?;
         let name = file.display().to_string();
         let mut parsed = manifest::parse(&text, &name, &Limits::default());
-        let mut warnings = manifest::render(&parsed.diagnostics, &text, &name);
         let Some(app) = parsed.app.take() else {
-            bail!("{name} has mistakes [TG0101]\n{warnings}")
+            let mistakes = manifest::render(&parsed.diagnostics, &text, &name);
+            bail!("{name} has mistakes [TG0101]\n{mistakes}")
         };
+        // What other apps might make right the server says, which sees them all.
+        let said = parsed.diagnostics.iter();
+        let said = said.filter(|diagnostic| diagnostic.code != code::TYPE_NOT_PUBLISHED);
+        let mut warnings = manifest::render(&said.cloned().collect::<Vec<_>>(), &text, &name);
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => ".".into(),
@@ -96,7 +100,7 @@ impl Source {
         let contracts = contracts::files(&folder)?;
         for finding in contracts::look(&app, &contracts) {
             // What keeps it from being live the server says, with what is live already.
-            if !finding.is_error() {
+            if !finding.is_error() && !finding.alone {
                 let _ = writeln!(warnings, "{finding}");
             }
         }

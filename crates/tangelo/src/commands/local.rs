@@ -51,6 +51,13 @@ pub(crate) fn init(cli: &Cli, ask: &Init) -> Result<ExitCode> {
         for file in &written.files {
             anstream::println!("wrote {}", written.folder.join(file).display());
         }
+        for file in &written.changed {
+            anstream::println!("added to {}", written.folder.join(file).display());
+        }
+        if !written.by_hand.is_empty() {
+            let (file, by_hand) = (written.folder.join(manifest::FILE_NAME), &written.by_hand);
+            anstream::println!("add to {}:\n\n{by_hand}", file.display());
+        }
         anstream::println!("next: {}", written.next);
     }
     Ok(ExitCode::SUCCESS)

@@ -91,7 +91,7 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Publish an event
     Publish(events::Publish),
-    /// Look at the contracts of events beside a manifest
+    /// Look at the contracts of events: beside a manifest, and over all deployed apps
     Contracts(contracts::Ask),
     /// Look at the log of events, publish, explain, and deliver again what is in it
     Events(log::Events),
@@ -168,7 +168,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Ps(ask) => ps::run(cli, &client, ask).await,
         Command::Invoke(ask) => invoke::run(cli, &client, ask).await,
         Command::Publish(ask) => events::publish(cli, &client, ask).await,
-        Command::Contracts(ask) => contracts::run(cli, ask),
+        Command::Contracts(ask) => contracts::run(cli, &client, ask).await,
         Command::Events(ask) => log::run(cli, &client, ask).await,
         Command::Kv(ask) => kv::run(cli, &client, ask).await,
         Command::Subscriptions(ask) => subscriptions::run(cli, &client, ask).await,

@@ -1,6 +1,8 @@
-//! `tangelo init`: a small app that works, from a template, in a folder that has none of its files yet.
+//! `tangelo init`: a small app that works, from a template, in a folder that has none of its files yet; or an event more for an app
+//! that is there.
 
 mod event;
+mod insert;
 mod templates;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ pub(crate) struct Ask {
     /// What the app begins as
     #[arg(long, short, value_enum, default_value = "js")]
     template: Template,
-    /// Begin with an event of this type, such as `order.created`: its contract, its type, who publishes it and who takes it
+    /// Begin with an event of this type, such as `order.created`: its contract, its type, who publishes it and who takes it; in the
+    /// folder of an app, add it to that
     #[arg(long, value_name = "TYPE", conflicts_with = "template")]
     event: Option<String>,
     /// The name of the app; that of the folder unless said
@@ -36,6 +39,12 @@ pub(crate) struct Written {
     pub(crate) folder: PathBuf,
     /// Relative to it.
     pub(crate) files: Vec<PathBuf>,
+    /// Files that were there, and that something was added to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changed: Vec<PathBuf>,
+    /// What `tangelo.yaml` is to get by hand, where it is written in a way that nothing could be added to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) by_hand: String,
     /// What to do now.
     pub(crate) next: String,
 }
@@ -45,6 +54,11 @@ pub(crate) struct Written {
 /// # Errors
 /// When any of the files is there already: nothing is written then.
 pub(crate) fn run(ask: &Ask) -> Result<Written> {
+    if let Some(kind) = &ask.event
+        && ask.folder.join(manifest::FILE_NAME).is_file()
+    {
+        return add(&ask.folder, kind, ask.name.as_deref());
+    }
     let begin = match &ask.event {
         Some(kind) => Begin::Event(kind),
         None => Begin::Template(ask.template),
@@ -57,14 +71,48 @@ pub(crate) fn run(ask: &Ask) -> Result<Written> {
     let then = match begin {
         Begin::Event(kind) => format!(
             "curl -d '{{\"id\": \"1\"}}' http://127.0.0.1:8080/{}",
-            event::noun(kind)
+            event::name(kind)
         ),
         Begin::Template(_) => "http://127.0.0.1:8080/hello?name=you".to_owned(),
     };
     Ok(Written {
         folder: ask.folder.clone(),
         files,
+        changed: Vec::new(),
+        by_hand: String::new(),
         next: format!("{folder}tangelo up, then {then}"),
+    })
+}
+
+/// Adds an event to the app in `folder`.
+///
+/// # Errors
+/// When its manifest has mistakes, the type has a contract, or any of the new files is there already: nothing is written then.
+fn add(folder: &Path, kind: &str, name: Option<&str>) -> Result<Written> {
+    let path = folder.join(manifest::FILE_NAME);
+    let text = std::fs::read_to_string(&path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let added = event::add(kind, &text, folder, name)?;
+    let files = write_new(folder, added.files)?;
+    let mut changed = Vec::new();
+    if let Some(manifest) = added.manifest {
+        std::fs::write(&path, manifest)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        changed.push(PathBuf::from(manifest::FILE_NAME));
+    }
+    let contract = format!("say in contracts/{kind}/1.json what the event holds, then tangelo up");
+    let next = match added.route {
+        Some(route) => {
+            format!("{contract}, then curl -d '{{\"id\": \"1\"}}' http://127.0.0.1:8080{route}")
+        }
+        None => contract,
+    };
+    Ok(Written {
+        folder: folder.to_owned(),
+        files,
+        changed,
+        by_hand: added.by_hand,
+        next,
     })
 }
 
@@ -87,6 +135,14 @@ fn write(folder: &Path, begin: Begin<'_>, name: Option<&str>) -> Result<Vec<Path
         None => name_of(folder)?,
     };
     let files = files(begin, &app)?;
+    write_new(folder, files)
+}
+
+/// Writes files that are not there yet.
+///
+/// # Errors
+/// When any of them is there already: nothing is written then.
+fn write_new(folder: &Path, files: Vec<(PathBuf, String)>) -> Result<Vec<PathBuf>> {
     let there: Vec<_> = files
         .iter()
         .filter(|(path, _)| folder.join(path).exists())

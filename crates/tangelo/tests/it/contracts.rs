@@ -1,14 +1,16 @@
 //! Contracts: what breaks one is refused with its place, and costs nobody else anything; what is not shipped blocks who expects it.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use testkit::eventually;
+use testkit::{Server, eventually};
 
 use crate::server;
 
-const MANIFEST: &str = "
+pub(crate) const MANIFEST: &str = "
 app: shop
 workloads:
   orders:
@@ -20,12 +22,12 @@ gateway:
     - {path: /events, methods: [POST], to: events}
 ";
 
-const HANDLER: (&str, &str) = (
+pub(crate) const HANDLER: (&str, &str) = (
     "code/app.py",
     "def handler(event, context):\n    return None\n",
 );
 
-fn v1() -> String {
+pub(crate) fn v1() -> String {
     let line = json!({"type": "object", "required": ["count"], "properties": {"count": {"type": "integer", "minimum": 1}}});
     json!({
         "type": "object",
@@ -36,11 +38,25 @@ fn v1() -> String {
     .to_string()
 }
 
-fn v2() -> String {
+pub(crate) fn v2() -> String {
     json!({"type": "object", "required": ["id", "total"], "properties": {"id": {"type": "string"}, "total": {"type": "integer"}}}).to_string()
 }
 
-fn said(result: Result<Value>) -> String {
+/// An app in a folder of its own.
+pub(crate) fn app(server: &Server, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let folder = server.scratch().join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    for (path, text) in files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("has one"))?;
+        std::fs::write(path, text)?;
+    }
+    Ok(folder)
+}
+
+pub(crate) fn said(result: Result<Value>) -> String {
     format!("{:#}", result.expect_err("is refused"))
 }
 
@@ -211,7 +227,7 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
     let found = String::from_utf8(output.stdout)?;
     assert!(
         found.contains("`OrderLost`: a type is `noun.verb-past`")
-            && found.contains("`order.created` of `orders` has no consumer"),
+            && found.contains("`order.created` of `orders` has no consumer in this app"),
         "{found}"
     );
     // The check of the manifest says it, too.
@@ -261,8 +277,8 @@ async fn an_event_is_scaffolded_and_passes_from_its_producer_to_its_consumer() -
     for file in [
         "contracts/order-line.created/1.json",
         "functions/order_line_created.py",
-        "functions/producer.py",
-        "functions/consumer.py",
+        "functions/order_line_created_producer.py",
+        "functions/order_line_created_consumer.py",
     ] {
         assert!(files.contains(file), "{files}");
     }
@@ -275,7 +291,7 @@ async fn an_event_is_scaffolded_and_passes_from_its_producer_to_its_consumer() -
         let body = data.to_string().into();
         let sent = server
             .gateway()
-            .send(Method::POST, "/order-line", &[], body)
+            .send(Method::POST, "/order-line-created", &[], body)
             .await;
         sent.expect("answers")
     };
@@ -285,10 +301,89 @@ async fn an_event_is_scaffolded_and_passes_from_its_producer_to_its_consumer() -
     let taken = publish(json!({"id": "one"})).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
     eventually("the consumer took it", || async {
-        let logs = server.cli(&["logs", "order-line-consumer"]).ok()?;
+        let logs = server.cli(&["logs", "order-line-created-consumer"]).ok()?;
         let logs = String::from_utf8(logs.stdout).ok()?;
         (logs.contains("order-line.created ") && logs.contains(": one")).then_some(())
     })
     .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_is_added_to_an_app_that_is_there() -> Result<()> {
+    let server = server();
+    let mine = "# The shop.\napp: shop\n\nworkloads:\n  # takes what comes\n  orders:   {as: function, run: {lambda: {runtime: python3, handler: app.handler, code: code}}} # mine\n\n# Roads.\ngateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
+    let folder = app(&server, "shop", &[HANDLER, ("tangelo.yaml", mine)])?;
+    let at = folder.to_str().expect("is UTF-8");
+    let manifest = || std::fs::read_to_string(folder.join("tangelo.yaml")).expect("is there");
+    let init = |kind: &str| server.json(&["init", "--event", kind, at]);
+    let written = init("order.paid")?;
+    assert_eq!(written["changed"], json!(["tangelo.yaml"]), "{written}");
+    let made = manifest();
+    let mut kept = made.lines();
+    assert!(
+        mine.lines().all(|line| kept.any(|other| other == line)),
+        "{made}"
+    );
+    // A second one beside it, which the first does not stand in the way of.
+    init("order.sent")?;
+    let error = said(init("order.sent"));
+    assert!(
+        error.contains("`order.sent` has a contract already"),
+        "{error}"
+    );
+    assert!(
+        manifest().matches("order-sent-consumer:").count() == 1,
+        "{}",
+        manifest()
+    );
+    let checked = server.json(&["check", at])?;
+    assert_eq!(
+        (
+            &checked["valid"],
+            &checked["diagnostics"],
+            &checked["contracts"]
+        ),
+        (&json!(true), &json!([]), &json!([]))
+    );
+    server.deploy_folder(&folder)?;
+    for kind in ["order-paid", "order-sent"] {
+        let sent = server
+            .gateway()
+            .send(
+                Method::POST,
+                &format!("/{kind}"),
+                &[],
+                r#"{"id": "one"}"#.into(),
+            )
+            .await?;
+        assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.text());
+        eventually("its consumer took it", || async {
+            let logs = server.cli(&["logs", &format!("{kind}-consumer")]).ok()?;
+            String::from_utf8(logs.stdout)
+                .ok()?
+                .contains(": one")
+                .then_some(())
+        })
+        .await;
+    }
+    // Written otherwise, it is said what to add, and left alone.
+    let flow = "{app: other, workloads: {orders: {as: function, run: {lambda: {runtime: python3, handler: app.handler, code: code}}, publishes: [order.paid]}}}\n";
+    let folder = app(&server, "other", &[HANDLER, ("tangelo.yaml", flow)])?;
+    let written = server.json(&[
+        "init",
+        "--event",
+        "order.paid",
+        folder.to_str().expect("is UTF-8"),
+    ])?;
+    let by_hand = written["by_hand"].as_str().expect("is said");
+    // Who publishes it is there already.
+    assert!(
+        by_hand.starts_with("workloads:\n  order-paid-consumer:\n")
+            && !by_hand.contains("producer"),
+        "{by_hand}"
+    );
+    assert_eq!(std::fs::read_to_string(folder.join("tangelo.yaml"))?, flow);
+    assert!(folder.join("contracts/order.paid/1.json").exists());
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod capture;
 mod command_line;
 mod containers;
+mod contract_versions;
 mod contracts;
 mod database_tls;
 mod delivery;

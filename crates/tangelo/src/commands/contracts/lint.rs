@@ -1,18 +1,14 @@
 //! Who publishes and takes which types, and what is wrong with that and with the contracts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, fmt, process::ExitCode};
 
 use anyhow::Result;
-use contract::{Contract, Contracts, Verdict, compare};
+use contract::{Contract, Contracts, Verdict, compare, pin::Asked};
 use manifest::Severity;
 use model::App;
-use pattern::Pattern;
+use platform::contracts::{Type, World};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Cli;
 use crate::show;
@@ -24,17 +20,35 @@ pub(crate) struct Finding {
     pub(crate) severity: Severity,
     /// What it is.
     pub(crate) message: String,
+    /// Whether other apps might make it right: `deploy` leaves it to the server, which sees them all.
+    #[serde(skip)]
+    pub(crate) alone: bool,
 }
 
 impl Finding {
     const fn error(message: String) -> Self {
-        let severity = Severity::Error;
-        Self { severity, message }
+        let (severity, alone) = (Severity::Error, false);
+        Self {
+            severity,
+            message,
+            alone,
+        }
     }
 
     const fn warning(message: String) -> Self {
-        let severity = Severity::Warning;
-        Self { severity, message }
+        let (severity, alone) = (Severity::Warning, false);
+        Self {
+            severity,
+            message,
+            alone,
+        }
+    }
+
+    fn of_one_app(message: String) -> Self {
+        Self {
+            alone: true,
+            ..Self::warning(message)
+        }
     }
 
     pub(crate) fn is_error(&self) -> bool {
@@ -49,80 +63,29 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Who publishes a type, and who takes it. A database publishes as `NAME.outbox` or `NAME.capture`, whoever has
-/// a key as `NAME.key`.
+/// Who of one app publishes a type, and who takes it. A database publishes as `NAME.outbox` or `NAME.capture`, whoever has a key as
+/// `NAME.key`.
 #[derive(Debug, Default)]
 pub(super) struct Sides {
     pub(super) producers: Vec<String>,
     pub(super) consumers: Vec<String>,
 }
 
-/// The types that are named by workloads, databases and contracts, without those of the platform itself.
+/// The types that workloads, databases and contracts of one app name.
 pub(super) fn graph(app: &App, contracts: &Contracts) -> BTreeMap<String, Sides> {
-    let published = published(app);
-    let mut kinds: BTreeSet<&str> = contracts.types().map(|(kind, _)| kind).collect();
-    kinds.extend(published.iter().map(|(_, kind)| kind.as_str()));
-    for workload in app.workloads.values() {
-        for subscription in &workload.on {
-            let tests = subscription.filter.0.get("type").and_then(Value::as_array);
-            kinds.extend(tests.into_iter().flatten().filter_map(Value::as_str));
-        }
-    }
-    let named = |kind: &&str| !kind.ends_with('*') && !manifest::OF_THE_PLATFORM.contains(kind);
-    let sides = |kind: &str| {
-        let producers = published
-            .iter()
-            .filter(|(_, declared)| covers(declared, kind));
-        let consumers = app.workloads.values().filter(|workload| {
-            let mut subscriptions = workload.on.iter();
-            subscriptions.any(|subscription| takes(&subscription.filter.0, kind))
-        });
-        let mut producers: Vec<String> = producers.map(|(name, _)| name.clone()).collect();
-        producers.dedup();
-        Sides {
+    let types = platform::contracts::graph(&World::alone(app, contracts)).into_iter();
+    let sides = |one: Type| {
+        let mut consumers: Vec<String> = one.consumers.into_iter().map(|c| c.name).collect();
+        // By two subscriptions.
+        consumers.dedup();
+        let producers = one.producers.into_iter().map(|p| p.name).collect();
+        let sides = Sides {
             producers,
-            consumers: consumers
-                .map(|workload| workload.name.to_string())
-                .collect(),
-        }
+            consumers,
+        };
+        (one.kind, sides)
     };
-    let kinds = kinds.into_iter().filter(named);
-    kinds.map(|kind| (kind.to_owned(), sides(kind))).collect()
-}
-
-/// Who declares that they publish what; a type may end with `*`.
-fn published(app: &App) -> Vec<(String, String)> {
-    let mut published = Vec::new();
-    for (name, workload) in &app.workloads {
-        let kinds = workload.publishes.iter().cloned();
-        published.extend(kinds.map(|kind| (name.to_string(), kind)));
-    }
-    for (name, key) in &app.keys {
-        let kinds = key.publishes.iter().cloned();
-        published.extend(kinds.map(|kind| (format!("{name}.key"), kind)));
-    }
-    for (name, database) in &app.databases {
-        let outbox = database.outbox.iter().flat_map(|outbox| &outbox.publishes);
-        published.extend(outbox.map(|kind| (format!("{name}.outbox"), kind.clone())));
-        let capture = database.capture.iter().flat_map(model::Capture::types);
-        published.extend(capture.map(|kind| (format!("{name}.capture"), kind)));
-    }
-    published
-}
-
-fn covers(declared: &str, kind: &str) -> bool {
-    match declared.strip_suffix('*') {
-        Some(prefix) => kind.starts_with(prefix),
-        None => declared == kind,
-    }
-}
-
-/// Whether a filter may let events of a type through.
-fn takes(filter: &Value, kind: &str) -> bool {
-    filter.get("type").is_none_or(|tests| {
-        let only_type = Pattern::compile(&json!({ "type": tests }));
-        only_type.is_ok_and(|pattern| pattern.matches(&json!({ "type": kind })))
-    })
+    types.map(sides).collect()
 }
 
 /// What `check` and `deploy` say of an app that has contracts; nothing of one that has none. A type that nobody publishes is
@@ -144,19 +107,20 @@ fn findings(app: &App, contracts: &Contracts) -> Vec<Finding> {
         found.extend(contract::type_problem(&kind).map(Finding::error));
         if sides.producers.is_empty() && sides.consumers.is_empty() {
             let message = format!("nobody publishes or takes `{kind}`, which has a contract");
-            found.push(Finding::warning(message));
+            found.push(Finding::of_one_app(message));
             continue;
         }
         if sides.consumers.is_empty() {
             let producers = sides.producers.join("`, `");
-            let message = format!("`{kind}` of `{producers}` has no consumer");
-            found.push(Finding::warning(message));
+            let message = format!("`{kind}` of `{producers}` has no consumer in this app");
+            found.push(Finding::of_one_app(message));
         }
         if contracts.versions(&kind).is_none() {
             let message = format!("`{kind}` has no contract: contracts/{kind}/1.json would be one");
             found.push(Finding::warning(message));
         }
     }
+    found.extend(by_spelling(app, contracts));
     for (kind, versions) in contracts.types() {
         let all: Vec<_> = versions.values().collect();
         for (at, later) in all.iter().enumerate() {
@@ -165,6 +129,27 @@ fn findings(app: &App, contracts: &Contracts) -> Vec<Finding> {
                 found.extend(broken(kind, earlier, later));
             }
         }
+    }
+    found
+}
+
+/// Filters on how a publisher spells `dataschema`, where a version is meant.
+fn by_spelling(app: &App, contracts: &Contracts) -> Vec<Finding> {
+    let subscriptions = app.workloads.values().flat_map(|workload| {
+        let name = &workload.name;
+        workload.on.iter().map(move |one| (name, &one.filter.0))
+    });
+    let mut found = Vec::new();
+    for (name, filter) in subscriptions {
+        let kinds = manifest::types(filter).unwrap_or_default();
+        let kind = kinds.iter().find(|kind| contracts.versions(kind).is_some());
+        let Some((kind, major)) = kind.zip(Asked::of(filter).written.first().copied()) else {
+            continue;
+        };
+        found.push(Finding::warning(format!(
+            "`{name}` asks for version {major} of `{kind}` by how its publisher spells `dataschema`: `contract: {major}` beside `event` \
+             is met however it is spelt"
+        )));
     }
     found
 }
@@ -191,9 +176,9 @@ fn waited_for(app: &App, contracts: &Contracts) -> Vec<Finding> {
     let nobody = sides.filter(|(_, s)| s.producers.is_empty() && !s.consumers.is_empty());
     let said = nobody.map(|(kind, sides)| {
         let consumers = sides.consumers.join("`, `");
-        format!("`{kind}` has no producer, and `{consumers}` waits for it")
+        format!("`{kind}` has no producer in this app, and `{consumers}` waits for it")
     });
-    said.map(Finding::warning).collect()
+    said.map(Finding::of_one_app).collect()
 }
 
 /// `tangelo contracts lint`.
