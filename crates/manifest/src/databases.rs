@@ -120,22 +120,8 @@ fn read_postgres(reader: &mut Reader<'_>, at: Bytes, node: &Node) -> Option<Engi
     let node = fields.required(reader, "url", example)?;
     let url = reader.string(node, "the URL of a database")?;
     check_url(reader, node.at, &url);
-    let password = match fields.get("password") {
-        None => None,
-        Some(node) => {
-            let name = reader.string(node, "the name of a secret")?;
-            let sound = name.len() <= 255
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-                && !name.starts_with(|c: char| c.is_ascii_digit());
-            if !sound {
-                // Not shown: it may be the password itself.
-                reader
-                    .error(node.at, "`password` is the name of a secret, not the password")
-                    .help("for example `password: SHOP_DB_PASSWORD`, and that name in the file of `--secrets`");
-            }
-            Some(name)
-        }
-    };
+    let password = fields.get("password");
+    let password = password.and_then(|node| reader.secret(node, "password", "SHOP_DB_PASSWORD"));
     Some(Engine::Postgres { url, password })
 }
 

@@ -16,6 +16,13 @@ pub(crate) struct At<T> {
     pub(crate) value: T,
 }
 
+/// Whether a variable of the environment can be named so.
+pub(crate) fn is_variable(name: &str) -> bool {
+    name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
 impl Reader<'_> {
     /// A text that is not empty.
     pub(crate) fn string(&mut self, node: &Node, what: &str) -> Option<String> {
@@ -58,6 +65,23 @@ impl Reader<'_> {
                 self.error(at, error.to_string()).help(help);
             })
             .ok()
+    }
+
+    /// The name of a secret, where a password could be written by mistake; `None`: it is none, which was noted.
+    pub(crate) fn secret(&mut self, node: &Node, key: &str, example: &str) -> Option<String> {
+        let name = self.string(node, "the name of a secret")?;
+        if is_variable(&name) {
+            return Some(name);
+        }
+        // Not shown: it may be the password itself.
+        self.error(
+            node.at,
+            format!("`{key}` is the name of a secret, not the password"),
+        )
+        .help(format!(
+            "for example `{key}: {example}`, and that name in the file of `--secrets`"
+        ));
+        None
     }
 
     /// One of `words`.

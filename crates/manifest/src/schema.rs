@@ -401,6 +401,7 @@ mod tests {
         check("Process", run::PROCESS_KEYS);
         check("External", run::EXTERNAL_KEYS);
         check("Container", container::KEYS);
+        check("RegistryLogin", container::LOGIN_KEYS);
         check("BuildRust", run::RUST_KEYS);
         check("BuildJs", run::JS_KEYS);
         check("BuildPython", run::PYTHON_KEYS);

@@ -13,7 +13,9 @@ use crate::{
     paths::{is_host, split_port},
     places::WorkloadPlaces,
     reader::{Fields, Reader, shown},
-    run, scale, state, subscriptions,
+    run,
+    scalars::is_variable,
+    scale, state, subscriptions,
     tree::{Bytes, Node, Value},
 };
 
@@ -289,6 +291,23 @@ fn read_rights(
     if let Some(node) = fields.get("secrets") {
         workload.secrets = read_secrets(reader, node, &workload.env);
     }
+    if let Run::Container { ports, .. } = &workload.run {
+        for key in ["env", "secrets"] {
+            let Some((entry, _)) = fields.entry(key) else {
+                continue;
+            };
+            let is_there = |variable: &&String| match key {
+                "env" => workload.env.contains_key(*variable),
+                _ => workload.secrets.contains(variable),
+            };
+            for variable in ports.values().filter(is_there) {
+                reader.error(
+                    entry.at,
+                    format!("`{variable}` is told by `ports` which port an instance has"),
+                );
+            }
+        }
+    }
     if let Some(node) = fields.get("calls") {
         for call in reader.strings(node, "workloads") {
             let names: Vec<_> = call.value.split('/').collect();
@@ -349,11 +368,7 @@ fn read_env(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
 }
 
 pub(crate) fn check_variable(reader: &mut Reader<'_>, at: Bytes, name: &str) {
-    let sound = name.len() <= 255
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !name.is_empty()
-        && !name.as_bytes()[0].is_ascii_digit();
-    if !sound {
+    if !is_variable(name) {
         reader
             .error(
                 at,

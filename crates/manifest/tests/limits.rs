@@ -1,7 +1,7 @@
 //! What `limits` and `container` take, and how mistakes in them are told.
 
 use manifest::{parse, render};
-use model::Limits;
+use model::{Limits, Run};
 
 fn told(text: &str) -> String {
     let parsed = parse(text, "tangelo.yaml", &Limits::default());
@@ -46,6 +46,8 @@ workloads:
         command: [/catalog, --verbose]
         user: 1000
         volumes: {data: /var/lib/catalog}
+        ports: {metrics: METRICS_PORT, admin-api: }
+        login: {user: robot, password: REGISTRY_PASSWORD}
         pull: never
         writable: true
     health: /healthz
@@ -62,6 +64,14 @@ workloads:
         user: a b
         volumes: {Data: relative, logs: /var/../log, one: /same, two: /same}
         pull: sometimes
+        login: {user: a:b, password: hunter-2}
+  ports:
+    as: service
+    run:
+      container:
+        image: it:1
+        ports: {Metrics: A, one: PORT, two: 80, three: SAME, four: SAME, five: '$X'}
+    env: {SAME: x}
   empty:
     as: service
     run: {container: {command: []}}
@@ -181,4 +191,35 @@ fn what_is_reserved_is_within_the_limits() {
         let (app, told) = one(rest);
         assert!(app.is_none() && told.contains(words), "{rest}: {told}");
     }
+}
+
+#[test]
+fn ports_are_told_by_variables_and_a_login_by_the_name_of_a_secret() {
+    let read = |more: &str| {
+        let text = format!(
+            "app: a\nworkloads:\n  it: {{as: service, run: {{container: {{image: 'it:1', {more}}}}}}}\n"
+        );
+        let parsed = parse(&text, "tangelo.yaml", &Limits::default());
+        let app = parsed
+            .app
+            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+        let Run::Container { ports, login, .. } = app.workloads["it"].run.clone() else {
+            panic!("is a container");
+        };
+        let ports = ports
+            .into_iter()
+            .map(|(name, variable)| format!("{name} {variable}"));
+        (ports.collect::<Vec<_>>(), login)
+    };
+    let (ports, login) = read("ports: [metrics, admin-api]");
+    assert_eq!(ports, ["admin-api PORT_ADMIN_API", "metrics PORT_METRICS"]);
+    assert_eq!(login, None);
+    let (ports, login) =
+        read("ports: {metrics: METRICS_PORT, amqp: }, login: {user: robot, password: PW}");
+    assert_eq!(ports, ["amqp PORT_AMQP", "metrics METRICS_PORT"]);
+    let login = login.expect("is there");
+    assert_eq!(
+        (login.user.as_str(), login.password.as_str()),
+        ("robot", "PW")
+    );
 }

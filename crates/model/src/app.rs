@@ -226,6 +226,12 @@ pub enum Run {
         /// Whether it can write to its own file system, beyond volumes and `/tmp`.
         #[serde(default)]
         writable: bool,
+        /// Ports of its own beside `$PORT`, by name: the variable that says which one an instance has.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        ports: BTreeMap<Name, String>,
+        /// Who one is to the image's registry; `None`: what the engine's user has logged in as.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login: Option<RegistryLogin>,
     },
     /// Someone else runs it.
     External {
@@ -252,6 +258,15 @@ impl Run {
             Self::Pull(_) => "pull",
         }
     }
+}
+
+/// Who one is to a registry of images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The user, or the name of a robot or token.
+    pub user: String,
+    /// The secret that holds the password.
+    pub password: String,
 }
 
 /// How long an instance of a component is used.

@@ -74,7 +74,11 @@ impl Host for PlatformHost {
 
     fn secret(&self, version: VersionId, name: &str) -> Option<Zeroizing<String>> {
         let known = self.versions.get(version).ok()?;
-        let declared = known.workload.secrets.iter().any(|one| one == name);
+        let mut declared = known.workload.secrets.iter().any(|one| one == name);
+        // Who one is to a registry is nothing that its container is to know.
+        if let Run::Container { login, .. } = &known.workload.run {
+            declared |= login.as_ref().is_some_and(|login| login.password == name);
+        }
         declared.then(|| self.secrets.get(name))?
     }
 

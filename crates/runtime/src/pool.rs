@@ -1,9 +1,9 @@
 //! What all pools share: what they are made from, what they need, and what they say about themselves.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use model::{
-    AppName, Clock, Code, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Time,
+    AppName, Clock, Code, Error, Ids, InstanceId, Invocation, Limits, Name, Namespace, Run, Time,
     VersionId, Workload, code,
 };
 use serde::Serialize;
@@ -136,6 +136,9 @@ pub struct InstanceStat {
     pub cpu_us: u64,
     /// What it last answered to a probe that it fails, while it does.
     pub problem: Option<String>,
+    /// Its ports on loopback beside `$PORT`, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<Name, u16>,
 }
 
 /// What an instance does.

@@ -127,10 +127,35 @@ pub(super) struct Container {
     user: Option<EnvValue>,
     /// Volumes that outlive instances, by name, and where each is mounted: `data: /var/lib/data`.
     volumes: Option<BTreeMap<String, String>>,
+    /// Ports beside `$PORT`, another one for each instance: their names (`[metrics]`, told as `$PORT_METRICS`), or names and the variables that tell them
+    /// (`{metrics: METRICS_PORT}`).
+    ports: Option<Ports>,
+    /// Who one is to the image's registry.
+    login: Option<RegistryLogin>,
     /// When the image is pulled. `missing` unless given.
     pull: Option<Pull>,
     /// `true`: it can write to its own file system, and not only to volumes and `/tmp`. `false` unless given.
     writable: Option<bool>,
+}
+
+/// Ports beside `$PORT`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Ports {
+    /// Their names.
+    Names(#[schemars(length(max = 16))] Vec<String>),
+    /// Their names, and the variables that tell them.
+    Variables(BTreeMap<String, Option<String>>),
+}
+
+/// A user of a registry.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct RegistryLogin {
+    /// The user, or the name of a robot or token.
+    user: String,
+    /// The name of the secret that holds the password.
+    password: String,
 }
 
 /// When an image is pulled.

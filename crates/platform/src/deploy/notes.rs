@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use access::Secrets;
-use model::{App, Route};
+use model::{App, Route, Run};
 
 use crate::apps::{Live, LiveApp};
 
@@ -11,6 +11,17 @@ use crate::apps::{Live, LiveApp};
 pub(super) fn notes(app: &App, live: &Live, secrets: &Secrets) -> Vec<String> {
     let mut notes = Vec::new();
     for workload in app.workloads.values() {
+        if let Run::Container {
+            login: Some(login), ..
+        } = &workload.run
+            && !secrets.missing([&login.password]).is_empty()
+        {
+            let (name, password) = (&workload.name, &login.password);
+            notes.push(format!(
+                "the image of `{name}` cannot be pulled as `{}`: {password} is not among this server's secrets",
+                login.user
+            ));
+        }
         let missing = secrets.missing(&workload.secrets);
         if !missing.is_empty() {
             let (name, missing) = (&workload.name, missing.join(", "));

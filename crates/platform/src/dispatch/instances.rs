@@ -63,6 +63,7 @@ mod tests {
             memory,
             cpu_us,
             problem: None,
+            ports: std::collections::BTreeMap::new(),
         };
         PoolStats {
             instances: there.iter().map(one).collect(),

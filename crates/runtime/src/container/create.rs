@@ -41,6 +41,12 @@ impl Plan {
         ]
     }
 
+    /// The names of the volumes that it mounts.
+    pub(super) fn volumes(&self) -> impl Iterator<Item = &str> {
+        let named = self.binds.iter().filter(|bind| !bind.starts_with('/'));
+        named.filter_map(|bind| Some(bind.split_once(':')?.0))
+    }
+
     /// The engine's words for it, with those limits that the engine can hold it to.
     pub(super) fn body(self, by: &Enforcement) -> ContainerCreateBody {
         let labels = self.labels.into_iter();
@@ -123,7 +129,7 @@ mod tests {
             command: Vec::new(),
             user: Some("1000".to_owned()),
             env: vec![("PORT".to_owned(), "80".to_owned())],
-            binds: vec!["data:/data".to_owned()],
+            binds: vec!["data:/data".to_owned(), "/srv/state:/srv/state".to_owned()],
             writable,
             limits: Limits {
                 memory: Some(64 << 20),
@@ -167,6 +173,7 @@ mod tests {
 
     #[test]
     fn the_root_is_read_only_unless_asked_and_the_image_s_command_is_kept() {
+        assert_eq!(plan(false).volumes().collect::<Vec<_>>(), ["data"]);
         let body = plan(false).body(&Enforcement::default());
         assert_eq!(body.cmd, None);
         assert_eq!(body.labels.expect("there")[LABEL], "m");

@@ -10,7 +10,7 @@ mod registry;
 mod running;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +23,7 @@ use bollard::{
     query_parameters::{
         CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     },
-    service::{SystemInfo, SystemInfoCgroupVersionEnum},
+    service::{SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest},
 };
 use futures_util::StreamExt;
 use model::{Error, app::Pull, code};
@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::launcher::{Enforcement, Means};
 pub(crate) use create::Plan;
-use registry::Login;
+pub(crate) use registry::Login;
 pub use registry::usual_logins;
 pub(crate) use running::{Output, Running};
 
@@ -41,6 +41,9 @@ pub const LABEL: &str = "dev.tangelo.server";
 
 /// How long an engine may take for one answer; stopping and pulling are waited for otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an engine may take to find that nobody is where it was sent.
+const ASKED: Duration = Duration::from_secs(20);
 
 /// How long an image may take to be pulled.
 const PULL: Duration = Duration::from_secs(600);
@@ -67,6 +70,8 @@ struct Inner {
     /// The sockets at which there may be containers of this server, one a line.
     record: PathBuf,
     found: Mutex<Option<Arc<Found>>>,
+    /// Volumes that are there, at the engine that was found.
+    volumes: tokio::sync::Mutex<HashSet<String>>,
 }
 
 /// An engine that answered.
@@ -84,6 +89,12 @@ pub struct Facts {
     pub socket: PathBuf,
     /// What it can hold containers to.
     pub enforcement: Enforcement,
+    /// Whether it runs as a user that is not root.
+    pub rootless: bool,
+    /// The version of the control groups that it uses; `None`: it does not say, or uses none.
+    pub cgroups: Option<u8>,
+    /// What makes its groups: `cgroupfs`, `systemd`; empty when it does not say.
+    pub cgroup_driver: String,
 }
 
 /// Sockets where engines are on most machines; `user` is the folder of the user's own (`XDG_RUNTIME_DIR`).
@@ -108,6 +119,7 @@ impl Engine {
             mark: hex::encode(&mark[..8]),
             record: options.data.join("containers"),
             found: Mutex::new(None),
+            volumes: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -123,6 +135,38 @@ impl Engine {
     /// `RUNTIME_MISSING` when nobody does, with what was tried.
     pub async fn look(&self) -> Result<Facts, Error> {
         self.connect().await.map(|found| found.facts.clone())
+    }
+
+    /// Whether the engine could pull an image at all, as far as that shows without a registry: it is asked for one from a port of
+    /// this machine where nobody is, and gets as far as knocking there. `Err`: what stops it before that.
+    ///
+    /// # Errors
+    /// In its own words: a missing policy of signatures, registries that are blocked.
+    pub async fn can_pull(&self) -> Result<(), String> {
+        let found = self.connect().await.map_err(|error| error.message)?;
+        // The port of discarding: a server there would speak no HTTP.
+        let nowhere = "127.0.0.1:9/tangelo/none:none";
+        let options = CreateImageOptionsBuilder::new().from_image(nowhere).build();
+        let mut steps = found.docker.create_image(Some(options), None, None);
+        let asked = async {
+            while let Some(step) = steps.next().await {
+                match step {
+                    Ok(step) => {
+                        if let Some(detail) = step.error_detail {
+                            return detail.message.unwrap_or_default();
+                        }
+                    }
+                    Err(error) => return running::told(&error),
+                }
+            }
+            String::new()
+        };
+        let said = tokio::time::timeout(ASKED, asked).await;
+        let said = said.map_err(|_| "it did not answer within 20s".to_owned())?;
+        match reached_the_network(&said) {
+            true => Ok(()),
+            false => Err(said),
+        }
     }
 
     pub(crate) fn mark(&self) -> &str {
@@ -148,6 +192,29 @@ impl Engine {
         let message = "a container engine is needed and none answers: start Docker or Podman \
              (`podman system service`), or name its socket with --containers";
         Err(Error::new(code::RUNTIME_MISSING, message).context(tried.join("; ")))
+    }
+
+    /// Makes the volumes that a container mounts, one at a time: of two containers that are made at once and would both bring a volume,
+    /// Podman refuses one.
+    pub(crate) async fn make_volumes<'v>(
+        &self,
+        found: &Found,
+        names: impl Iterator<Item = &'v str>,
+    ) -> Result<(), bollard::errors::Error> {
+        for name in names {
+            let mut known = self.0.volumes.lock().await;
+            if known.contains(name) {
+                continue;
+            }
+            let volume = VolumeCreateRequest {
+                name: Some(name.to_owned()),
+                ..VolumeCreateRequest::default()
+            };
+            // One that is there stays as it is.
+            found.docker.create_volume(volume).await?;
+            known.insert(name.to_owned());
+        }
+        Ok(())
     }
 
     /// Notes that there will be containers at this engine, before there is one.
@@ -229,9 +296,26 @@ async fn connect(socket: &Path) -> Result<Found, bollard::errors::Error> {
             name: format!("{name} {}", version.version.unwrap_or_default()),
             socket: socket.to_owned(),
             enforcement: enforcement(&info),
+            rootless: is_rootless(&info),
+            cgroups: match info.cgroup_version {
+                Some(SystemInfoCgroupVersionEnum::_1) => Some(1),
+                Some(SystemInfoCgroupVersionEnum::_2) => Some(2),
+                _ => None,
+            },
+            cgroup_driver: info
+                .cgroup_driver
+                .map_or_else(String::new, |driver| driver.to_string()),
         },
         docker,
     })
+}
+
+/// Engines say it among their security options: `name=rootless`.
+fn is_rootless(info: &SystemInfo) -> bool {
+    let options = info.security_options.iter().flatten();
+    options
+        .flat_map(|option| option.split(','))
+        .any(|option| option == "name=rootless" || option == "rootless")
 }
 
 /// What an engine can hold containers to, as it says itself.
@@ -251,9 +335,14 @@ fn enforcement(info: &SystemInfo) -> Enforcement {
 }
 
 impl Engine {
-    /// The id of an image, pulled first where `pull` asks for that: what a tag names now. Blocks for a moment to read
-    /// the files of logins.
-    pub(crate) async fn image(&self, name: &str, pull: Pull) -> Result<String, Error> {
+    /// The id of an image, pulled first where `pull` asks for that: what a tag names now. Pulled as `own`, else as the files of
+    /// logins say; to read these blocks for a moment.
+    pub(crate) async fn image(
+        &self,
+        name: &str,
+        pull: Pull,
+        own: Option<Login>,
+    ) -> Result<String, Error> {
         let found = self.connect().await?;
         if pull != Pull::Always {
             match found.docker.inspect_image(name).await {
@@ -269,11 +358,18 @@ impl Engine {
                 Err(_) => {}
             }
         }
-        let login = registry::login(name, &self.0.logins);
+        let login = own.or_else(|| registry::login(name, &self.0.logins));
         pull_image(&found.docker, name, login).await?;
         let image = found.docker.inspect_image(name).await;
         id_of(image.map_err(|error| unusable(name, "was pulled and is not there", &error))?)
     }
+}
+
+/// Whether an engine that was asked for an image from a port where nobody is was stopped by that and by nothing before it.
+fn reached_the_network(said: &str) -> bool {
+    ["connection refused", "dial tcp", "connect: "]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 async fn pull_image(docker: &Docker, name: &str, login: Option<Login>) -> Result<(), Error> {
@@ -330,6 +426,26 @@ fn unusable(name: &str, what: &str, error: &bollard::errors::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_knocked_could_pull_and_who_is_stopped_before_could_not() {
+        let refused = r#"initializing source docker://127.0.0.1:9/tangelo/none:none: pinging container registry 127.0.0.1:9: Get "https://127.0.0.1:9/v2/": dial tcp 127.0.0.1:9: connect: connection refused"#;
+        assert!(reached_the_network(refused));
+        let policy = "open /etc/containers/policy.json: no such file or directory";
+        assert!(!reached_the_network(policy));
+    }
+
+    #[test]
+    fn an_engine_says_whether_it_is_root() {
+        let says = |options: &[&str]| {
+            is_rootless(&SystemInfo {
+                security_options: Some(options.iter().map(|&one| one.to_owned()).collect()),
+                ..SystemInfo::default()
+            })
+        };
+        assert!(says(&["name=seccomp,profile=default", "name=rootless"]));
+        assert!(!says(&["name=seccomp,profile=/etc/rootless.json"]) && !says(&[]));
+    }
 
     #[tokio::test]
     async fn without_an_engine_it_is_said_what_was_tried_and_nothing_is_swept() {

@@ -1,4 +1,5 @@
-//! Who one is to a registry: what `podman login` and `docker login` have written down.
+//! Who one is to a registry: what the manifest says with one of the server's secrets, else what `podman login` and `docker login` have
+//! written down.
 //!
 //! Only read, when an image is pulled, and passed to the engine; never logged or said. Programs that keep credentials
 //! (`credHelpers`, `credsStore`) are not asked.
@@ -20,7 +21,7 @@ const USUAL: &str = "docker.io";
 
 /// A user of a registry.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub(crate) struct Login {
     pub(super) registry: String,
     pub(super) user: String,
     pub(super) password: String,
@@ -37,6 +38,19 @@ struct Logins {
 #[serde(default)]
 struct Entry {
     auth: Option<String>,
+}
+
+impl Login {
+    /// A user of the registry that `image` is from.
+    pub(crate) fn of(image: &str, user: &str, password: String) -> Self {
+        let name = full_name(image);
+        let registry = name.split_once('/').map_or(USUAL, |(host, _)| host);
+        Self {
+            registry: registry.to_owned(),
+            user: user.to_owned(),
+            password,
+        }
+    }
 }
 
 /// Where those files usually are, the most particular first: `home` is the user's folder, `own` that of what runs for
@@ -186,6 +200,22 @@ mod tests {
             ("localhost/it", None),
         ] {
             assert_eq!(found(image, &text), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_login_of_the_manifest_is_for_the_image_s_registry() {
+        for (image, registry) in [
+            ("nginx:1", "docker.io"),
+            ("team/nginx", "docker.io"),
+            (
+                "registry.example.com:5000/team/it@sha256:0",
+                "registry.example.com:5000",
+            ),
+        ] {
+            let login = Login::of(image, "robot", "secret".to_owned());
+            assert_eq!(login.registry, registry, "{image}");
+            assert_eq!(format!("{login:?}"), format!("a login at {registry}"));
         }
     }
 

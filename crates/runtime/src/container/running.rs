@@ -108,6 +108,8 @@ async fn start(engine: &Engine, plan: Plan, clock: Clock) -> Result<Running, Err
     let options = CreateContainerOptionsBuilder::new()
         .name(&plan.name)
         .build();
+    let volumes = engine.make_volumes(&found, plan.volumes()).await;
+    volumes.map_err(|e| failed("makes no volume", e))?;
     let body = plan.body(&found.facts.enforcement);
     let created = docker.create_container(Some(options), body).await;
     let id = created.map_err(|e| failed("makes no container", e))?.id;

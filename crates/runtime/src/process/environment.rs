@@ -8,17 +8,18 @@ use std::{
 
 use model::{Error, InstanceId, Run, code};
 
+use super::ports::Ports;
 use crate::{
     container::Plan,
     launcher::{Command, Limits},
     pool::Spec,
 };
 
-/// The command of `spec` for an instance that listens on `port`; `given` is what the platform adds.
+/// The command of `spec` for an instance that listens on `ports`; `given` is what the platform adds.
 pub(super) fn command(
     spec: &Spec,
     given: &[(String, String)],
-    port: u16,
+    ports: &Ports,
 ) -> Result<Command, Error> {
     let Run::Process { command, .. } = &spec.workload.run else {
         return Err(Error::internal("a process pool for another runtime"));
@@ -30,7 +31,7 @@ pub(super) fn command(
         )
     })?;
     let mut env = machine();
-    env.extend(environment(spec, given, port));
+    env.extend(environment(spec, given, ports));
     let path = env
         .iter()
         .rfind(|(name, _)| name == "PATH")
@@ -44,11 +45,11 @@ pub(super) fn command(
     Ok(command)
 }
 
-/// The container of `spec` for an instance that listens on `port`, from the image of this id.
+/// The container of `spec` for an instance that listens on `ports`, from the image of this id.
 pub(super) fn plan(
     spec: &Spec,
     given: &[(String, String)],
-    port: u16,
+    ports: &Ports,
     facts: &Facts<'_>,
 ) -> Result<Plan, Error> {
     let workload = &spec.workload;
@@ -75,7 +76,7 @@ pub(super) fn plan(
         image: facts.image.to_owned(),
         command: command.clone(),
         user: user.clone(),
-        env: environment(spec, given, port),
+        env: environment(spec, given, ports),
         binds,
         writable: *writable,
         limits: Limits::of(workload),
@@ -95,7 +96,7 @@ pub(super) struct Facts<'a> {
 
 /// Later entries win over earlier ones of the same name: the platform's over the manifest's. `HOST` keeps servers that
 /// honour it off the network.
-fn environment(spec: &Spec, given: &[(String, String)], port: u16) -> Vec<(String, String)> {
+fn environment(spec: &Spec, given: &[(String, String)], ports: &Ports) -> Vec<(String, String)> {
     let workload = &spec.workload;
     let mut env = vec![("HOST".to_owned(), "127.0.0.1".to_owned())];
     let own = workload.env.iter();
@@ -103,7 +104,9 @@ fn environment(spec: &Spec, given: &[(String, String)], port: u16) -> Vec<(Strin
     env.extend(given.iter().cloned());
     let revision = format!("{}-{}", workload.name, spec.version.short());
     let mut add = |name: &str, value: String| env.push((name.to_owned(), value));
-    add("PORT", port.to_string());
+    for (variable, port) in ports.variables() {
+        add(variable, port.to_string());
+    }
     // The container contract of Knative (serving spec, "Environment Variables").
     add("K_SERVICE", workload.name.to_string());
     add("K_CONFIGURATION", workload.name.to_string());

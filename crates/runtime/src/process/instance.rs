@@ -1,7 +1,7 @@
 //! One instance as its pool and its life share it: where it listens, what it was told, how it ended.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{ColdStart, Time};
+use model::{ColdStart, Name, Time};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -45,6 +45,8 @@ pub(super) struct Instance {
     pub(super) exit: watch::Sender<Option<Exit>>,
     /// What it last answered to a probe that it fails, while it does.
     pub(super) problem: Mutex<Option<String>>,
+    /// Its ports beside the one that requests come by.
+    pub(super) ports: Mutex<BTreeMap<Name, u16>>,
     upstream: OnceLock<Arc<Upstream>>,
     started: OnceLock<Started>,
     tail: Mutex<VecDeque<String>>,
@@ -91,6 +93,7 @@ impl Instance {
             suspected: Notify::new(),
             exit: watch::Sender::new(None),
             problem: Mutex::default(),
+            ports: Mutex::default(),
             used: Mutex::default(),
             cpu_us: AtomicU64::new(0),
             upstream: OnceLock::new(),
@@ -173,6 +176,7 @@ impl Instance {
             load: Duration::ZERO,
             spawn,
             init,
+            extensions: Duration::ZERO,
             template: false,
         })
     }

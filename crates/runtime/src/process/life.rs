@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use model::{Error, Probes, Run, code};
+use model::{Error, Probes, Run, app::RegistryLogin, code};
 use tokio::{sync::OnceCell, task::JoinHandle};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     environment,
     instance::{self, Instance, Order, Started},
     logs,
-    ports::Port,
+    ports::Ports,
 };
 use crate::{
     container,
@@ -50,7 +50,7 @@ pub(super) struct Life {
 /// An instance that runs.
 pub(super) struct Running {
     pub(super) child: Child,
-    pub(super) port: Port,
+    pub(super) ports: Ports,
     pub(super) upstream: Arc<Upstream>,
     pub(super) spawned: Instant,
     readers: Vec<JoinHandle<()>>,
@@ -123,11 +123,14 @@ impl Life {
                     self.end(&mut running, self.pace.patience).await;
                     return Ok(None);
                 }
-                Err(NotReady::Exited(_)) if races < RACES && running.port.is_taken() => {
-                    races += 1;
-                    self.say(format!("port {} was taken by another", running.port.0));
-                }
                 Err(NotReady::Exited(exit)) => {
+                    if races < RACES
+                        && let Some(port) = running.ports.taken()
+                    {
+                        races += 1;
+                        self.say(format!("port {port} was taken by another"));
+                        continue;
+                    }
                     let reason = format!("ended with {exit} before it was ready");
                     return Err(self.start_failed(&mut running, &reason).await);
                 }
@@ -142,7 +145,7 @@ impl Life {
     async fn too_slow(&self, running: &mut Running, last: &str) -> Error {
         let window = self.startup().window();
         let limit = model::units::display_duration(window);
-        let port = running.port.0;
+        let port = running.ports.main.0;
         let hint = if last.starts_with("no connection") {
             format!("; it must listen on $PORT, which is {port}")
         } else {
@@ -159,42 +162,50 @@ impl Life {
     }
 
     async fn spawn(&self, given: &[(String, String)]) -> Result<Running, Error> {
-        let port = Port::free().map_err(|e| self.failed("finds no free port", &e))?;
+        let ports = Ports::free(&self.spec.workload.run)
+            .map_err(|e| self.failed("finds no free port", &e))?;
         if let Some(folder) = &self.spec.state_folder {
             let made = tokio::fs::create_dir_all(folder).await;
             made.map_err(|e| self.failed("has no state folder", &e))?;
         }
         let mut child = match self.spec.workload.run {
-            Run::Container { .. } => self.container(given, port.0).await?,
+            Run::Container { .. } => self.container(given, &ports).await?,
             _ => {
-                let command = environment::command(&self.spec, given, port.0)?;
+                let command = environment::command(&self.spec, given, &ports)?;
                 let spawned = self.ctx.launcher.spawn(command).await;
                 Child::Process(spawned.map_err(|e| self.refused(&e))?)
             }
         };
         self.instance.pid.store(child.pid(), Relaxed);
+        *self.instance.ports.lock() = ports.named();
         Ok(Running {
-            upstream: instance::upstream(port.address(), &self.ctx.clock),
+            upstream: instance::upstream(ports.main.address(), &self.ctx.clock),
             spawned: self.ctx.clock.monotonic(),
             readers: child.read(&self.ctx, &self.instance),
             child,
-            port,
+            ports,
         })
     }
 
     /// A container of the image that its pool uses: what its tag named when the first was started.
-    async fn container(&self, given: &[(String, String)], port: u16) -> Result<Child, Error> {
-        let Run::Container { image, pull, .. } = &self.spec.workload.run else {
+    async fn container(&self, given: &[(String, String)], ports: &Ports) -> Result<Child, Error> {
+        let Run::Container {
+            image, pull, login, ..
+        } = &self.spec.workload.run
+        else {
             return Err(Error::internal("a container for another runtime"));
         };
         let engine = &self.ctx.engine;
-        let id = self.image.get_or_try_init(|| engine.image(image, *pull));
+        let id = self.image.get_or_try_init(|| async {
+            let login = login.as_ref().map(|login| self.login(image, login));
+            engine.image(image, *pull, login.transpose()?).await
+        });
         let facts = environment::Facts {
             mark: engine.mark(),
             instance: self.instance.presence.instance,
             image: id.await?,
         };
-        let plan = environment::plan(&self.spec, given, port, &facts)?;
+        let plan = environment::plan(&self.spec, given, ports, &facts)?;
         let started = container::Running::start(engine, plan, &self.ctx.clock).await;
         started.map(Child::Container).map_err(|error| Error {
             message: format!(
@@ -203,6 +214,19 @@ impl Life {
             ),
             ..error
         })
+    }
+
+    /// Who one is to the image's registry, as the manifest says it.
+    fn login(&self, image: &str, login: &RegistryLogin) -> Result<container::Login, Error> {
+        let password = self.ctx.host.secret(self.spec.version, &login.password);
+        let password = password.ok_or_else(|| {
+            let message = format!(
+                "the image `{image}` is to be pulled as `{}`, and {} is not among this server's secrets",
+                login.user, login.password
+            );
+            Error::new(code::START_FAILED, message)
+        })?;
+        Ok(container::Login::of(image, &login.user, password.to_string()))
     }
 
     pub(super) async fn dismissed(&self) {

@@ -237,6 +237,7 @@ fn stat(member: &book::Member<Arc<Instance>>) -> InstanceStat {
         memory: 0,
         cpu_us: 0,
         problem: instance.problem.lock().clone(),
+        ports: instance.ports.lock().clone(),
     }
 }
 

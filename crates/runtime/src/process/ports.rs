@@ -5,14 +5,61 @@
 //! afterwards whether another took it.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
+use model::{Name, Run};
 use parking_lot::Mutex;
 
 static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+
+/// The ports of one instance: the one that requests come by, and those of its own beside it, with the variables that tell them.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) main: Port,
+    pub(super) others: Vec<(Name, String, Port)>,
+}
+
+impl Ports {
+    /// Free ones for all that a workload asks for.
+    pub(super) fn free(run: &Run) -> io::Result<Self> {
+        let named = match run {
+            Run::Container { ports, .. } => Some(ports),
+            _ => None,
+        };
+        let named = named.into_iter().flatten();
+        let others =
+            named.map(|(name, variable)| Ok((name.clone(), variable.clone(), Port::free()?)));
+        Ok(Self {
+            main: Port::free()?,
+            others: others.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// What an instance is told of them.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, u16)> {
+        let others = self.others.iter();
+        let others = others.map(|(_, variable, port)| (variable.as_str(), port.0));
+        others.chain([("PORT", self.main.0)])
+    }
+
+    /// Their numbers by name, without the one that requests come by.
+    pub(super) fn named(&self) -> BTreeMap<Name, u16> {
+        let others = self.others.iter();
+        others
+            .map(|(name, _, port)| (name.clone(), port.0))
+            .collect()
+    }
+
+    /// One at which someone listens now.
+    pub(super) fn taken(&self) -> Option<u16> {
+        let others = self.others.iter().map(|(_, _, port)| port);
+        let mut all = others.chain([&self.main]);
+        all.find(|port| port.is_taken()).map(|port| port.0)
+    }
+}
 
 /// A port that is nobody else's in this server until it is dropped.
 #[derive(Debug)]

@@ -189,7 +189,7 @@ impl Life {
         let asked = Asked {
             clock: &self.ctx.clock,
             upstream: &running.upstream,
-            port: &running.port,
+            port: &running.ports.main,
         };
         asked.ask(probe).await
     }

@@ -178,6 +178,7 @@ impl Pool {
             memory: self.memory.load(Relaxed),
             cpu_us: 0,
             problem: None,
+            ports: std::collections::BTreeMap::new(),
         });
         PoolStats {
             instances: instance.into_iter().collect(),

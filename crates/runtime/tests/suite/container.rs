@@ -1,249 +1,34 @@
 //! Containers on a real engine: Podman, with images that are made here from nothing but busybox.
 
+mod podman;
+
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    io::{BufRead, BufReader},
+    path::Path,
     process::{self, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use model::{ByteSize, Run, app::Pull, code};
-use runtime::{
-    Body, LogStream, Spec,
-    container::{self, Engine},
-    launcher::Means,
-    process::Pool,
+use model::{
+    ByteSize, Name, Run,
+    app::{Pull, RegistryLogin},
+    code,
 };
+use runtime::{Body, LogStream, Spec, launcher::Means, process::Pool};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     stage::{PACE, Stage, answer, post, quick, scale},
-    support::{Fixture, alive, eventually},
+    support::{alive, eventually},
 };
-
-/// What the image runs: busybox's web server, with what it is asked for as scripts.
-const START: &str = r#"
-if [ "$1" = --eat ]; then
-    /bin/busybox httpd -p 127.0.0.1:$PORT -h /www
-    while [ ! -e /tmp/eat ]; do /bin/busybox sleep 0.05; done
-    exec /bin/busybox dd if=/dev/zero of=/dev/null bs=300M count=1
-fi
-echo "listens on $PORT"
-echo "to stderr" >&2
-exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www
-"#;
-
-const SCRIPTS: [(&str, &str); 5] = [
-    (
-        "env",
-        "/bin/busybox env; echo pid=$PPID; echo user=$(/bin/busybox id -u); echo open=$(ulimit -n)",
-    ),
-    ("groups", "/bin/busybox cat /proc/self/cgroup"),
-    (
-        "write",
-        "/bin/busybox touch /www/here || echo read-only; /bin/busybox touch /tmp/here && echo tmp; echo kept >> /data/kept; /bin/busybox cat /data/kept",
-    ),
-    (
-        "eat",
-        "/bin/busybox touch /tmp/eat; /bin/busybox sleep 30; echo survived",
-    ),
-    (
-        "state",
-        "echo line >> $TANGELO_STATE_DIR/lines; /bin/busybox cat $TANGELO_STATE_DIR/lines",
-    ),
-];
+use podman::Podman;
 
 /// A first process without a handler hears no request to end, so that each drain lasts this long.
 const GRACE: Duration = Duration::from_millis(500);
-
-const BUSYBOX: &str = "/bin/busybox";
-
-/// An engine of this test's own.
-struct Podman {
-    folder: TempDir,
-    service: process::Child,
-}
-
-impl Podman {
-    /// `None` where it cannot run, which is said.
-    async fn start() -> Option<Self> {
-        let missing = ["/usr/bin/podman", "/usr/sbin/runc", BUSYBOX];
-        let missing = missing.iter().find(|file| !Path::new(file).exists());
-        if let Some(missing) = missing {
-            eprintln!("SKIPPED: no {missing} (apt-get install podman runc busybox-static)");
-            return None;
-        }
-        let folder = TempDir::new().expect("a folder");
-        let socket = folder.path().join("podman.sock");
-        let mut service = command(folder.path())
-            .args(["system", "service", "--time", "0"])
-            .arg(format!("unix://{}", socket.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("podman is there");
-        eventually("podman listens or has ended", || {
-            socket.exists() || matches!(service.try_wait(), Ok(Some(_)))
-        })
-        .await;
-        let podman = Self { folder, service };
-        podman.import();
-        let output = podman.run(&[
-            "run",
-            "--rm",
-            "--network",
-            "host",
-            "--ulimit",
-            "nofile=64:64",
-            "--ulimit",
-            "nproc=1000:1000",
-            "test:1",
-            "/bin/busybox",
-            "true",
-        ]);
-        if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr);
-            eprintln!("SKIPPED: podman starts no container here: {why}");
-            return None;
-        }
-        Some(podman)
-    }
-
-    /// Makes the image `test:1`.
-    fn import(&self) {
-        let root = self.folder.path().join("image");
-        for folder in [
-            "bin",
-            "www/cgi-bin",
-            "tmp",
-            "data",
-            "proc",
-            "sys",
-            "dev",
-            "etc",
-        ] {
-            fs::create_dir_all(root.join(folder)).expect("made");
-        }
-        fs::copy(BUSYBOX, root.join("bin/busybox")).expect("copied");
-        let _ = fs::remove_file(root.join("bin/sh"));
-        std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("linked");
-        fs::write(root.join("start"), START).expect("written");
-        fs::write(root.join("www/health"), "well").expect("written");
-        for (name, script) in SCRIPTS {
-            let file = root.join("www/cgi-bin").join(name);
-            let head = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec 2>&1\n";
-            // An answer that has begun and has no length would be whole wherever it ends.
-            let head = if name == "eat" { "#!/bin/sh\n" } else { head };
-            fs::write(&file, format!("{head}{script}\n")).expect("written");
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            fs::set_permissions(&file, mode).expect("set");
-        }
-        let tar = self.folder.path().join("image.tar");
-        let packed = process::Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status();
-        assert!(packed.expect("tar runs").success());
-        let imported = self.run(&[
-            "import",
-            "--change",
-            r#"CMD ["/bin/sh", "/start"]"#,
-            tar.to_str().expect("text"),
-            "test:1",
-        ]);
-        assert!(imported.status.success(), "{imported:?}");
-    }
-
-    fn run(&self, args: &[&str]) -> process::Output {
-        command(self.folder.path())
-            .args(args)
-            .output()
-            .expect("podman is there")
-    }
-
-    /// The ids of all containers that are there.
-    fn containers(&self) -> Vec<String> {
-        let listed = self.run(&["ps", "--all", "--quiet", "--no-trunc"]);
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        listed.lines().map(str::to_owned).collect()
-    }
-
-    /// Whether it says of a container that was ended over its memory that it was: not every version does everywhere.
-    fn knows_want_of_memory(&self) -> bool {
-        let eat = "exec /bin/busybox dd if=/dev/zero of=/dev/null bs=300M count=1";
-        let limits = [
-            "--network=host",
-            "--memory=64m",
-            "--ulimit=nofile=64:64",
-            "--ulimit=nproc=1000:1000",
-        ];
-        let ask = [
-            &["run", "--name=eats"],
-            &limits[..],
-            &["test:1", "/bin/sh", "-c", eat],
-        ]
-        .concat();
-        let eaten = self.run(&ask);
-        assert_eq!(eaten.status.code(), Some(137), "{eaten:?}");
-        let said = self.run(&["inspect", "eats", "--format", "{{.State.OOMKilled}}"]);
-        said.stdout.starts_with(b"true")
-    }
-
-    fn engine(&self, data: &Path) -> Engine {
-        Engine::new(container::Options {
-            sockets: vec![
-                PathBuf::from("/nowhere.sock"),
-                self.folder.path().join("podman.sock"),
-            ],
-            logins: Vec::new(),
-            data: data.to_owned(),
-        })
-    }
-
-    fn stage(&self) -> Stage {
-        let fixture = Fixture::new();
-        let engine = self.engine(fixture.folder.path());
-        Stage::with(fixture, engine)
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        self.run(&["rm", "--all", "--force", "--time", "0"]);
-        let _ = self.service.kill();
-        let _ = self.service.wait();
-    }
-}
-
-/// Podman with folders of its own, and with the runtime that starts where hierarchies are mixed.
-fn command(folder: &Path) -> process::Command {
-    let settings = folder.join("containers.conf");
-    if !settings.exists() {
-        let text = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-        fs::write(&settings, text).expect("written");
-    }
-    let mut command = process::Command::new("/usr/bin/podman");
-    command
-        .env("CONTAINERS_CONF", settings)
-        .arg("--root")
-        .arg(folder.join("root"))
-        .arg("--runroot")
-        .arg(folder.join("run"))
-        .args([
-            "--storage-driver",
-            "vfs",
-            "--runtime",
-            "runc",
-            "--cgroup-manager",
-            "cgroupfs",
-        ]);
-    command
-}
 
 fn run() -> Run {
     Run::Container {
@@ -253,6 +38,8 @@ fn run() -> Run {
         volumes: BTreeMap::from([("kept".to_owned(), "/data".to_owned())]),
         pull: Pull::Never,
         writable: false,
+        ports: BTreeMap::new(),
+        login: None,
     }
 }
 
@@ -446,4 +233,201 @@ async fn a_sweep_removes_what_this_server_left_and_nothing_else() {
     assert_eq!(serves, "well");
     pool.drain(Duration::ZERO).await;
     others.drain(GRACE).await;
+}
+
+#[tokio::test]
+async fn each_instance_has_ports_of_its_own_which_its_variables_tell() {
+    let Some(podman) = Podman::start().await else {
+        return;
+    };
+    let stage = podman.stage();
+    let pool = pool(&stage, |spec| {
+        spec.workload.scale = scale(2, 2, 10, Duration::from_secs(600));
+        if let Run::Container { ports, .. } = &mut spec.workload.run {
+            ports.insert(Name::literal("metrics"), "METRICS_PORT".to_owned());
+            ports.insert(Name::literal("unused"), "PORT_UNUSED".to_owned());
+        }
+    });
+    pool.warm().await.expect("both start");
+    let mut numbers = Vec::new();
+    for instance in pool.stats().instances {
+        let metrics = instance.ports["metrics"];
+        numbers.extend(instance.ports.values().copied());
+        let answered = by_hand(metrics).await;
+        assert!(answered.ends_with("well"), "{metrics}: {answered}");
+    }
+    let all = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(
+        (all, numbers.len()),
+        (4, 4),
+        "each has its own: {numbers:?}"
+    );
+    let env = text(&stage, &pool, "/cgi-bin/env").await;
+    let told = env
+        .lines()
+        .find_map(|line| line.strip_prefix("PORT_UNUSED="));
+    let told: u16 = told.and_then(|port| port.parse().ok()).expect("is told");
+    assert!(numbers.contains(&told), "{numbers:?} {told}");
+    pool.drain(GRACE).await;
+}
+
+/// What a web server on loopback says of its health.
+async fn by_hand(port: u16) -> String {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("somebody listens");
+    stream
+        .write_all(b"GET /health HTTP/1.0\r\n\r\n")
+        .await
+        .expect("is written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("is read");
+    answer
+}
+
+/// A registry with one image, which it gives only to a user with a password. It says its port, and what it was asked for.
+const REGISTRY: &str = r#"
+import base64, http.server, json, os, sys
+FOLDER, LOGIN = sys.argv[1], "Basic " + base64.b64encode(sys.argv[2].encode()).decode()
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def send(self, status, body=b"", kind="application/json"):
+        self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="test"')
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self):
+        if self.headers.get("Authorization") != LOGIN:
+            return self.send(401)
+        name = self.path.rsplit("/", 1)[-1]
+        if self.path == "/v2/":
+            return self.send(200, b"{}")
+        if "/manifests/" in self.path:
+            body = open(os.path.join(FOLDER, "manifest.json"), "rb").read()
+            return self.send(200, body, json.loads(body)["mediaType"])
+        file = os.path.join(FOLDER, name.removeprefix("sha256:"))
+        if not os.path.exists(file):
+            return self.send(404)
+        self.send(200, open(file, "rb").read(), "application/octet-stream")
+
+    do_HEAD = do_GET
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+/// Ended when it is dropped.
+struct Registry(process::Child, u16);
+
+impl Registry {
+    fn start(folder: &Path, login: &str) -> Self {
+        let mut child = process::Command::new("python3")
+            .args(["-c", REGISTRY])
+            .arg(folder)
+            .arg(login)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("is piped"));
+        output.read_line(&mut line).expect("says its port");
+        Self(child, line.trim().parse().expect("a port"))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_with_a_secret_that_is_said_nowhere() {
+    let folder = TempDir::new().expect("a folder");
+    let registry = Registry::start(&folder.path().join("pushed"), "robot:s3cret-word");
+    let place = format!("127.0.0.1:{}", registry.1);
+    let registries = format!("[[registry]]\nlocation = \"{place}\"\ninsecure = true\n");
+    fs::write(folder.path().join("registries.conf"), registries).expect("written");
+    let Some(podman) = Podman::start_in(folder).await else {
+        return;
+    };
+    let pushed = podman.folder.path().join("pushed");
+    let pushed = pushed.to_str().expect("text");
+    let saved = podman.run(&["save", "--format=docker-dir", "-o", pushed, "test:1"]);
+    assert!(saved.status.success(), "{saved:?}");
+    let stage = podman.stage();
+    let pool = || {
+        pool(&stage, |spec| {
+            if let Run::Container {
+                image, pull, login, ..
+            } = &mut spec.workload.run
+            {
+                *image = format!("{place}/shop/box:1");
+                *pull = Pull::Missing;
+                *login = Some(RegistryLogin {
+                    user: "robot".to_owned(),
+                    password: "REGISTRY_PASSWORD".to_owned(),
+                });
+            }
+        })
+    };
+    let refused = async |expected: &str| {
+        let pool = pool();
+        let error = pool.warm().await.expect_err("is refused");
+        assert_eq!(error.code, code::START_FAILED);
+        let told = format!("{} {:?}", error.message, error.context);
+        assert!(told.contains(expected) && !told.contains("-word"), "{told}");
+        pool.drain(Duration::ZERO).await;
+    };
+    refused("REGISTRY_PASSWORD is not among this server's secrets").await;
+    let set = |value: &str| {
+        let mut secrets = stage.listener.secrets.lock();
+        secrets.insert("REGISTRY_PASSWORD".to_owned(), value.to_owned());
+    };
+    set("wrong-word");
+    refused("cannot be pulled as `robot`").await;
+    set("s3cret-word");
+    let pool = pool();
+    pool.warm().await.expect("it is pulled and starts");
+    let env = text(&stage, &pool, "/cgi-bin/env").await;
+    assert!(
+        !env.contains("s3cret-word"),
+        "it is no variable of the instance"
+    );
+    pool.drain(GRACE).await;
+    assert!(!stage.listener.heard("-word"), "nor in what is said");
+}
+
+#[tokio::test]
+async fn an_engine_says_what_it_is_and_whether_it_could_pull() {
+    let Some(podman) = Podman::start().await else {
+        return;
+    };
+    let stage = podman.stage();
+    let engine = podman.engine(stage.fixture.folder.path());
+    let facts = engine.look().await.expect("it answers");
+    assert_eq!(facts.rootless, !rustix::process::geteuid().is_root());
+    assert!(
+        facts.cgroups.is_some() && facts.cgroup_driver == "cgroupfs",
+        "{facts:?}"
+    );
+    // A policy of signatures is all that it takes, beside a registry.
+    let could = Path::new("/etc/containers/policy.json").exists();
+    let can = engine.can_pull().await;
+    assert_eq!(can.is_ok(), could, "{can:?}");
 }

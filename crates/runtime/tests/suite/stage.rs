@@ -37,6 +37,7 @@ pub(crate) struct Listener {
     pub(crate) lines: Mutex<Vec<LogLine>>,
     pub(crate) present: Mutex<Vec<InstanceId>>,
     pub(crate) backlog: AtomicU64,
+    pub(crate) secrets: Mutex<BTreeMap<String, String>>,
 }
 
 impl Host for Listener {
@@ -45,8 +46,8 @@ impl Host for Listener {
         vec![("ORDERS_URL".into(), "http://mesh/~t/w/orders".into())]
     }
 
-    fn secret(&self, _: model::VersionId, _: &str) -> Option<zeroize::Zeroizing<String>> {
-        None
+    fn secret(&self, _: model::VersionId, name: &str) -> Option<zeroize::Zeroizing<String>> {
+        self.secrets.lock().get(name).cloned().map(zeroize::Zeroizing::new)
     }
 
     fn leave(&self, instance: InstanceId) {

@@ -2,6 +2,7 @@
 //!
 //! Each finding says what would not work and what to do. Nothing is installed, and nothing of a data folder is touched.
 
+mod engine;
 mod machine;
 mod programs;
 

@@ -49,6 +49,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
             "in flight",
             "memory",
             "cpu",
+            "ports",
             "last answer to a failed probe",
         ];
         let rows = rows.iter().flat_map(instances_of).collect();
@@ -174,10 +175,18 @@ fn instances_of(row: &Value) -> Vec<Vec<String>> {
             number("in_flight").to_string(),
             mebibytes(number("memory")),
             cpu_time(cpu),
+            ports(&instance["ports"]),
             instance["problem"].as_str().unwrap_or_default().to_owned(),
         ]
     };
     instances.iter().map(line).collect()
+}
+
+/// `metrics 127.0.0.1:41234`.
+fn ports(ports: &Value) -> String {
+    let ports = ports.as_object().into_iter().flatten();
+    let ports = ports.map(|(name, port)| format!("{name} 127.0.0.1:{port}"));
+    ports.collect::<Vec<_>>().join(", ")
 }
 
 /// Unknown is no zero.
@@ -289,13 +298,16 @@ mod tests {
     #[test]
     fn each_instance_says_what_it_used_and_what_is_not_known() {
         let row = json!({"app": "shop", "workload": "orders", "instances": [
-            {"instance": "i-1", "state": "busy", "pid": 7, "in_flight": 2, "memory": 3 << 20, "cpu_us": 1_500_000},
+            {"instance": "i-1", "state": "busy", "pid": 7, "in_flight": 2, "memory": 3 << 20, "cpu_us": 1_500_000, "ports": {"metrics": 4123}},
             {"instance": "i-2", "state": "starting", "pid": null, "in_flight": 0, "memory": 0, "cpu_us": 0, "problem": "`/ready` answers 503"},
         ]});
         let rows = instances_of(&row);
         assert_eq!(rows[0][2..5], ["i-1", "busy", "7"]);
-        assert_eq!(rows[0][6..], ["2", "3.0MiB", "1.50s", ""]);
-        assert_eq!(rows[1][6..], ["0", "-", "-", "`/ready` answers 503"]);
+        assert_eq!(
+            rows[0][6..],
+            ["2", "3.0MiB", "1.50s", "metrics 127.0.0.1:4123", ""]
+        );
+        assert_eq!(rows[1][6..], ["0", "-", "-", "", "`/ready` answers 503"]);
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result};
 use http::StatusCode;
+use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Server, eventually};
 
@@ -22,12 +25,18 @@ workloads:
     health: /health
     memory: 64MiB
     calls: [echo]
+    env: {ROUND: '1'}
   echo:
     as: service
     run: {process: {command: [python3, echo.py]}}
+  elsewhere:
+    as: service
+    run: {external: {url: 'http://127.0.0.1:ELSEWHERE'}}
 gateway:
   routes:
     - {path: /box/*, to: box, rewrite: /*}
+    - {path: /echo/*, to: echo, rewrite: /*}
+    - {path: /elsewhere/*, to: elsewhere, rewrite: /*}
 ";
 
 /// Its server says a file, and by a script calls another workload over the mesh.
@@ -35,6 +44,11 @@ const START: &str = "exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www\n";
 const CALL: &str = "#!/bin/sh
 printf 'Content-Type: application/json\\r\\n\\r\\n'
 exec /bin/busybox wget -q -O - $ECHO_URL/from-a-container
+";
+const KEEP: &str = "#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+echo round $ROUND >> /data/kept
+exec /bin/busybox cat /data/kept
 ";
 
 /// An engine with folders of its own; ended with what it runs.
@@ -130,9 +144,11 @@ impl Podman {
         std::os::unix::fs::symlink("busybox", root.join("bin/sh"))?;
         fs::write(root.join("start"), START)?;
         fs::write(root.join("www/health"), "well")?;
-        let call = root.join("www/cgi-bin/call");
-        fs::write(&call, CALL)?;
-        fs::set_permissions(&call, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        for (name, script) in [("call", CALL), ("keep", KEEP)] {
+            let file = root.join("www/cgi-bin").join(name);
+            fs::write(&file, script)?;
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        }
         let tar = self.folder.path().join("image.tar");
         let packed = Command::new("tar")
             .arg("-C")
@@ -167,6 +183,11 @@ impl Drop for Podman {
     }
 }
 
+fn deploy(server: &Server, manifest: &str) -> Result<Value> {
+    let manifest = manifest.replace("ELSEWHERE", "9");
+    server.deploy(&[("tangelo.yaml", &manifest), ("echo.py", crate::ECHO)])
+}
+
 #[tokio::test]
 async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anything_listens()
 -> Result<()> {
@@ -175,7 +196,7 @@ async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anyth
     };
     let socket = podman.socket();
     let mut server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
-    server.deploy(&[("tangelo.yaml", MANIFEST), ("echo.py", crate::ECHO)])?;
+    deploy(&server, MANIFEST)?;
     let called = server.gateway().get("/box/cgi-bin/call").await?;
     assert_eq!(called.status, StatusCode::OK, "{}", called.text());
     assert_eq!(called.json()["path"], "/from-a-container", "over the mesh");
@@ -196,5 +217,124 @@ async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anyth
     assert_eq!(server.gateway().get("/box/health").await?.text(), "well");
     server.stop()?;
     assert!(podman.containers()?.is_empty(), "nothing is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_named_volume_outlives_instances_deploys_and_the_server() -> Result<()> {
+    let Some(podman) = Podman::start().await? else {
+        return Ok(());
+    };
+    let socket = podman.socket();
+    let mut server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
+    deploy(&server, MANIFEST)?;
+    let keep = async |server: &Server| -> Result<String> {
+        let kept = server.gateway().get("/box/cgi-bin/keep").await?;
+        assert_eq!(kept.status, StatusCode::OK, "{}", kept.text());
+        Ok(kept.text())
+    };
+    assert_eq!(keep(&server).await?, "round 1\n");
+    // An instance that ends, and the one in its place.
+    let first = podman.containers()?;
+    podman.run(&["kill", &first[0]])?;
+    eventually("another one serves", || async {
+        let there = podman.containers().ok()?;
+        let well = server.gateway().get("/box/health").await.ok()?;
+        (well.status == StatusCode::OK && !there.contains(&first[0])).then_some(())
+    })
+    .await;
+    assert_eq!(keep(&server).await?, "round 1\nround 1\n");
+    // Another version of the workload.
+    deploy(&server, &MANIFEST.replace("ROUND: '1'", "ROUND: '2'"))?;
+    assert!(keep(&server).await?.ends_with("round 1\nround 2\n"));
+    // A server that was killed, and one that was stopped.
+    server.kill()?;
+    server.restart()?;
+    assert!(keep(&server).await?.ends_with("round 2\nround 2\n"));
+    server.stop()?;
+    assert!(
+        podman.containers()?.is_empty(),
+        "nothing but the volume is left"
+    );
+    server.restart()?;
+    assert_eq!(keep(&server).await?.lines().count(), 5);
+    // The app itself: what it stored stays, and is there when it comes again.
+    server.json(&["remove", "boxed"])?;
+    deploy(&server, MANIFEST)?;
+    assert_eq!(keep(&server).await?.lines().count(), 6);
+    Ok(())
+}
+
+/// Answers each request with the same words, as a service that somebody else runs.
+fn elsewhere() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let (mut read, mut buffer) = (Vec::new(), [0; 1024]);
+            while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(length) if length > 0 => read.extend_from_slice(&buffer[..length]),
+                    _ => break,
+                }
+            }
+            let answer =
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nelsewhere";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test]
+async fn a_process_an_image_and_what_others_run_are_routed_alike() -> Result<()> {
+    let Some(podman) = Podman::start().await? else {
+        return Ok(());
+    };
+    let socket = podman.socket();
+    let server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
+    deploy(
+        &server,
+        &MANIFEST.replace("ELSEWHERE", &elsewhere()?.to_string()),
+    )?;
+    let ask = async |path: &str| -> Result<String> {
+        let answer = server.gateway().get(path).await?;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+        Ok(answer.text())
+    };
+    assert_eq!(ask("/box/health").await?, "well");
+    assert!(ask("/echo/health").await?.contains("/health"));
+    assert_eq!(ask("/elsewhere/health").await?, "elsewhere");
+    let listed = server.json(&["ps"])?;
+    let mut runtimes: Vec<_> = listed["workloads"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|row| row["runtime"].as_str())
+        .collect();
+    runtimes.sort_unstable();
+    assert_eq!(
+        runtimes,
+        [Some("container"), Some("external"), Some("process")]
+    );
+    // And the machine's doctor says what it found.
+    let doctor = Command::new(TANGELO)
+        .args(["--json", "--data"])
+        .arg(server.data())
+        .args(["doctor", "--containers", &socket])
+        .output()?;
+    let said: Value = serde_json::from_slice(&doctor.stdout)?;
+    let engine = said["findings"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .find(|one| one["what"] == "container engine");
+    let found = engine.context("it is said")?["found"]
+        .as_str()
+        .unwrap_or_default();
+    for part in ["Podman Engine", &socket, "cgroup v", "(cgroupfs)", "pull"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
     Ok(())
 }

@@ -10,16 +10,13 @@ use std::{
 
 use anyhow::Result;
 use model::{ByteSize, Clock, Time};
-use runtime::{
-    container::{self, Engine, Facts},
-    launcher::{self, CGROUPS, Means},
-};
+use runtime::launcher::{self, CGROUPS, Means};
 use rustix::{
     fs::Access,
     process::{PidfdFlags, Resource},
 };
 
-use super::{Finding, State};
+use super::{Finding, State, engine};
 use crate::{client, config::Config};
 
 /// Free disk below which it is said.
@@ -49,7 +46,7 @@ pub(super) fn look(data: &Path, config: &Result<Config>) -> Vec<Finding> {
         clock(data),
     ]);
     if let Ok(config) = config {
-        findings.push(containers(data, &config.machine.containers));
+        findings.push(engine::look(data, &config.machine.containers));
     }
     findings
 }
@@ -304,62 +301,6 @@ fn limits(mount: &Path) -> Finding {
             .to_owned(),
         ..Finding::good(what, found, without)
     }
-}
-
-/// Which container engine answers, and what it cannot hold a container to.
-fn containers(data: &Path, sockets: &[PathBuf]) -> Finding {
-    let (what, without) = ("container engine", "`run: {container: …}` (TG0413)");
-    let engine = Engine::new(container::Options {
-        sockets: sockets.to_vec(),
-        logins: Vec::new(),
-        data: data.to_owned(),
-    });
-    let missing = |found: String| {
-        let todo = "start Docker or Podman (`podman system service`), or name its socket with --containers";
-        Finding::missing(what, found, without, todo)
-    };
-    let facts = match ask(&engine) {
-        Ok(facts) => facts,
-        Err(error) => return missing(error.context.unwrap_or(error.message)),
-    };
-    let found = format!("{} at {}", facts.name, facts.socket.display());
-    let by = facts.enforcement;
-    let all = [
-        ("memory", by.memory),
-        ("cpu", by.cpu),
-        ("processes", by.processes),
-    ];
-    let cannot: Vec<&str> = all
-        .iter()
-        .filter(|(_, by)| by.is_none())
-        .map(|(what, _)| *what)
-        .collect();
-    if cannot.is_empty() {
-        return Finding::good(what, found, without);
-    }
-    Finding {
-        state: State::Note,
-        todo: "run the engine as root, or give its user the controllers (Delegate= in systemd)"
-            .to_owned(),
-        ..Finding::good(
-            what,
-            format!("{found}; it cannot limit {}", cannot.join(", ")),
-            without,
-        )
-    }
-}
-
-/// On a thread of its own: the findings are gathered without waiting, inside of a runtime that may not wait for another.
-fn ask(engine: &Engine) -> Result<Facts, model::Error> {
-    let look = || {
-        let waiting = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let waiting = waiting.map_err(model::Error::internal)?;
-        waiting.block_on(engine.look())
-    };
-    let looked = std::thread::scope(|scope| scope.spawn(look).join());
-    looked.unwrap_or_else(|_| Err(model::Error::internal("the engine could not be asked")))
 }
 
 /// Against the newest thing that is known to have been: this program, and what the data folder was last written.
