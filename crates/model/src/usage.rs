@@ -31,6 +31,10 @@ pub struct ColdStart {
     pub load: Duration,
     /// Making the process or the Wasm store.
     pub spawn: Duration,
+    /// A handler's extensions: from the process to the last of them having registered, and what they keep its first invocation
+    /// waiting when the runtime is ready. Zero without any.
+    #[serde(default)]
+    pub extensions: Duration,
     /// The workload's own start: until it asks for work or passes its start-up probe.
     pub init: Duration,
     /// Whether the process was made of a warm template and not booted.
@@ -42,7 +46,7 @@ impl ColdStart {
     /// All phases together.
     #[must_use]
     pub fn total(&self) -> Duration {
-        self.wait + self.load + self.spawn + self.init
+        self.wait + self.load + self.spawn + self.extensions + self.init
     }
 }
 

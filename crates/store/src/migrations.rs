@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0011_jobs.sql"),
     include_str!("schema/0012_projections.sql"),
     include_str!("schema/0013_streams.sql"),
+    include_str!("schema/0014_extensions.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -94,7 +94,13 @@ impl Ledger {
             bytes_in: sums.bytes_in,
             bytes_out: sums.bytes_out,
             cold_starts: cold.count,
-            cold_us: [cold.wait_us, cold.load_us, cold.spawn_us, cold.init_us],
+            cold_us: [
+                cold.wait_us,
+                cold.load_us,
+                cold.spawn_us,
+                cold.extensions_us,
+                cold.init_us,
+            ],
             latency: sums.latency.encode(),
             instance_us: sums.instances.lived_us,
             instance_cpu_us: sums.instances.cpu_us,
@@ -222,7 +228,7 @@ fn hour_of(time: Time) -> Time {
 }
 
 fn sums_of(row: &stored::UsageRow) -> Sums {
-    let [wait_us, load_us, spawn_us, init_us] = row.cold_us;
+    let [wait_us, load_us, spawn_us, extensions_us, init_us] = row.cold_us;
     Sums {
         invocations: row.invocations,
         errors: row.errors,
@@ -236,6 +242,7 @@ fn sums_of(row: &stored::UsageRow) -> Sums {
             wait_us,
             load_us,
             spawn_us,
+            extensions_us,
             init_us,
         },
         latency: Histogram::decode(&row.latency).unwrap_or_default(),

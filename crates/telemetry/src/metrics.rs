@@ -153,12 +153,13 @@ fn durations(totals: &[(UsageKey, Sums)]) -> Metric {
     }
 }
 
-fn cold_phases((key, sums): &(UsageKey, Sums)) -> [(Labels, Value); 4] {
+fn cold_phases((key, sums): &(UsageKey, Sums)) -> [(Labels, Value); 5] {
     let cold = sums.cold;
     let phases = [
         ("wait", cold.wait_us),
         ("load", cold.load_us),
         ("spawn", cold.spawn_us),
+        ("extensions", cold.extensions_us),
         ("init", cold.init_us),
     ];
     phases.map(|(phase, micros)| {

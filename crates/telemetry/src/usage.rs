@@ -95,6 +95,9 @@ pub struct ColdStarts {
     pub load_us: u64,
     /// Making the process or the Wasm store.
     pub spawn_us: u64,
+    /// The start of a handler's extensions.
+    #[serde(default)]
+    pub extensions_us: u64,
     /// The workload's own start.
     pub init_us: u64,
 }
@@ -233,6 +236,7 @@ impl ColdStarts {
         self.wait_us += other.wait_us;
         self.load_us += other.load_us;
         self.spawn_us += other.spawn_us;
+        self.extensions_us += other.extensions_us;
         self.init_us += other.init_us;
     }
 }
@@ -244,6 +248,7 @@ impl From<ColdStart> for ColdStarts {
             wait_us: micros(cold.wait),
             load_us: micros(cold.load),
             spawn_us: micros(cold.spawn),
+            extensions_us: micros(cold.extensions),
             init_us: micros(cold.init),
         }
     }

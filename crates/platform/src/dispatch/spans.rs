@@ -118,6 +118,7 @@ fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
         ("cold start: wait", cold.wait),
         ("cold start: load", cold.load),
         (spawn, cold.spawn),
+        ("cold start: extensions", cold.extensions),
         ("cold start: init", cold.init),
     ];
     let mut spans = Vec::new();

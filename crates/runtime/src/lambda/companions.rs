@@ -1,8 +1,9 @@
 //! External extensions: executables in the folder `extensions` of the code, started with each instance.
 //!
-//! A shell is the instance's first process: it starts the extensions, waits until all have registered, and becomes the
+//! A shell is the instance's first process: it starts the extensions, waits until all have registered, and starts the
 //! runtime. So all of them share the instance's session, control group, limits and pipes, and end with it. How each
-//! extension ends comes back through a FIFO that neither they nor the runtime have open.
+//! of them ends comes back through a FIFO that none of them has open; a runtime that ends by itself leaves the shell to wait until
+//! the extensions have had their end.
 
 use std::{
     convert::Infallible,
@@ -11,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{Error, code};
+use model::{Clock, Error, code};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::unix::pipe,
@@ -23,29 +24,33 @@ use super::{
     instance::Instance,
     interpreter,
 };
-use crate::launcher::Command;
+use crate::launcher::{Command, Exit};
 
 /// Arguments: two FIFOs (ends go out by the first, the second says when to go on), how many extensions, their paths,
 /// then the runtime's program and arguments. What AWS does not tell extensions is unset. Each runs under a shell of its
-/// own that no process waits for but the launcher.
+/// own; what shells say of ends by signals is nobody's output.
 const SCRIPT: &str = r#"
-exec 3>"$1" 4<"$2"
+exec 3>"$1" 4<"$2" 5>&2 2>/dev/null
 rm -f "$1" "$2"
 left=$3
 shift 3
 while [ "$left" -gt 0 ]; do
-    ( (
+    (
         exec 4<&-
         unset _HANDLER AWS_EXECUTION_ENV AWS_LAMBDA_LOG_GROUP_NAME AWS_LAMBDA_LOG_STREAM_NAME
         unset LAMBDA_RUNTIME_DIR LAMBDA_TASK_ROOT
-        "$1" 3>&-
+        "$1" 2>&5 3>&- 5>&-
         echo "$? ${1##*/}" >&3
-    ) & )
+    ) &
     shift
     left=$((left - 1))
 done
 read -r _ <&4
-exec "$@" 3>&- 4<&-
+/bin/sh -c 'echo "@$$" >&3; exec "$@" 2>&5 3>&- 5>&-' sh "$@" 4<&-
+status=$?
+echo "=$status" >&3
+read -r _ <&4
+exit "$status"
 "#;
 
 /// What the server holds of an instance's external extensions while it lives.
@@ -133,20 +138,40 @@ impl Companions {
     }
 }
 
-/// Lets the runtime begin when the extensions have registered, and tells the instance of their ends.
-pub(crate) async fn watch(instance: &Arc<Instance>, companions: Option<Companions>) -> Infallible {
+/// Says to the shell that it may go on.
+pub(crate) struct Go(pipe::Sender);
+
+impl Go {
+    fn on(&self) {
+        let _ = self.0.try_write(b"go\n");
+    }
+}
+
+/// Lets the runtime begin when the extensions have registered, and tells the instance of the ends of all.
+pub(crate) async fn watch(
+    instance: &Arc<Instance>,
+    companions: Option<Companions>,
+    clock: &Clock,
+) -> Infallible {
     let Some(Companions { ends, go, .. }) = companions else {
         return std::future::pending().await;
     };
+    let go = Arc::new(Go(go));
     let begin = async {
         instance.extensions.all_registered().await;
-        let _ = go.try_write(b"go\n");
+        instance.marks.registered(clock.monotonic());
+        go.on();
         std::future::pending().await
     };
     let listen = async {
         let mut lines = BufReader::new(ends).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Some((status, name)) = line.split_once(' ') {
+            if let Some(pid) = line.strip_prefix('@') {
+                instance.marks.runtime_is(pid.parse().unwrap_or_default());
+            } else if let Some(status) = line.strip_prefix('=') {
+                let go = Arc::clone(&go);
+                instance.runtime_ended(exit_of(status), move || go.on());
+            } else if let Some((status, name)) = line.split_once(' ') {
                 ended(instance, status, name);
             }
         }
@@ -155,6 +180,17 @@ pub(crate) async fn watch(instance: &Arc<Instance>, companions: Option<Companion
     tokio::select! {
         never = begin => never,
         never = listen => never,
+    }
+}
+
+/// How a program ended, by what a shell says of it: a signal is 128 and its number.
+fn exit_of(status: &str) -> Exit {
+    let status: i32 = status.parse().unwrap_or(-1);
+    let signal = Some(status - 128).filter(|signal| (1..=64).contains(signal));
+    Exit {
+        code: Some(status).filter(|_| signal.is_none()),
+        signal,
+        out_of_memory: false,
     }
 }
 

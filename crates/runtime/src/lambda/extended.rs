@@ -15,9 +15,12 @@ use super::{
     protocol,
     wire::Head,
 };
+use crate::launcher::Exit;
 
 /// How long extensions have for their end, as on AWS where an external one is registered.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+/// The signal that cannot be caught.
+const KILL: i32 = 9;
 /// The largest body that an extension may send: an error object, as of the runtime.
 const MAX_BODY: ByteSize = ByteSize::mib(1);
 
@@ -98,6 +101,8 @@ impl Instance {
         now: Time,
     ) -> Result<(), protocol::Refusal> {
         if !self.is_working() && self.extensions.hold(conn) {
+            let pool = self.pool.upgrade();
+            pool.inspect(|pool| self.marks.asked(pool.context.clock.monotonic()));
             return Ok(());
         }
         self.next(conn, now)
@@ -124,6 +129,57 @@ impl Instance {
         self.retire(reason);
     }
 
+    /// Its runtime has ended by itself, and its extensions run on: those that want to know are told and have [`SHUTDOWN_LIMIT`] for it, as
+    /// after every failure. Then `go_on` has its first process end, too.
+    pub(super) fn runtime_ended(
+        self: &Arc<Self>,
+        exit: Exit,
+        go_on: impl FnOnce() + Send + 'static,
+    ) {
+        let Some(pool) = self.pool.upgrade() else {
+            return self.kill();
+        };
+        self.logs.catch_up();
+        let (is_there, offered) = self.take_no_more();
+        if !is_there {
+            // Somebody ends it already, and has told the extensions of that.
+            return;
+        }
+        self.marks.runtime_ended(exit);
+        pool.withdraw(self, offered);
+        // Who was killed may have been so for its memory: that shows when all of it has ended.
+        if exit.signal != Some(KILL) {
+            self.end_with(exit);
+        }
+        let clock = pool.context.clock.clone();
+        let deadline = (clock.now() + SHUTDOWN_LIMIT).as_millis();
+        let events = self.extensions.shut_down(Reason::Failure, deadline);
+        let this = Arc::clone(self);
+        pool.spawn(async move {
+            if let Some(events) = events {
+                this.hear_out(events, &clock).await;
+            }
+            go_on();
+            // Its first process does nothing else any more; and if it does, it is ended.
+            clock.sleep(SHUTDOWN_LIMIT).await;
+            this.kill();
+        });
+    }
+
+    /// Tells extensions of the end, and waits for theirs, as long as they have.
+    async fn hear_out(&self, events: Vec<Sending>, clock: &Clock) {
+        let ended = async {
+            send(events).await;
+            self.extensions.all_ended().await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = clock.sleep(SHUTDOWN_LIMIT) => {
+                self.logs.note("extensions did not end in time: killed".to_owned());
+            }
+        }
+    }
+
     /// Ends it; extensions that want to know are told, and have [`SHUTDOWN_LIMIT`] for it. It gets no more work.
     pub(crate) fn retire(self: &Arc<Self>, reason: Reason) {
         let Some(pool) = self.pool.upgrade() else {
@@ -144,16 +200,7 @@ impl Instance {
         }
         let this = Arc::clone(self);
         pool.spawn(async move {
-            let ended = async {
-                send(events).await;
-                this.extensions.all_ended().await;
-            };
-            tokio::select! {
-                () = ended => {}
-                () = clock.sleep(SHUTDOWN_LIMIT) => {
-                    this.logs.note("extensions did not end in time: killed".to_owned());
-                }
-            }
+            this.hear_out(events, &clock).await;
             this.kill();
         });
     }

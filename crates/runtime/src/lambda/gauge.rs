@@ -1,13 +1,23 @@
-//! What a process has used, read from the system: CPU time and resident memory. Elsewhere than on Linux, nothing.
+//! What a process, or one and all that it started, has used, read from the system: CPU time and resident memory. Elsewhere than on
+//! Linux, nothing.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Reads one process's counters, cheaply: the file stays open.
+use crate::process::{Measured, measure};
+
+/// Reads the counters of an instance.
 pub(crate) struct Gauge {
-    file: Option<std::fs::File>,
+    of: Of,
     seen: Mutex<Duration>,
+}
+
+enum Of {
+    /// One process, cheaply: the file stays open.
+    One(Option<std::fs::File>),
+    /// A process and its descendants: an instance whose extensions run beside its runtime.
+    All(u32),
 }
 
 /// What was used.
@@ -20,18 +30,30 @@ pub(crate) struct Used {
 }
 
 impl Gauge {
-    pub(crate) fn new(pid: u32) -> Self {
-        let file = std::fs::File::open(format!("/proc/{pid}/stat")).ok();
+    /// Of the process `pid`; with `others`, of its descendants, too.
+    pub(crate) fn new(pid: u32, others: bool) -> Self {
+        let file = || std::fs::File::open(format!("/proc/{pid}/stat")).ok();
         Self {
-            file,
+            of: if others {
+                Of::All(pid)
+            } else {
+                Of::One(file())
+            },
             seen: Mutex::default(),
         }
     }
 
     /// What is used now; nothing when the process is gone.
     pub(crate) fn read(&self) -> Option<Used> {
+        let file = match &self.of {
+            Of::One(file) => file.as_ref()?,
+            Of::All(pid) => {
+                let Measured { cpu, memory } = measure(*pid);
+                return (memory > 0).then_some(Used { cpu, memory });
+            }
+        };
         let mut buffer = [0; 1024];
-        let length = rustix::io::pread(self.file.as_ref()?, &mut buffer, 0).ok()?;
+        let length = rustix::io::pread(file, &mut buffer, 0).ok()?;
         parse(std::str::from_utf8(&buffer[..length]).ok()?)
     }
 
@@ -46,7 +68,8 @@ impl Gauge {
         let used = self.read()?;
         let mut seen = self.seen.lock();
         let cpu = used.cpu.saturating_sub(*seen);
-        *seen = used.cpu;
+        // What nobody waited for is not counted any more when it has ended, and not counted again when others come.
+        *seen = used.cpu.max(*seen);
         Some(Used { cpu, ..used })
     }
 }
@@ -79,7 +102,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_uses_memory() {
-        let used = Gauge::new(std::process::id()).read().expect("it runs");
+        let used = Gauge::new(std::process::id(), false)
+            .read()
+            .expect("it runs");
         assert!(used.memory > 0);
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use super::work::{Answer, InitFailure, Progress, Streamed, Work};
 use super::{
     conn::Conn, extension_api::Reason, extensions::Extensions, gauge::Gauge, logs::Logs,
-    payload::failure, pool::Pool, protocol::Refusal, work::Up,
+    marks::Marks, pool::Pool, protocol::Refusal, work::Up,
 };
 use crate::{
     call::Meter,
     host::Presence,
-    launcher::{Child, Exit},
+    launcher::Child,
     pool::{InstanceStat, InstanceState},
 };
 
@@ -40,9 +40,11 @@ pub(crate) struct Instance {
     pub(crate) concurrency: usize,
     /// Its extensions.
     pub(crate) extensions: Extensions,
+    /// How far it got with them.
+    pub(crate) marks: Marks,
     pub(super) pool: Weak<Pool>,
-    child: Mutex<Option<Child>>,
-    stage: Mutex<Stage>,
+    pub(super) child: Mutex<Option<Child>>,
+    pub(super) stage: Mutex<Stage>,
 }
 
 /// What an instance is made of.
@@ -60,7 +62,7 @@ pub(crate) struct Parts {
     pub(crate) ready: oneshot::Sender<Result<(), InitFailure>>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// It has not asked for work yet.
     Init(oneshot::Sender<Result<(), InitFailure>>),
     /// It has asked.
@@ -75,7 +77,9 @@ impl Instance {
             presence: parts.presence,
             since: parts.since,
             pid: parts.child.pid,
-            gauge: Gauge::new(parts.child.pid),
+            // With extensions its first process is a shell.
+            gauge: Gauge::new(parts.child.pid, !parts.external.is_empty()),
+            marks: Marks::default(),
             logs: parts.logs,
             reply_limit: parts.reply_limit,
             stream_limit: parts.stream_limit,
@@ -370,8 +374,15 @@ impl Instance {
     pub(super) fn freeze(&self) {
         let child = self.child.lock();
         let runs = child.as_ref().is_some_and(|child| child.exit().is_none());
-        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed());
-        if let Some(pid) = pid.filter(|_| runs) {
+        let of = |pid: u32| rustix::process::Pid::from_raw(pid.cast_signed());
+        let first = of(self.pid);
+        let pid = match self.marks.runtime() {
+            Some(runtime) => of(runtime),
+            None => first,
+        };
+        // One that has ended may be another's number by now: then it is of another session.
+        let ours = |pid: &rustix::process::Pid| rustix::process::getsid(Some(*pid)).ok() == first;
+        if let Some(pid) = pid.filter(|pid| runs && ours(pid)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
         }
     }
@@ -382,50 +393,7 @@ impl Instance {
         self.concurrency == 1 && matches!(&*stage, Stage::Up(up) if !up.works.is_empty())
     }
 
-    /// Ends it, because it had more than `limit` in its temporary folder.
-    pub(crate) fn overflowed(&self, limit: ByteSize) {
-        self.logs.catch_up();
-        self.fail(failure::overflowed(None, limit), || {
-            Answer::Overflowed(limit)
-        });
-        self.kill();
-    }
-
-    /// It is of no more use: who waits for its start is told `object`, who waits for an answer gets `answer`.
-    pub(super) fn fail(&self, object: Bytes, answer: impl Fn() -> Answer) {
-        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
-        self.end_presence(&before);
-        match before {
-            Stage::Init(ready) => drop(ready.send(Err(InitFailure::Reported(object, None)))),
-            Stage::Up(up) => {
-                for work in up.works {
-                    drop(work.answer.send(Progress::Ended(answer())));
-                }
-            }
-            Stage::Gone => {}
-        }
-    }
-
-    /// Its process has ended. True when nobody had asked for that.
-    pub(crate) fn died(&self, exit: Exit) -> bool {
-        self.logs.catch_up();
-        let before = std::mem::replace(&mut *self.stage.lock(), Stage::Gone);
-        self.end_presence(&before);
-        drop(self.child.lock().take());
-        match before {
-            Stage::Gone => return false,
-            Stage::Init(ready) => drop(ready.send(Err(InitFailure::Exited(Some(exit))))),
-            Stage::Up(up) => {
-                for work in up.works {
-                    let died = Progress::Ended(Answer::Died(Some(exit)));
-                    drop(work.answer.send(died));
-                }
-            }
-        }
-        true
-    }
-
-    fn end_presence(&self, stage: &Stage) {
+    pub(super) fn end_presence(&self, stage: &Stage) {
         if let Stage::Up(up) = stage {
             let working = up.works.iter().map(|work| work.invocation.id);
             let all = working.chain(up.answered);
@@ -485,6 +453,7 @@ impl Instance {
             memory: used.memory,
             cpu_us: u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX),
             problem: None,
+            ports: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     api,
     companions::{self, Companions},
     environment::{self, Facts},
+    extension_api::Reason,
     instance::{InitFailure, Instance, Parts},
     logs::{Logs, Sources},
     pool::Pool,
@@ -73,13 +74,13 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
         ready = ready => ready.unwrap_or(Err(InitFailure::Exited(None))),
         () = clock.sleep(INIT_LIMIT) => {
             instance.logs.note(format!("not ready after {} s: killed", INIT_LIMIT.as_secs()));
-            instance.kill();
+            instance.retire(Reason::Timeout);
             return Err(StartFailure::TimedOut);
         }
     };
     if let Err(failure) = result {
         let tail = instance.logs.tail();
-        instance.kill();
+        instance.retire(Reason::Failure);
         return Err(match failure {
             InitFailure::Reported(body, kind) => {
                 StartFailure::Reported(super::payload::failure::posted(body, kind.as_deref()))
@@ -87,11 +88,13 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
             InitFailure::Exited(exit) => StartFailure::Exited(exit, tail),
         });
     }
+    let (extensions, init) = instance.marks.parts(spawned, clock.monotonic());
     let phases = ColdStart {
         wait: Duration::ZERO,
         load: loaded - began,
         spawn: spawned - loaded,
-        init: clock.monotonic() - spawned,
+        extensions,
+        init,
         template,
     };
     // Only what is called has templates, and they are made when nobody waits any more.
@@ -294,7 +297,7 @@ fn adopt(
         let limit = context.limits.scratch;
         let exit = tokio::select! {
             exit = api::serve(&kept, listener, &context.clock, exited) => exit,
-            never = companions::watch(&kept, companions) => match never {},
+            never = companions::watch(&kept, companions, &context.clock) => match never {},
             never = scratch::watch(&kept, &folder, limit, &context.clock) => match never {},
         };
         let unasked = kept.died(exit);

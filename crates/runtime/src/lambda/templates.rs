@@ -186,7 +186,7 @@ impl Templates {
 
     /// One has booted; it is kept if there is room for it. Whether another is worth making.
     fn put(&self, kind: &Kind, template: launcher::Template, budget: ByteSize, now: Time) -> bool {
-        let used = Gauge::new(template.pid()).read().unwrap_or_default();
+        let used = Gauge::new(template.pid(), false).read().unwrap_or_default();
         let mut state = self.0.lock();
         state.stats.made += 1;
         state.stats.cpu_us += u64::try_from(used.cpu.as_micros()).unwrap_or(u64::MAX);

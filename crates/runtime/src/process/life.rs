@@ -226,7 +226,11 @@ impl Life {
             );
             Error::new(code::START_FAILED, message)
         })?;
-        Ok(container::Login::of(image, &login.user, password.to_string()))
+        Ok(container::Login::of(
+            image,
+            &login.user,
+            password.to_string(),
+        ))
     }
 
     pub(super) async fn dismissed(&self) {

@@ -47,7 +47,11 @@ impl Host for Listener {
     }
 
     fn secret(&self, _: model::VersionId, name: &str) -> Option<zeroize::Zeroizing<String>> {
-        self.secrets.lock().get(name).cloned().map(zeroize::Zeroizing::new)
+        self.secrets
+            .lock()
+            .get(name)
+            .cloned()
+            .map(zeroize::Zeroizing::new)
     }
 
     fn leave(&self, instance: InstanceId) {

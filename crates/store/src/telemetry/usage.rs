@@ -53,8 +53,8 @@ pub struct UsageRow {
     pub bytes_out: u64,
     /// Invocations that waited for a cold start.
     pub cold_starts: u64,
-    /// Sums over those by phase, in microseconds: waiting, loading, spawning, initialising.
-    pub cold_us: [u64; 4],
+    /// Sums over those by phase, in microseconds: waiting, loading, spawning, extensions, initialising.
+    pub cold_us: [u64; 5],
     /// A histogram of durations, as `telemetry` encodes it.
     pub latency: Vec<u8>,
     /// How long instances were there, added up, in microseconds.
@@ -67,7 +67,7 @@ pub struct UsageRow {
 
 const PUT: &str = "INSERT OR REPLACE INTO usage VALUES
     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22)";
+    ?20, ?21, ?22, ?23)";
 
 const PURGE: &str = "DELETE FROM usage WHERE (hour, app, workload, tier, trigger, boot) IN
     (SELECT hour, app, workload, tier, trigger, boot FROM usage WHERE hour < ?1 LIMIT ?2)";
@@ -165,7 +165,7 @@ fn wait_for<F: Future>(future: F) -> F::Output {
 /// Writes `rows` with [`PUT`].
 fn put(statement: &mut Statement<'_>, rows: &[UsageRow]) -> rusqlite::Result<()> {
     for row in rows {
-        let [wait, load, spawn, init] = row.cold_us.map(int);
+        let [wait, load, spawn, extensions, init] = row.cold_us.map(int);
         statement.execute(params![
             int(row.hour.0),
             row.app.as_str(),
@@ -189,6 +189,7 @@ fn put(statement: &mut Statement<'_>, rows: &[UsageRow]) -> rusqlite::Result<()>
             int(row.instance_us),
             int(row.instance_cpu_us),
             int(row.instance_byte_seconds),
+            extensions,
         ])?;
     }
     Ok(())
@@ -226,6 +227,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
             number("wait_us")?,
             number("load_us")?,
             number("spawn_us")?,
+            number("extensions_us")?,
             number("init_us")?,
         ],
         latency: row.get("latency")?,
@@ -267,7 +269,7 @@ mod tests {
             bytes_in: 5,
             bytes_out: 6,
             cold_starts: 7,
-            cold_us: [8, 9, 10, 11],
+            cold_us: [8, 9, 10, 15, 11],
             latency: vec![1, 2, 3],
             instance_us: 12,
             instance_cpu_us: 13,

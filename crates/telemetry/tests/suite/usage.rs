@@ -33,6 +33,7 @@ fn cold() -> ColdStart {
         wait: Duration::from_millis(1),
         load: Duration::from_millis(2),
         spawn: Duration::from_millis(3),
+        extensions: Duration::from_millis(5),
         init: Duration::from_millis(4),
         template: false,
     }
@@ -93,6 +94,7 @@ async fn a_report_adds_up_by_workload() {
         wait_us: 1_000,
         load_us: 2_000,
         spawn_us: 3_000,
+        extensions_us: 5_000,
         init_us: 4_000,
     };
     assert_eq!(auth.cold_starts, phases);

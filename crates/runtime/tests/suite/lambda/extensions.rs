@@ -1,5 +1,6 @@
 //! The Extensions API with real extensions: executables beside the handler, and threads within it.
 
+use runtime::Input;
 use serde_json::{Value, json};
 
 use super::platform::{Lambda, Options};
@@ -288,4 +289,89 @@ def handler(event, context):
     let ids = [&first[2], &second[2]].map(|id| id.as_str().expect("a text"));
     assert_eq!(said(&lambda, "inside"), ids);
     assert_eq!(lambda.pool.stats().starts, 1);
+}
+
+#[tokio::test]
+async fn a_runtime_that_ends_by_itself_leaves_its_extensions_their_end() {
+    let ends = r"
+import os, signal
+def handler(event, context):
+    if event == 'exit': os._exit(7)
+    os.kill(os.getpid(), signal.SIGKILL)
+";
+    let last = r"
+import time
+id = register('INVOKE', 'SHUTDOWN')[1]['Lambda-Extension-Identifier']
+while True:
+    event = next(id)[2]
+    if event['eventType'] == 'SHUTDOWN': break
+say({'reason': event['shutdownReason'], 'left': event['deadlineMs'] / 1000 - time.time()})
+";
+    for (how, words) in [("exit", "exit status 7"), ("kill", "signal: killed")] {
+        let lambda = Options::python(ends)
+            .file("extensions/last", &format!("{EXTENSION}\n{last}"))
+            .start();
+        let error = lambda.error(json!(how)).await;
+        assert_eq!(error["errorType"], "Runtime.ExitError", "{error}");
+        let message = error["errorMessage"].as_str().expect("a text");
+        assert!(message.ends_with(words), "{message}");
+        lambda.until_instances(0).await;
+        let told = told(&lambda, "last");
+        assert_eq!(told.len(), 1, "{how}: {:?}", lambda.lines());
+        assert_eq!(told[0]["reason"], "failure");
+        let left = told[0]["left"].as_f64().expect("a number");
+        assert!(left <= 2.0, "AWS gives two seconds, and not {left}");
+        let notes = lambda.notes();
+        assert!(
+            notes.iter().any(|note| note.starts_with("ended by itself")),
+            "{notes:?}"
+        );
+        assert!(
+            !notes
+                .iter()
+                .any(|note| note.contains("did not end in time")),
+            "{notes:?}"
+        );
+        // What shells say of signals is nobody's output.
+        let lines = lambda.lines();
+        assert!(
+            !lines.iter().any(|line| line.text.contains("Killed")),
+            "{lines:?}"
+        );
+        let again = lambda.error(json!("exit")).await;
+        assert_eq!(
+            again["errorType"], "Runtime.ExitError",
+            "another instance takes its place"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_extensions_take_is_told_apart_in_a_start_and_counted_with_the_instance() {
+    let heavy = r"
+import time
+held = b'x' * (64 << 20)
+while time.process_time() < 0.2: pass
+id = register('INVOKE')[1]['Lambda-Extension-Identifier']
+while True: next(id)
+";
+    let lambda = with("extensions/heavy", heavy)
+        .change(|w| w.memory = model::ByteSize::mib(512))
+        .start();
+    let ran = lambda.input(Input::Payload("1".into())).await;
+    let cold = ran.meter.cold().expect("it was a cold start");
+    let least = std::time::Duration::from_millis(200);
+    assert!(cold.extensions >= least, "{cold:?}");
+    assert!(!cold.init.is_zero(), "{cold:?}");
+    assert_eq!(
+        cold.total(),
+        cold.wait + cold.load + cold.spawn + cold.extensions + cold.init
+    );
+    let used = lambda.pool.stats().instances.remove(0);
+    assert!(used.memory > 64 << 20, "{used:?}");
+    assert!(used.cpu_us >= 200_000, "{used:?}");
+    let alone = Options::python(HANDLER).start();
+    let ran = alone.input(Input::Payload("1".into())).await;
+    let cold = ran.meter.cold().expect("it was a cold start");
+    assert!(cold.extensions.is_zero(), "{cold:?}");
 }

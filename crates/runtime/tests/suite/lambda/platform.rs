@@ -97,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) change: fn(&mut Workload),
+    /// Whether the launcher may use the machine's control groups.
+    pub(crate) groups: bool,
 }
 
 impl Options {
@@ -128,6 +130,7 @@ impl Options {
             clock: Clock::system(),
             limits: Limits::default(),
             change: |_| {},
+            groups: true,
         }
     }
 
@@ -151,6 +154,11 @@ impl Options {
         self
     }
 
+    pub(crate) fn without_groups(mut self) -> Self {
+        self.groups = false;
+        self
+    }
+
     pub(crate) fn start(self) -> Lambda {
         Lambda::start(self)
     }
@@ -158,7 +166,10 @@ impl Options {
 
 impl Lambda {
     fn start(options: Options) -> Self {
-        let fixture = Fixture::new();
+        let fixture = match options.groups {
+            true => Fixture::new(),
+            false => Fixture::without_groups(),
+        };
         let root = fixture
             .folder
             .path()

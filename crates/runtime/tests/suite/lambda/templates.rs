@@ -364,3 +364,30 @@ const fn with(template: LambdaTemplate) -> fn(&mut model::Workload) {
         LambdaTemplate::Runtime | LambdaTemplate::Handler => set::<1>,
     }
 }
+
+/// Where no control group gives an instance its part of the CPU, its nice value does: that of its workload, and not of the template.
+#[tokio::test]
+async fn a_fork_is_as_nice_as_its_workload_wherever_it_came_from() {
+    let nice = "
+import os
+def handler(event, context):
+    if event == 'exit': os._exit(7)
+    return os.getpriority(os.PRIO_PROCESS, 0)
+";
+    let own = i64::from(rustix::process::getpriority_process(None).expect("is known"));
+    let service: fn(&mut model::Workload) = |w| w.tier = model::Tier::Service;
+    for (change, nicer) in [(None, 7), (Some(service), 0)] {
+        let mut options = Options::python(nice).without_groups();
+        options.change = change.unwrap_or(options.change);
+        let lambda = options.start();
+        // 19 is as nice as a process gets.
+        let expected = json!((own + nicer).min(19));
+        let (booted, from_template) = say(&lambda, "how").await;
+        assert!(!from_template);
+        assert_eq!(booted, expected, "booted");
+        end_instance(&lambda).await;
+        let (forked, from_template) = say(&lambda, "how").await;
+        assert!(from_template, "{:?}", lambda.notes());
+        assert_eq!(forked, expected, "forked");
+    }
+}
