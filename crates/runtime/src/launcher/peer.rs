@@ -92,7 +92,9 @@ pub(crate) fn is_of(leader: u32, ends: Ends) -> bool {
             let leader = leader.cast_signed();
             let theirs =
                 |process: &os::Process| process.session == leader && holds(process.pid, &inode);
-            holds(leader, &inode) || os::processes().iter().any(theirs)
+            // One that was closed while its holder was looked for has gone as well.
+            let is_gone = || self::inode(ends).as_ref() != Some(&inode);
+            holds(leader, &inode) || os::processes().iter().any(theirs) || is_gone()
         }
     }
 }

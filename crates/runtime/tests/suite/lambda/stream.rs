@@ -52,8 +52,7 @@ while True:
         error = base64.b64encode(json.dumps({'errorType': 'Late.Error', 'errorMessage': 'gave up'}).encode()).decode()
         end(stream, f'Lambda-Runtime-Function-Error-Type: Late.Error\r\nLambda-Runtime-Function-Error-Body: {error}\r\n')
     elif kind == 'dies':
-        stream = begin(id, 'text/plain')  # Whose a connection is that is closed at once, nobody can tell.
-        chunk(stream, b'some')
+        chunk(begin(id, 'text/plain'), b'some')
         wait('go')
         os._exit(3)
     elif kind == 'no-prelude':
