@@ -224,3 +224,59 @@ async fn an_input_template_shapes_what_a_workload_gets() -> Result<()> {
     assert_eq!(rows, [json!({"order": "o-7", "text": "no. o-7 of /it"})]);
     Ok(())
 }
+
+/// A handler that raises has failed whatever it was handed, and an answer that trickles is over with the workload's time.
+#[tokio::test]
+async fn what_fails_is_tried_again_and_given_up_however_it_fails() -> Result<()> {
+    const FAILING: &str = "
+app: failing
+workloads:
+  raises:
+    as: function
+    run: {lambda: {runtime: python3, handler: raises.handler, code: functions}}
+    on: [{event: {type: [item.failed]}, name: handed, input: {path: $.data}, retry: {attempts: 2, backoff: 10ms, max_backoff: 20ms}}]
+  trickles:
+    as: service
+    run: {process: {command: [python3, trickles.py]}}
+    timeout: 1s
+    on: [{event: {type: [item.failed]}, name: trickled, retry: {attempts: 1}}]
+";
+    const TRICKLES: &str = r#"
+import time
+class Handler(Answers):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "100000")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"x")
+            time.sleep(0.1)
+"#;
+    let server = server();
+    server.deploy(&[
+        ("tangelo.yaml", FAILING),
+        (
+            "functions/raises.py",
+            "def handler(event, context): raise ValueError('no')",
+        ),
+        ("trickles.py", &python::service(TRICKLES)),
+    ])?;
+    publish(&server, "item.failed", "one", "s", &json!({"n": 1}))?;
+    let letters = eventually("both are given up", || async {
+        let letters = server.json(&["dead-letters"]).ok()?;
+        let letters = letters["dead_letters"].as_array()?.clone();
+        (letters.len() == 2).then_some(letters)
+    })
+    .await;
+    let of = |name: &str| {
+        let mut letters = letters.iter();
+        letters
+            .find(|letter| letter.to_string().contains(name))
+            .expect("is there")
+            .to_string()
+    };
+    assert!(of("handed").contains("TG0409"), "{}", of("handed"));
+    assert!(of("trickled").contains("TG0401"), "{}", of("trickled"));
+    Ok(())
+}
