@@ -76,7 +76,7 @@ impl Events {
         let refused: Vec<Option<Error>> = events
             .into_iter()
             .map(|event| {
-                let checked = event.and_then(|event| self.check(origin, event));
+                let checked = event.and_then(|event| self.check(origin, without_ours(event)));
                 let event = checked.and_then(|event| Ok((event, cause.clone()?)));
                 event.map(|event| good.push(event)).err()
             })
@@ -200,6 +200,14 @@ impl Events {
         }
         Ok(cause)
     }
+}
+
+/// The event without what only Tangelo says of events: who publishes one that it was given copies that, and who would say
+/// that an event is a replay, or a stream's, is not believed.
+fn without_ours(mut event: Event) -> Event {
+    let is_ours = |name: &str| name.starts_with("tangelo") || name == streams::VERSION;
+    event.extensions.retain(|name, _| !is_ours(name));
+    event
 }
 
 /// The app on whose side an event is published.
