@@ -205,7 +205,7 @@ impl Events {
 /// The event without what only Tangelo says of events: who publishes one that it was given copies that, and who would say
 /// that an event is a replay, or a stream's, is not believed.
 fn without_ours(mut event: Event) -> Event {
-    let is_ours = |name: &str| name.starts_with("tangelo") || name == streams::VERSION;
+    let is_ours = |name: &str| name.starts_with("tangelo") || name == crate::streams::VERSION;
     event.extensions.retain(|name, _| !is_ours(name));
     event
 }
