@@ -23,6 +23,7 @@ mod projections;
 mod publish;
 mod pull;
 mod range;
+mod ready;
 mod serial;
 mod settle;
 mod state;

@@ -1,48 +1,27 @@
 //! The events of a subscription without order: what is new goes in the order of the log, what failed goes first when it
 //! is due. Pure: no clock, no I/O.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use model::{Position, Time};
-use store::log::{Logged, Waiting};
+use store::log::Waiting;
 
-use crate::range::{MAX_RETRYING, Next, WINDOW, WINDOW_BYTES};
+use crate::{
+    range::{MAX_RETRYING, Next},
+    ready::Ready,
+};
 
 /// What waits of a subscription without order.
 #[derive(Default)]
 pub(crate) struct Plain {
-    ready: VecDeque<Arc<Logged>>,
-    ready_bytes: u64,
+    /// What is new.
+    pub(crate) ready: Ready,
     waiting: BTreeSet<Waiting>,
 }
 
 impl Plain {
-    pub(crate) fn push(&mut self, logged: Arc<Logged>) {
-        self.ready_bytes += logged.size;
-        self.ready.push_back(logged);
-    }
-
     pub(crate) fn wait(&mut self, waiting: Waiting) {
         self.waiting.insert(waiting);
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.ready.len() >= WINDOW || self.ready_bytes >= WINDOW_BYTES
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.ready.len() < WINDOW / 2 && self.ready_bytes < WINDOW_BYTES / 2
-    }
-
-    pub(crate) fn end_at(&mut self, end: Position) {
-        while self.ready.back().is_some_and(|last| last.position > end) {
-            self.ready
-                .pop_back()
-                .inspect(|last| self.ready_bytes -= last.size);
-        }
     }
 
     /// What is next; with `rows_only`, what was never tried stays.
@@ -55,9 +34,7 @@ impl Plain {
         if rows_only {
             return None;
         }
-        let logged = self.ready.pop_front()?;
-        self.ready_bytes -= logged.size;
-        Some(Next::First(logged))
+        self.ready.pop().map(Next::First)
     }
 
     /// How much could be taken at `now`, at most `most`, and since when the first of it waits.
@@ -71,20 +48,13 @@ impl Plain {
         let due = due.take(most).count();
         let first_due = self.waiting.first().filter(|_| due > 0).map(|one| one.due);
         let new = if rows_only { 0 } else { self.ready.len() };
-        let first_new = self.ready.front().filter(|_| new > 0).map(|one| one.at);
+        let first_new = self.ready.oldest().filter(|_| new > 0);
         let since = first_due.into_iter().chain(first_new).min();
         ((due + new).min(most), since)
     }
 
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.waiting.first().map(|first| first.due)
-    }
-
-    /// The position before the first that waits to be tried.
-    pub(crate) fn through(&self) -> Option<Position> {
-        self.ready
-            .front()
-            .map(|first| Position(first.position.0 - 1))
     }
 
     /// The first that failed and waits; the lowest, not the one that is due first.
@@ -96,15 +66,7 @@ impl Plain {
         self.waiting.len() + trying >= MAX_RETRYING
     }
 
-    pub(crate) fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-
-    pub(crate) fn oldest(&self) -> Option<Time> {
-        self.ready.front().map(|logged| logged.at)
     }
 }

@@ -156,9 +156,9 @@ impl Range {
             return;
         }
         let full = match &self.work {
-            Work::Plain(plain) => plain.is_full(),
+            Work::Plain(plain) => plain.ready.is_full(),
             Work::Ordered(lanes) => lanes.is_full(),
-            Work::Serial(serial) => serial.is_full(),
+            Work::Serial(serial) => serial.ready.is_full(),
         };
         if full {
             self.behind = Some(Position(logged.position.0 - 1));
@@ -192,17 +192,17 @@ impl Range {
             (Work::Ordered(lanes), None) => {
                 lanes.push(Lane::of(None, logged.position), logged);
             }
-            (Work::Plain(plain), _) => plain.push(logged),
-            (Work::Serial(serial), _) => serial.push(logged),
+            (Work::Plain(plain), _) => plain.ready.push(logged),
+            (Work::Serial(serial), _) => serial.ready.push(logged),
         }
     }
 
     /// Whether it is behind and has room to be read for.
     pub(crate) fn wants_filling(&self) -> bool {
         let room = match &self.work {
-            Work::Plain(plain) => plain.has_room(),
+            Work::Plain(plain) => plain.ready.has_room(),
             Work::Ordered(lanes) => lanes.has_room(),
-            Work::Serial(serial) => serial.has_room(),
+            Work::Serial(serial) => serial.ready.has_room(),
         };
         self.behind.is_some() && !self.filling && room
     }
@@ -212,9 +212,9 @@ impl Range {
         self.end = Some(end);
         self.behind = self.behind.filter(|behind| *behind < end);
         match &mut self.work {
-            Work::Plain(plain) => plain.end_at(end),
+            Work::Plain(plain) => plain.ready.end_at(end),
             Work::Ordered(lanes) => lanes.end_at(end),
-            Work::Serial(serial) => serial.end_at(end),
+            Work::Serial(serial) => serial.ready.end_at(end),
         }
     }
 
@@ -384,9 +384,9 @@ impl Range {
     pub(crate) fn cursor(&self, scanned: Position) -> Cursor {
         let loaded = self.loaded(scanned);
         let (through, passed) = match &self.work {
-            Work::Plain(plain) => (plain.through().unwrap_or(loaded), Vec::new()),
+            Work::Plain(plain) => (plain.ready.through().unwrap_or(loaded), Vec::new()),
             Work::Ordered(lanes) => lanes.cursor(loaded),
-            Work::Serial(serial) => (serial.through().unwrap_or(loaded), Vec::new()),
+            Work::Serial(serial) => (serial.ready.through().unwrap_or(loaded), Vec::new()),
         };
         Cursor {
             subscription: self.id,
@@ -440,18 +440,18 @@ impl Range {
     /// Matched and waiting in memory.
     pub(crate) fn ready(&self) -> usize {
         match &self.work {
-            Work::Plain(plain) => plain.ready(),
+            Work::Plain(plain) => plain.ready.len(),
             Work::Ordered(lanes) => lanes.queued(),
-            Work::Serial(serial) => serial.ready(),
+            Work::Serial(serial) => serial.ready.len(),
         }
     }
 
     /// The oldest event that waits to be taken for the first time.
     pub(crate) fn oldest(&self) -> Option<Time> {
         match &self.work {
-            Work::Plain(plain) => plain.oldest(),
+            Work::Plain(plain) => plain.ready.oldest(),
             Work::Ordered(lanes) => lanes.oldest(),
-            Work::Serial(serial) => serial.oldest(),
+            Work::Serial(serial) => serial.ready.oldest(),
         }
     }
 
