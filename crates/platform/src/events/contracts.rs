@@ -12,8 +12,6 @@ use crate::apps::Live;
 /// # Errors
 /// `CONTRACT_BROKEN` with the JSON Pointer of every violation.
 pub(super) fn check(live: &Live, home: Option<&AppName>, mut event: Event) -> Result<Event, Error> {
-    // What a publisher copies from another event counts for nothing.
-    event.extensions.remove(pin::ATTRIBUTE);
     let own = live.apps.iter().filter(|app| Some(&app.name) == home);
     let others = live.apps.iter().filter(|app| Some(&app.name) != home);
     let schema = event.schema.as_deref();

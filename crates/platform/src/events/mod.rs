@@ -9,6 +9,7 @@ pub(crate) mod relayed;
 use std::sync::Arc;
 
 use bus::{Bus, Published};
+use contract::pin;
 use http::{Request, Response};
 use model::{
     AppName, Category, Cause, Class, Clock, Code, Error, Event, Ids, Limits, Name, Namespace,
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::{
     apps::Apps,
     dispatch::Buffers,
+    streams,
     versions::{Versions, declares},
 };
 
@@ -76,7 +78,7 @@ impl Events {
         let refused: Vec<Option<Error>> = events
             .into_iter()
             .map(|event| {
-                let checked = event.and_then(|event| self.check(origin, without_ours(event)));
+                let checked = event.and_then(|event| self.check(origin, event));
                 let event = checked.and_then(|event| Ok((event, cause.clone()?)));
                 event.map(|event| good.push(event)).err()
             })
@@ -134,7 +136,7 @@ impl Events {
             );
             return Err(Error::new(code::KEY_FORBIDS, message));
         }
-        contracts::check(&self.apps.live(), home(origin), event)
+        contracts::check(&self.apps.live(), home(origin), without_ours(event))
     }
 
     /// What is stored beside the events: the same for all events of one publish.
@@ -203,9 +205,11 @@ impl Events {
 }
 
 /// The event without what only Tangelo says of events: who publishes one that it was given copies that, and who would say
-/// that an event is a replay, or a stream's, is not believed.
+/// that an event is a replay, a stream's, or checked, is not believed.
 fn without_ours(mut event: Event) -> Event {
-    let is_ours = |name: &str| name.starts_with("tangelo") || name == crate::streams::VERSION;
+    let is_ours = |name: &str| {
+        name.starts_with("tangelo") || [pin::ATTRIBUTE, streams::VERSION].contains(&name)
+    };
     event.extensions.retain(|name, _| !is_ours(name));
     event
 }
