@@ -82,6 +82,27 @@ impl Buffers {
         Ok(Bytes::from_owner(Kept { bytes, _held: held }))
     }
 
+    /// The same of a request's body, with its end as the client is told of it; `what` begins that: `the value is`.
+    ///
+    /// # Errors
+    /// `BODY_TOO_LARGE`, `BUFFERS_FULL` or `BAD_REQUEST`.
+    pub(crate) async fn read(
+        &self,
+        body: Body,
+        limit: ByteSize,
+        what: &str,
+    ) -> Result<Bytes, Error> {
+        let read = self.collect(body, limit).await;
+        read.map_err(|error| match error {
+            BodyError::TooLarge(limit) => {
+                let message = format!("{what} larger than {limit}");
+                Error::new(code::BODY_TOO_LARGE, message)
+            }
+            BodyError::Workload(error) => error,
+            other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
+        })
+    }
+
     /// The same body, charged as it comes.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use http::{HeaderMap, Request, header};
 use model::{Error, Event, Limits, code, event::EventData};
 use percent_encoding::percent_decode_str;
-use runtime::{Body, BodyError};
+use runtime::Body;
 use serde_json::Value;
 
 use super::Events;
@@ -24,15 +24,7 @@ pub(crate) async fn read(
     } else {
         limits.event
     };
-    let bytes = events.buffers.collect(body, limit).await;
-    let bytes = bytes.map_err(|error| match error {
-        BodyError::TooLarge(limit) => Error::new(
-            code::BODY_TOO_LARGE,
-            format!("the events are larger than {limit}"),
-        ),
-        BodyError::Workload(error) => error,
-        other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
-    })?;
+    let bytes = events.buffers.read(body, limit, "the events are").await?;
     match content_type.as_str() {
         "application/cloudevents+json" => Ok(vec![json_event(parse(&bytes, limits)?, events)]),
         "application/cloudevents-batch+json" => batch_of(parse(&bytes, limits)?, limits, events),

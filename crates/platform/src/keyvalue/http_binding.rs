@@ -7,7 +7,7 @@ use model::{
     Error, code,
     keyvalue::{Access, After, Bucket, Change, Listed, Numbers, Revision},
 };
-use runtime::{Body, BodyError, Presence};
+use runtime::{Body, Presence};
 use serde_json::{Value, json};
 use store::kv::Written;
 
@@ -135,15 +135,8 @@ impl KeyValue {
         body: Body,
     ) -> Result<Response<Body>, Error> {
         let condition = wire::condition(&head.headers)?;
-        let value = self.buffers.collect(body, self.limits.keyvalue_value).await;
-        let value = value.map_err(|error| match error {
-            BodyError::TooLarge(limit) => Error::new(
-                code::BODY_TOO_LARGE,
-                format!("the value is larger than {limit}"),
-            ),
-            BodyError::Workload(error) => error,
-            other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
-        })?;
+        let limit = self.limits.keyvalue_value;
+        let value = self.buffers.read(body, limit, "the value is").await?;
         let change = Change {
             key,
             value: Some(value),

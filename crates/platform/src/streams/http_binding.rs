@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use model::{AppName, Error, Time, code};
-use runtime::{Body, BodyError, Caller};
+use runtime::{Body, Caller};
 use serde_json::{Value, json};
 use store::log::{Appended, Logged, Snapshot, StreamHead, StreamPage};
 
@@ -192,15 +192,8 @@ impl Streams {
             Error::new(code::BAD_REQUEST, message)
         })?;
         let limit = self.events.limits.keyvalue_value;
-        let body = self.events.buffers.collect(body, limit).await;
-        let body = body.map_err(|error| match error {
-            BodyError::TooLarge(limit) => Error::new(
-                code::BODY_TOO_LARGE,
-                format!("the snapshot is larger than {limit}"),
-            ),
-            BodyError::Workload(error) => error,
-            other => Error::new(code::BAD_REQUEST, "the request's body broke off").context(other),
-        })?;
+        let body = self.events.buffers.read(body, limit, "the snapshot is");
+        let body = body.await?;
         let snapshot = Snapshot {
             version,
             at: Time(0),
