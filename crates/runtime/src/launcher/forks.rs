@@ -288,28 +288,31 @@ impl Server {
 
     /// Makes an instance of a fork, if it is there and somebody wants it.
     fn go_on(&mut self, number: u64) -> io::Result<()> {
-        let is_next =
-            |fork: &Fork| matches!(fork.stage, Stage::There { .. }) && fork.wanted.is_some();
-        if !self.forks.begun.get(&number).is_some_and(is_next) {
-            return Ok(());
-        }
-        let Some(mut fork) = self.forks.begun.remove(&number) else {
+        let is_next = |_: &u64, fork: &mut Fork| {
+            matches!(fork.stage, Stage::There { .. }) && fork.wanted.is_some()
+        };
+        let next = self.forks.begun.extract_if(number..=number, is_next).next();
+        let Some((
+            _,
+            Fork {
+                link,
+                stdout,
+                stderr,
+                wanted: Some((id, command)),
+                stage: Stage::There { pid, group },
+                ..
+            },
+        )) = next
+        else {
             return Ok(());
         };
-        let (Stage::There { pid, group }, Some((id, command))) = (&fork.stage, &fork.wanted) else {
-            return Ok(());
-        };
-        let introduced = self.introduce(*id, (*pid, group.as_ref()), &fork.link, command);
-        match introduced {
-            Ok(()) => {
-                let (pid, id) = (*pid, *id);
-                let group = match &mut fork.stage {
-                    Stage::There { group, .. } => group.take(),
-                    _ => None,
-                };
-                self.started(id, pid, [&fork.stdout, &fork.stderr], group)
+        match self.introduce(id, (pid, group.as_ref()), &link, &command) {
+            Ok(()) => self.started(id, pid, [&stdout, &stderr], group),
+            Err(error) => {
+                kill_group(pid, Signal::Kill);
+                self.remains.extend(group);
+                self.failed(id, &error)
             }
-            Err(error) => self.give_up(fork, &error),
         }
     }
 

@@ -103,8 +103,6 @@ impl Server {
     pub(super) fn call(&mut self, id: u64, command: Command) -> io::Result<()> {
         let more = usize::from(self.spares.waiting.is_empty());
         self.spares.wanted = (self.spares.wanted + more).clamp(FEWEST, MOST);
-        // "Not found" is said of programs: whatever a group lacks is not that.
-        let ours = |error: io::Error| io::Error::other(error.to_string());
         let spare = match self.spares.waiting.pop_front() {
             Some(spare) => spare,
             None => self.make_spare().map_err(ours)?,
@@ -204,6 +202,11 @@ impl Server {
     }
 }
 
+/// "Not found" is said of programs: whatever else lacks is not that.
+fn ours(error: io::Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
 /// What a spare does: returns only when it did not become anything, and says whether nobody wanted it to.
 fn live(life: &spawn::Life, doors: &[OwnedFd]) -> bool {
     let mut control = &life.control;
@@ -222,7 +225,7 @@ fn live(life: &spawn::Life, doors: &[OwnedFd]) -> bool {
             }
             failed(&error)
         }
-        Err(error) => failed(&io::Error::other(error.to_string())),
+        Err(error) => failed(&ours(error)),
     };
     if let Ok(frame) = frame::encode(&failure) {
         let _ = control.write_all(&frame);
@@ -266,7 +269,6 @@ fn become_it(calling: &Calling, control: &UnixStream) -> io::Result<Infallible> 
         spawn::becomes(control, 0)?;
     }
     let rules = Rules::new(*id, &command.limits, enforcement);
-    let ours = |error: io::Error| io::Error::other(error.to_string());
     rules.enter().map_err(ours)?;
     Err(spawn::program(command, mark).exec())
 }
