@@ -113,6 +113,15 @@ impl Run {
         self.invocation.deadline.saturating_duration_since(now)
     }
 
+    /// Ends at the deadline, or when all guests are cut off.
+    pub(super) fn time_is_up(&self) -> BoxFuture<()> {
+        let (pool, left) = (Arc::clone(&self.pool), self.left());
+        Box::pin(async move {
+            let overdue = Box::pin(pool.ctx.clock.sleep(left));
+            select(overdue, Box::pin(pool.until_cut())).await;
+        })
+    }
+
     /// Wall time is the cheaper clock and as good within one turn; a guest that used up a turn is measured exactly.
     fn cpu_clock(&self, exact: bool) -> Duration {
         if exact {
@@ -222,13 +231,7 @@ impl Running {
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let run = &self.run;
         self.timeout
-            .get_or_insert_with(|| {
-                let (pool, left) = (Arc::clone(&run.pool), run.left());
-                Box::pin(async move {
-                    let overdue = Box::pin(pool.ctx.clock.sleep(left));
-                    select(overdue, Box::pin(pool.until_cut())).await;
-                })
-            })
+            .get_or_insert_with(|| run.time_is_up())
             .as_mut()
             .poll(cx)
     }

@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::future::select;
 use http::Response;
 use model::Error;
 use tokio::sync::oneshot;
@@ -122,13 +121,7 @@ impl Session {
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let run = &self.run;
         self.timeout
-            .get_or_insert_with(|| {
-                let (pool, left) = (Arc::clone(&run.pool), run.left());
-                Box::pin(async move {
-                    let overdue = Box::pin(pool.ctx.clock.sleep(left));
-                    select(overdue, Box::pin(pool.until_cut())).await;
-                })
-            })
+            .get_or_insert_with(|| run.time_is_up())
             .as_mut()
             .poll(cx)
     }
