@@ -362,16 +362,10 @@ fn slot(at: Time, window: std::time::Duration) -> u64 {
 
 /// Where an event with this key was published within the window; nothing is remembered.
 pub(super) fn seen_before(batch: &Batch<'_>, log: i64, key: &[u8]) -> Result<Option<Position>> {
-    let window = batch.limits.dedup_window;
-    let now = slot(batch.now, window);
-    let since = batch.now - window;
+    let now = slot(batch.now, batch.limits.dedup_window);
     let key = keyed(log, key);
     for slot in [Some(now), now.checked_sub(1)].into_iter().flatten() {
-        let found = batch.row(
-            "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
-            (slot, &key, since.0),
-            |row| row.get(0).map(Position),
-        )?;
+        let found = remembered(batch, slot, &key)?;
         if found.is_some() {
             return Ok(found);
         }
@@ -379,22 +373,23 @@ pub(super) fn seen_before(batch: &Batch<'_>, log: i64, key: &[u8]) -> Result<Opt
     Ok(None)
 }
 
+/// What is remembered of a key in one slot, unless that is out of the window.
+fn remembered(batch: &Batch<'_>, slot: u64, key: &[u8]) -> Result<Option<Position>> {
+    let since = batch.now - batch.limits.dedup_window;
+    batch.row(
+        "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
+        (slot, key, since.0),
+        |row| row.get(0).map(Position),
+    )
+}
+
 /// Where the event with this key was published within the window; else remembers that it is at `position`. A slot is as
 /// long as the window, so that only this one and the one before can have it, and what is in this one is within it.
 fn seen(batch: &Batch<'_>, log: i64, key: &[u8], position: Position) -> Result<Option<Position>> {
-    let window = batch.limits.dedup_window;
-    let now = slot(batch.now, window);
-    let since = batch.now - window;
+    let now = slot(batch.now, batch.limits.dedup_window);
     let key = keyed(log, key);
-    let find = |slot: u64| {
-        batch.row(
-            "SELECT position FROM dedup WHERE slot = ?1 AND key = ?2 AND at > ?3",
-            (slot, &key, since.0),
-            |row| row.get(0).map(Position),
-        )
-    };
     if let Some(before) = now.checked_sub(1)
-        && let Some(found) = find(before)?
+        && let Some(found) = remembered(batch, before, &key)?
     {
         return Ok(Some(found));
     }
@@ -402,7 +397,10 @@ fn seen(batch: &Batch<'_>, log: i64, key: &[u8], position: Position) -> Result<O
         "INSERT OR IGNORE INTO dedup (slot, key, position, at) VALUES (?1, ?2, ?3, ?4)",
         (now, &key, position.0, batch.now.0),
     )?;
-    if inserted == 0 { find(now) } else { Ok(None) }
+    match inserted {
+        0 => remembered(batch, now, &key),
+        _ => Ok(None),
+    }
 }
 
 /// Removes a chunk of the ids that are out of the window; says whether there may be more.
