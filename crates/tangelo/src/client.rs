@@ -8,6 +8,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
@@ -148,6 +149,22 @@ fn problem_text(bytes: &[u8]) -> Option<String> {
     ))
 }
 
+/// A text as one segment of a path: what is unreserved in it stays (RFC 3986 §2.3).
+pub(crate) fn segment(text: &str) -> PercentEncode<'_> {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, KEPT)
+}
+
+/// A key such as `app/workload/name` as the segments of a path.
+pub(crate) fn segments(key: &str) -> PercentEncode<'_> {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-');
+    utf8_percent_encode(key, KEPT)
+}
+
 /// `?a=1&b=x%20y` of what is there.
 pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
     let mut text = String::new();
@@ -155,10 +172,7 @@ pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
         text.push(if text.is_empty() { '?' } else { '&' });
         text.push_str(name);
         text.push('=');
-        text.extend(percent_encoding::utf8_percent_encode(
-            value,
-            percent_encoding::NON_ALPHANUMERIC,
-        ));
+        text.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
     }
     text
 }

@@ -35,6 +35,15 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a command did: the server's answer where JSON is wanted, else `text`.
+pub(crate) fn said(in_json: bool, answer: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    if in_json {
+        return json(answer);
+    }
+    anstream::println!("{text}");
+    Ok(())
+}
+
 /// A table on stdout; `nothing` when there are no rows.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {

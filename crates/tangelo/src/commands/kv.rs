@@ -8,21 +8,13 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{HeaderName, Method, header};
 use http_body_util::BodyExt;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Cli;
 use crate::{
-    client::{Client, query},
+    client::{Client, query, segment},
     show,
 };
-
-/// What stands in a path as it is (RFC 3986 §2.3).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Look at buckets, and read and write what workloads keep in them
 #[derive(Debug, Args)]
@@ -180,11 +172,10 @@ async fn place(client: &Client, bucket: &str, key: Option<&str>) -> Result<Strin
         Some((app, name)) => (app.to_owned(), name),
         None => (owner(client, bucket).await?, bucket),
     };
-    let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-    let path = format!("/v1/kv/{}/{}", encoded(&app), encoded(name));
+    let path = format!("/v1/kv/{}/{}", segment(&app), segment(name));
     Ok(match key {
         Some("") => bail!("a key cannot be empty [TG0713]"),
-        Some(key) => format!("{path}/{}", encoded(key)),
+        Some(key) => format!("{path}/{}", segment(key)),
         None => path,
     })
 }

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Cli;
-use crate::{client::Client, show};
+use crate::{
+    client::{Client, segments},
+    show::{self, said},
+};
 
 /// List projections and how far behind they are; rebuild, switch, drop
 #[derive(Debug, Args)]
@@ -75,7 +77,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             let answer: Value = client.post(&at, &json!({ "partial": partial })).await?;
             let number = &answer["generation"];
             said(
-                cli,
+                cli.json,
                 &answer,
                 &format!("generation {number} of {projection} is fed from the log"),
             )?;
@@ -92,7 +94,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
                 Some(true) => format!("generation {live} of {projection} is live"),
                 _ => format!("generation {live} of {projection} was live already"),
             };
-            said(cli, &answer, &text)?;
+            show::said(cli.json, &answer, &text)?;
         }
         Some(Action::Drop {
             projection,
@@ -101,23 +103,14 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             let at = format!("{}/generations/{generation}", path(projection));
             let answer: Value = client.delete(&at).await?;
             let text = format!("generation {generation} of {projection} gets nothing more");
-            said(cli, &answer, &text)?;
+            show::said(cli.json, &answer, &text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn path(projection: &str) -> String {
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-');
-    format!("/v1/projections/{}", utf8_percent_encode(projection, KEPT))
-}
-
-fn said(cli: &Cli, answer: &Value, text: &str) -> Result<()> {
-    if cli.json {
-        return show::json(answer);
-    }
-    anstream::println!("{text}");
-    Ok(())
+    format!("/v1/projections/{}", segments(projection))
 }
 
 /// A row for each generation; also below `tangelo ps`.

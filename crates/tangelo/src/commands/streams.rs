@@ -7,21 +7,13 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use http_body_util::BodyExt;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Cli, invoke};
 use crate::{
-    client::{Client, query},
+    client::{Client, query, segment},
     show,
 };
-
-/// What stands in a path as it is (RFC 3986 §2.3).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Look at streams of events, append to them, and read their snapshots
 #[derive(Debug, Args)]
@@ -152,11 +144,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Streams) -> Result<Exi
 }
 
 fn path(app: &str, subject: &str) -> String {
-    format!(
-        "/v1/streams/{}/{}",
-        utf8_percent_encode(app, ENCODED),
-        utf8_percent_encode(subject, ENCODED)
-    )
+    format!("/v1/streams/{}/{}", segment(app), segment(subject))
 }
 
 fn list(cli: &Cli, answer: &Value) -> Result<()> {

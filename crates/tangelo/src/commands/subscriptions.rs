@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Cli;
-use crate::{client::Client, show};
+use crate::{
+    client::{Client, segments},
+    show,
+};
 
 /// List subscriptions and why they wait; pause and resume them
 #[derive(Debug, Args)]
@@ -54,7 +56,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Subscriptions) -> Resu
         }) => {
             let at = format!("{}/pause", path(subscription));
             let answer: Value = client.post(&at, &json!({ "reason": reason })).await?;
-            said(cli, &answer, &format!("{subscription} is paused"))?;
+            show::said(cli.json, &answer, &format!("{subscription} is paused"))?;
         }
         Some(Action::Resume { subscription }) => {
             let at = format!("{}/resume", path(subscription));
@@ -63,26 +65,14 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Subscriptions) -> Resu
                 Some(true) => format!("{subscription} goes on"),
                 _ => format!("{subscription} was not paused"),
             };
-            said(cli, &answer, &text)?;
+            show::said(cli.json, &answer, &text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn path(subscription: &str) -> String {
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-');
-    format!(
-        "/v1/subscriptions/{}",
-        utf8_percent_encode(subscription, KEPT)
-    )
-}
-
-fn said(cli: &Cli, answer: &Value, text: &str) -> Result<()> {
-    if cli.json {
-        return show::json(answer);
-    }
-    anstream::println!("{text}");
-    Ok(())
+    format!("/v1/subscriptions/{}", segments(subscription))
 }
 
 fn list(cli: &Cli, answer: &Value) -> Result<()> {
