@@ -105,12 +105,7 @@ impl Platform {
         trace: TraceContext,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let origin = Origin::Key {
-            app: outsider.app.name.clone(),
-            name: outsider.name.clone(),
-            publishes: outsider.key()?.publishes.clone(),
-            trace,
-        };
+        let origin = outsider.publishes(trace)?;
         self.events().publish_http(origin, request).await
     }
 
@@ -208,6 +203,19 @@ impl Platform {
 }
 
 impl Outsider {
+    /// Who publishes with the key, on a trace.
+    ///
+    /// # Errors
+    /// `INTERNAL`, if the key is gone.
+    pub fn publishes(&self, trace: TraceContext) -> Result<Origin, Error> {
+        Ok(Origin::Key {
+            app: self.app.name.clone(),
+            name: self.name.clone(),
+            publishes: self.key()?.publishes.clone(),
+            trace,
+        })
+    }
+
     fn key(&self) -> Result<&AccessKey, Error> {
         let key = self.app.app.keys.get(&self.name);
         key.ok_or_else(|| Error::internal("a key that was found is gone"))

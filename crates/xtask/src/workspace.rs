@@ -1,8 +1,10 @@
 //! Where things are: the workspace as cargo describes it, without asking the network.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail};
@@ -64,6 +66,26 @@ impl Workspace {
         })
     }
 
+    /// Has everything of ours built anew when another checkout used the target folder last. Test programs know their files
+    /// by the path of the checkout that they were built in (`CARGO_MANIFEST_DIR`), and cargo, which takes that for a
+    /// constant, would hand out those of the other one as long as they are newer than the sources here.
+    pub(crate) fn take_target(&self) -> anyhow::Result<()> {
+        let note = self.target.join("checkout");
+        let here = self.root.as_os_str().as_encoded_bytes();
+        if fs::read(&note).is_ok_and(|last| last == here) {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        let sources = self.files("crates").into_iter();
+        for source in sources.filter(|path| path.extension().is_some_and(|kind| kind == "rs")) {
+            let file = fs::OpenOptions::new().append(true).open(&source);
+            let touched = file.and_then(|file| file.set_modified(now));
+            touched.with_context(|| format!("{} cannot be touched", source.display()))?;
+        }
+        fs::create_dir_all(&self.target)?;
+        fs::write(note, here).context("the target folder cannot be written")
+    }
+
     /// Where installed tools are, so that they go with `cargo clean`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
@@ -89,7 +111,7 @@ pub(crate) fn cargo() -> String {
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+    let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {

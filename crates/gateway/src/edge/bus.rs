@@ -1,6 +1,6 @@
 //! `/_tangelo/bus/APP/…`: the bus of an app, for those outside who have a key of it.
 
-use http::{HeaderValue, Method, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, header, request::Parts};
 use hyper::body::Incoming;
 use model::{ByteSize, Error, code};
 use percent_encoding::percent_decode_str;
@@ -12,7 +12,7 @@ use platform::{
 use serde_json::Value;
 
 use super::{EdgeFront, exchange::Exchange, reserved::clone_head};
-use crate::{intake, refusal};
+use crate::{headers, intake, refusal};
 
 /// What these paths begin with.
 pub(super) const PREFIX: &str = "/_tangelo/bus/";
@@ -65,6 +65,9 @@ impl EdgeFront {
                 "the bus has `APP/events`, `APP/pull/NAME` and its `ack`, `nack` and `extend`";
             return Err(Error::new(code::NO_ROUTE, message));
         };
+        if matches!(ask, Ask::Publish) && headers::is_websocket(&head.headers) {
+            return self.publish_by_messages(app, exchange, head);
+        }
         if !ask.methods().contains(&head.method) {
             let message = format!("{} is not for this path; see the Allow header", head.method);
             let error = Error::new(code::METHOD_NOT_ALLOWED, message);
@@ -103,6 +106,29 @@ impl EdgeFront {
                 ended.map(answer)
             }
         }
+    }
+}
+
+impl EdgeFront {
+    /// A connection on which the key that began it, as long as it is good, publishes.
+    fn publish_by_messages(
+        &self,
+        app: &str,
+        exchange: &Exchange,
+        head: &Parts,
+    ) -> Result<Response<Body>, Error> {
+        if let Err(error) = self.platform.outsider(app, &head.headers) {
+            return Ok(challenge(&error, exchange));
+        }
+        let (platform, app) = (self.platform.clone(), app.to_owned());
+        let presented = head.headers.get_all(header::AUTHORIZATION).iter();
+        let presented = presented.map(|value| (header::AUTHORIZATION, value.clone()));
+        let presented: HeaderMap = presented.collect();
+        let who = Box::new(move || {
+            let outsider = platform.outsider(&app, &presented)?;
+            outsider.publishes(platform.new_trace())
+        });
+        self.publishers.admit(&self.platform, head, who)
     }
 }
 

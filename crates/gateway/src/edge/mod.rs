@@ -7,6 +7,7 @@ mod before;
 mod bus;
 mod decisions;
 mod exchange;
+pub mod publishers;
 mod reserved;
 mod serve;
 mod table;
@@ -16,6 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use decisions::Decisions;
 use model::{Error, Limits};
 use platform::Platform;
+use publishers::Publishers;
 pub use table::Diagnostic;
 use table::Routes;
 
@@ -47,8 +49,9 @@ pub struct Edge {
 /// What the workers share.
 struct EdgeFront {
     platform: Platform,
-    routes: Routes,
+    routes: Arc<Routes>,
     decisions: Decisions,
+    publishers: Publishers,
     doors: Doors,
 }
 
@@ -76,12 +79,13 @@ impl Edge {
             trusted,
             doors,
         } = options;
-        let routes = Routes::new(&platform);
+        let routes = Arc::new(Routes::new(&platform));
         let refusals = platform.telemetry().refusals().clone();
         let front = Arc::new(EdgeFront {
             platform,
             routes,
             decisions: Decisions::default(),
+            publishers: Publishers::default(),
             doors,
         });
         let server = Server::start(

@@ -5,18 +5,25 @@ use std::sync::Arc;
 use http::{Method, Request, Response, Uri, request::Parts, uri::PathAndQuery};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use model::{ByteSize, Class, Error, Invocation, Principal, Trigger, code};
-use platform::{Body, BodyError, Input, dispatch::Callee, events::Origin, telemetry::Full};
+use platform::{
+    Body, BodyError, Input,
+    dispatch::Callee,
+    events::{Origin, Who},
+    telemetry::Full,
+};
 use tokio::time::timeout;
 
 use super::{
     EdgeFront,
     before::{Asked, origin_form},
     exchange::Exchange,
+    publishers::{self, Admitted},
     reserved,
     table::{Answerer, Serving},
 };
 use crate::{
     answer::Answer,
+    authority::Authority,
     headers, intake, outgoing, refusal,
     routes::{Found, checked},
     server::{Front, Link},
@@ -153,6 +160,10 @@ impl EdgeFront {
                     .accept_http(callee, &serving.route, invocation, request)
                     .await
             }
+            (Answerer::Events, None) if headers::is_websocket(&head.headers) => {
+                let who = self.who(serving, head, principals);
+                self.publishers.admit(platform, head, who)
+            }
             (Answerer::Events, None) => {
                 let origin = Origin::Outside {
                     app: Some(serving.app.clone()),
@@ -169,6 +180,36 @@ impl EdgeFront {
                 })
             }
         }
+    }
+
+    /// Who publishes over a connection that came by `serving`, as long as that is there.
+    fn who(&self, serving: &Serving, head: &Parts, principals: Vec<Principal>) -> Who {
+        let (routes, platform) = (Arc::clone(&self.routes), self.platform.clone());
+        let host = Authority::read(head).map(|host| host.name().to_owned());
+        let (app, method, path) = (
+            serving.app.clone(),
+            head.method.clone(),
+            head.uri.path().to_owned(),
+        );
+        Box::new(move || {
+            let compiled = routes.now(&platform);
+            let host = host.clone()?;
+            match compiled.table.find(&host, &method, &checked(&path)?) {
+                Found::Route(serving)
+                    if serving.app == app && matches!(serving.target, Answerer::Events) =>
+                {
+                    Ok(Origin::Outside {
+                        app: Some(app.clone()),
+                        trace: platform.new_trace(),
+                        principals: principals.clone(),
+                    })
+                }
+                _ => {
+                    let message = format!("`{app}` has no route to `events` here any more");
+                    Err(Error::new(code::NO_ROUTE, message))
+                }
+            }
+        })
     }
 
     /// The whole body, for what is stored before it is answered. Nobody's timeout bounds how long a client takes for
@@ -203,9 +244,16 @@ impl EdgeFront {
             .headers_mut()
             .insert(headers::REQUEST_ID, exchange.request_id.clone());
         if upgrade::is_switching(&response) {
-            match (client, upgrade::of_workload(&mut response)) {
-                (Some(client), Some(workload)) => {
-                    exchange.trail.status = Some(response.status());
+            let admitted = response.extensions_mut().remove::<Admitted>();
+            let workload = upgrade::of_workload(&mut response);
+            exchange.trail.status = Some(response.status());
+            match (client, admitted, workload) {
+                (Some(client), Some(admitted), _) => {
+                    let platform = self.platform.clone();
+                    publishers::serve(platform, admitted, client, exchange.trail, link);
+                    return outgoing::switching(response);
+                }
+                (Some(client), None, Some(workload)) => {
                     upgrade::join(client, workload, Some(exchange.trail), link);
                     return outgoing::switching(response);
                 }

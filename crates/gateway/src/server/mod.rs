@@ -45,6 +45,7 @@ pub(crate) struct Link(Arc<Connected>);
 /// What lasts as long as a connection.
 struct Connected {
     peer: Peer,
+    order: watch::Receiver<Order>,
     _alive: Alive,
     _permit: OwnedSemaphorePermit,
     _counted: Option<clients::Counted>,
@@ -54,6 +55,12 @@ impl Link {
     /// The other end.
     pub(crate) fn peer(&self) -> &Peer {
         &self.0.peer
+    }
+
+    /// Waits until the server drains.
+    pub(crate) async fn draining(&self) {
+        let mut order = self.0.order.clone();
+        let _ = order.wait_for(|order| *order != Order::Serve).await;
     }
 }
 

@@ -209,6 +209,7 @@ fn serve<F: Front>(
     };
     let link = Link(Arc::new(Connected {
         peer,
+        order: context.order.clone(),
         _alive: alive.clone(),
         _permit: permit,
         _counted: counted,

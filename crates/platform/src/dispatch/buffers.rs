@@ -48,7 +48,7 @@ impl Price {
 
 /// What one body holds of the budget, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     budget: Arc<Budget>,
     bytes: AtomicU64,
 }
@@ -103,6 +103,23 @@ impl Buffers {
         })
     }
 
+    /// What `bytes` that came whole hold while an event is made of them and stored.
+    ///
+    /// # Errors
+    /// `BUFFERS_FULL` when there is no room.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Charge, Error> {
+        let held = self.nothing();
+        held.add(Price::MADE_INTO_AN_EVENT.of(bytes as u64))?;
+        Ok(held)
+    }
+
+    fn nothing(&self) -> Charge {
+        Charge {
+            budget: Arc::clone(&self.0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
     /// The same body, charged as it comes.
     ///
     /// # Errors
@@ -112,10 +129,7 @@ impl Buffers {
         if self.0.used.load(Relaxed).saturating_add(announced) > self.0.total.0 {
             return Err(self.0.full());
         }
-        let held = Arc::new(Charge {
-            budget: Arc::clone(&self.0),
-            bytes: AtomicU64::new(0),
-        });
+        let held = Arc::new(self.nothing());
         let charged = Charged {
             inner: body,
             price,

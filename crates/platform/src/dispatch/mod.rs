@@ -19,7 +19,8 @@ use std::{sync::Arc, time::Duration};
 
 pub use backend::Backend;
 pub use buffers::Buffers;
-use buffers::{Charge, Price};
+pub(crate) use buffers::Charge;
+use buffers::Price;
 pub use callee::{Callee, Permit};
 use model::{
     Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, Target, Workload, code,

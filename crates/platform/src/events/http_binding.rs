@@ -26,7 +26,7 @@ pub(crate) async fn read(
     };
     let bytes = events.buffers.read(body, limit, "the events are").await?;
     match content_type.as_str() {
-        "application/cloudevents+json" => Ok(vec![json_event(parse(&bytes, limits)?, events)]),
+        "application/cloudevents+json" => Ok(vec![structured(&bytes, limits, events)]),
         "application/cloudevents-batch+json" => batch_of(parse(&bytes, limits)?, limits, events),
         other if other.starts_with("application/cloudevents") => {
             let message = format!("`{other}` is not spoken: send application/cloudevents+json");
@@ -40,6 +40,11 @@ pub(crate) async fn read(
             events,
         )]),
     }
+}
+
+/// One event in the JSON format.
+pub(super) fn structured(bytes: &[u8], limits: &Limits, events: &Events) -> Result<Event, Error> {
+    json_event(parse(bytes, limits)?, events)
 }
 
 fn media_type(headers: &HeaderMap) -> String {

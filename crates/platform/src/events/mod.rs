@@ -4,6 +4,7 @@
 
 mod contracts;
 pub(crate) mod http_binding;
+mod publisher;
 pub(crate) mod relayed;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use model::{
     AppName, Category, Cause, Class, Clock, Code, Error, Event, Ids, Limits, Name, Namespace,
     Principal, TraceContext, code, invocation::MAX_DEPTH,
 };
+pub use publisher::{Message, Publisher, Who, told};
 use runtime::{Body, Caller};
 use serde::Serialize;
 
@@ -74,14 +76,23 @@ impl Events {
         events: Vec<Result<Event, Error>>,
     ) -> Vec<Receipt> {
         let cause = self.cause(origin);
+        let events = events.into_iter().map(|event| {
+            let checked = event.and_then(|event| self.check(origin, event))?;
+            Ok((checked, cause.clone()?))
+        });
+        self.append(origin, events.collect()).await
+    }
+
+    /// Appends what was checked to the log, in this order, and has a receipt for what was refused, too.
+    async fn append(
+        &self,
+        origin: &Origin,
+        events: Vec<Result<(Event, Cause), Error>>,
+    ) -> Vec<Receipt> {
         let mut good = Vec::with_capacity(events.len());
         let refused: Vec<Option<Error>> = events
             .into_iter()
-            .map(|event| {
-                let checked = event.and_then(|event| self.check(origin, event));
-                let event = checked.and_then(|event| Ok((event, cause.clone()?)));
-                event.map(|event| good.push(event)).err()
-            })
+            .map(|event| event.map(|event| good.push(event)).err())
             .collect();
         let namespace = namespace(origin);
         let published = self.bus.publish_for(home(origin), &namespace, good);

@@ -72,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         }
         return Ok(());
     }
+    workspace.take_target()?;
     let mut ended = Vec::new();
     for step in &chosen {
         ended.push(run_one(workspace, step));
