@@ -3,6 +3,7 @@
 //! Each part is what the worst clients and workloads can make of it at the same time, not what is usual: an idle
 //! connection takes a tenth of what one takes that fills every buffer.
 
+use gateway::edge::publishers;
 use model::{ByteSize, Limits};
 use serde::Serialize;
 
@@ -74,6 +75,7 @@ pub(crate) fn bound(limits: &Limits) -> Bound {
     let gateway = limits.connections as u64;
     let mesh = mesh_connections(limits) as u64;
     let requests = u64::from(limits.requests) * (UNREAD + UNSENT + UPSTREAM + 2 * head);
+    let publishers = publishers::MOST.min(limits.connections);
     let guests = u64::from(limits.wasm_guests);
     let warm = runtime::wasm::Options::default();
     let kept_warm = guests.min(u64::from(warm.warm)) * runtime::wasm::KEPT_WARM as u64;
@@ -87,6 +89,11 @@ pub(crate) fn bound(limits: &Limits) -> Bound {
             "",
         ),
         part("requests under way", requests, "requests"),
+        part(
+            "connections that publish by messages",
+            publishers as u64 * (publishers::BUFFERS.0 + limits.event.0),
+            "connections, event",
+        ),
         part(
             "bodies that must be whole",
             limits.body_buffers.0,

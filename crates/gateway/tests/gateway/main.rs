@@ -8,6 +8,7 @@ mod house;
 mod http2;
 mod limits;
 mod mesh;
+mod publishers;
 mod requests;
 mod routes;
 mod smuggling;

@@ -36,8 +36,6 @@ const WINDOW: usize = 1024;
 /// Events that are published together; and their bytes, give or take the last.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
-/// After so long without a message the client is asked whether it is there; after as long again, it is not.
-const SILENCE: Duration = Duration::from_secs(30);
 /// How long a client may take to close what is over.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// A reason has to fit into the frame of a close (RFC 6455, section 5.5).
@@ -107,8 +105,10 @@ pub(super) async fn run(
 
 impl Line<'_> {
     async fn run(mut self, link: &Link) -> Result<(), Broken> {
+        // After so long without a message the client is asked whether it is there; after as long again, it is not.
+        let silence = self.platform.limits().body_idle / 2;
         let mut draining = pin!(link.draining());
-        let mut alarm = pin!(sleep_until(Instant::now() + SILENCE));
+        let mut alarm = pin!(sleep_until(self.heard + silence));
         let (mut is_asked, mut end) = (false, None);
         while end.is_none() || !self.open.is_empty() {
             let reads = end.is_none() && self.unanswered < WINDOW;
@@ -130,7 +130,7 @@ impl Line<'_> {
                     end = Some(End::Close(CloseCode::Away, "the server stops".to_owned()));
                 }
                 () = &mut alarm, if reads => {
-                    let due = self.heard + SILENCE;
+                    let due = self.heard + silence;
                     if due > Instant::now() {
                         alarm.as_mut().reset(due);
                         continue;
@@ -141,7 +141,7 @@ impl Line<'_> {
                         continue;
                     }
                     is_asked = true;
-                    alarm.as_mut().reset(Instant::now() + SILENCE);
+                    alarm.as_mut().reset(Instant::now() + silence);
                     let ping = self.socket.send(Message::Ping(Default::default()));
                     timeout(self.platform.limits().body_idle, ping).await??;
                 }

@@ -1,11 +1,13 @@
-//! Events of 1 KiB, published with an acknowledgement after the sync: Tangelo over HTTP beside NATS JetStream, RabbitMQ's
-//! quorum queues and Redis Streams, each over its own protocol on one connection, with so many unacknowledged.
+//! Events of 1 KiB, published with an acknowledgement after the sync: Tangelo, over HTTP and over one connection that
+//! stays, beside NATS JetStream, RabbitMQ's quorum queues and Redis Streams, each over its own protocol on one connection,
+//! with so many unacknowledged.
 //!
 //! Every broker is told to sync before it acknowledges. The load generator counts for no side.
 
 mod nats;
 mod rabbitmq;
 mod redis;
+mod tangelo;
 
 use std::{
     fs,
@@ -14,6 +16,8 @@ use std::{
 };
 
 use anyhow::ensure;
+
+use tangelo::Tangelo;
 
 use super::{Bench, Figure, cpu, load, median, process::Peer, wasm};
 use crate::server::Server;
@@ -54,102 +58,147 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let script = bench.folder.join("publish.lua");
     fs::write(&script, SCRIPT)?;
     let manifest = "app: events\nworkloads:\n  nobody: {as: service, run: {external: {url: \"http://127.0.0.1:9\"}}}\n\
-                    gateway:\n  routes:\n    - {path: /events, methods: [POST], to: events}\n";
+                    gateway:\n  routes:\n    - {path: /events, methods: [GET, POST], to: events}\n";
     let server = wasm::deployed(bench, Path::new(""), manifest, &[])?;
     let mut figures = Vec::new();
     for start in [nats::start, rabbitmq::start, redis::start] {
         let mut broker = start(bench)?;
+        let ours = Ours {
+            server: &server,
+            script: &script,
+        };
         for in_flight in IN_FLIGHT {
-            figures.extend(against(bench, &server, &script, &mut broker, in_flight, 1)?);
+            figures.extend(ours.against(bench, &mut broker, in_flight, 1)?);
+            figures.extend(ours.on_one_connection(bench, &mut broker, in_flight)?);
         }
-        let (most, batch) = (BATCHED_IN_FLIGHT, BATCH);
-        figures.extend(against(bench, &server, &script, &mut broker, most, batch)?);
+        figures.extend(ours.against(bench, &mut broker, BATCHED_IN_FLIGHT, BATCH)?);
     }
     server.stop()?;
     Ok(figures)
 }
 
-fn against(
-    bench: &Bench<'_>,
-    server: &Server,
-    script: &Path,
-    broker: &mut Broker,
-    in_flight: usize,
-    batch: usize,
-) -> anyhow::Result<[Figure; 2]> {
-    let url = format!("{}/events", server.addresses.gateway);
-    let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
-    let seconds = bench.options.seconds;
-    for round in 0..bench.options.rounds {
-        let argument = format!("{batch}:{SIZE}:{}-{in_flight}-{round}", broker.name);
-        let connections = in_flight.div_ceil(batch);
-        let (round, _) = load::scripted(
-            &url,
-            connections,
-            (script, &argument),
-            server.pid(),
-            seconds,
-        )?;
-        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        let events = batch as f64;
-        ours.per_second.push(round.per_second * events);
-        ours.per_cpu_second.push(round.per_cpu_second * events);
-        theirs.note(broker, in_flight, Duration::from_secs(seconds))?;
+/// Our side, and the script of its load over HTTP.
+struct Ours<'s> {
+    server: &'s Server,
+    script: &'s Path,
+}
+
+impl Ours<'_> {
+    /// Over HTTP, a batch in each request.
+    fn against(
+        &self,
+        bench: &Bench<'_>,
+        broker: &mut Broker,
+        in_flight: usize,
+        batch: usize,
+    ) -> anyhow::Result<[Figure; 2]> {
+        let url = format!("{}/events", self.server.addresses.gateway);
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        let seconds = bench.options.seconds;
+        for round in 0..bench.options.rounds {
+            let argument = format!("{batch}:{SIZE}:{}-{in_flight}-{round}", broker.name);
+            let connections = in_flight.div_ceil(batch);
+            let load = (self.script, argument.as_str());
+            let (round, _) = load::scripted(&url, connections, load, self.server.pid(), seconds)?;
+            #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+            let events = batch as f64;
+            ours.per_second.push(round.per_second * events);
+            ours.per_cpu_second.push(round.per_cpu_second * events);
+            theirs.note_broker(broker, in_flight, seconds)?;
+        }
+        let how = match batch {
+            1 => format!("{in_flight} in flight"),
+            _ => format!("{in_flight} in flight, ours in batches of {batch}"),
+        };
+        Ok(figures(bench, &how, &broker.name, ours, theirs))
     }
-    let how = match batch {
-        1 => format!("{in_flight} in flight"),
-        _ => format!("{in_flight} in flight, ours in batches of {batch}"),
-    };
-    let name = &broker.name;
-    Ok([
+
+    /// Over one connection that stays.
+    fn on_one_connection(
+        &self,
+        bench: &Bench<'_>,
+        broker: &mut Broker,
+        in_flight: usize,
+    ) -> anyhow::Result<[Figure; 2]> {
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        let seconds = bench.options.seconds;
+        for round in 0..bench.options.rounds {
+            let run = format!("{}-{in_flight}-{round}-one", broker.name);
+            let mut connection = Tangelo::connect(&self.server.addresses.gateway, run)?;
+            ours.note(&mut connection, self.server.pid(), in_flight, seconds)?;
+            theirs.note_broker(broker, in_flight, seconds)?;
+        }
+        let how = format!("{in_flight} in flight, ours on one connection");
+        Ok(figures(bench, &how, &broker.name, ours, theirs))
+    }
+}
+
+fn figures(
+    bench: &Bench<'_>,
+    how: &str,
+    peer: &str,
+    mut ours: Rounds,
+    mut theirs: Rounds,
+) -> [Figure; 2] {
+    [
         bench.more(
             "publish",
             &format!("1 KiB events per second, {how}"),
-            name,
+            peer,
             median(&mut ours.per_second),
             median(&mut theirs.per_second),
         ),
         bench.more(
             "publish",
             &format!("1 KiB events per CPU second, {how}"),
-            name,
+            peer,
             median(&mut ours.per_cpu_second),
             median(&mut theirs.per_cpu_second),
         ),
-    ])
+    ]
 }
 
 impl Rounds {
-    /// Keeps `in_flight` messages unacknowledged at `broker` for a while.
-    fn note(
+    fn note_broker(
         &mut self,
         broker: &mut Broker,
         in_flight: usize,
-        length: Duration,
+        seconds: u64,
+    ) -> anyhow::Result<()> {
+        let Broker {
+            peer, publisher, ..
+        } = broker;
+        self.note(publisher.as_mut(), peer.pid(), in_flight, seconds)
+    }
+
+    /// Keeps `in_flight` messages unacknowledged for a while at the process `pid`.
+    fn note(
+        &mut self,
+        publisher: &mut dyn Publisher,
+        pid: u32,
+        in_flight: usize,
+        seconds: u64,
     ) -> anyhow::Result<()> {
         let data = vec![b'x'; SIZE];
-        let cpu_before = cpu::seconds(broker.peer.pid())?;
+        let length = Duration::from_secs(seconds);
+        let cpu_before = cpu::seconds(pid)?;
         let (begun, mut open, mut done) = (Instant::now(), 0, 0_u32);
         while begun.elapsed() < length {
             while open < in_flight {
-                broker.publisher.publish(&data)?;
+                publisher.publish(&data)?;
                 open += 1;
             }
-            let acknowledged = broker.publisher.acknowledged()?;
-            ensure!(
-                acknowledged <= open,
-                "{} acknowledges what it did not get",
-                broker.name
-            );
+            let acknowledged = publisher.acknowledged()?;
+            ensure!(acknowledged <= open, "what was not sent was acknowledged");
             open -= acknowledged;
             done += u32::try_from(acknowledged)?;
         }
         let (done, took) = (f64::from(done), begun.elapsed().as_secs_f64());
         while open > 0 {
-            open -= broker.publisher.acknowledged()?.min(open);
+            open -= publisher.acknowledged()?.min(open);
         }
         self.per_second.push(done / took);
-        let used = cpu::seconds(broker.peer.pid())? - cpu_before;
+        let used = cpu::seconds(pid)? - cpu_before;
         self.per_cpu_second.push(done / used);
         Ok(())
     }
