@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::Error;
@@ -15,11 +16,20 @@ pub enum Address {
     /// A file.
     Sqlite(PathBuf),
     /// A server.
-    Postgres(Box<tokio_postgres::Config>),
+    Postgres(Box<Server>),
+}
+
+/// A Postgres server, and how to get into a database of it.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) config: tokio_postgres::Config,
+    /// A file with the authorities that its certificate may be of; `None`: those of the machine.
+    pub(crate) roots: Option<PathBuf>,
 }
 
 impl Address {
-    /// Reads a `postgres://` URL; `password` goes where an URL would have it.
+    /// Reads a `postgres://` URL; `password` goes where an URL would have it. Beside what the client library knows it may have libpq's
+    /// `sslrootcert` (an absolute path on this machine, or `system`), and `sslmode=verify-full`, which is what `require` means here.
     ///
     /// # Errors
     /// [`Error::Unreachable`] when it is none: nothing can be reached by it.
@@ -28,6 +38,7 @@ impl Address {
             place: "a database".to_owned(),
             why: format!("its URL cannot be read: {why}"),
         };
+        let (url, roots) = without_roots(url).map_err(|why| unreadable(&why))?;
         let mut config: tokio_postgres::Config = url.parse().map_err(|e| unreadable(&e))?;
         if let Some(password) = password {
             config.password(password);
@@ -39,14 +50,15 @@ impl Address {
             config.application_name("tangelo");
         }
         if config.get_ssl_mode() == SslMode::Prefer {
-            let mode = if is_local(&config) {
+            // Who says what to trust means to be sure.
+            let mode = if is_local(&config) && roots.is_none() {
                 SslMode::Disable
             } else {
                 SslMode::Require
             };
             config.ssl_mode(mode);
         }
-        Ok(Self::Postgres(Box::new(config)))
+        Ok(Self::Postgres(Box::new(Server { config, roots })))
     }
 
     /// `sqlite` or `postgres`.
@@ -57,6 +69,34 @@ impl Address {
             Self::Postgres(_) => "postgres",
         }
     }
+}
+
+/// A URL without what the client library does not know: the file of authorities, and what this one means by verifying.
+fn without_roots(url: &str) -> Result<(String, Option<PathBuf>), &'static str> {
+    let Some((place, query)) = url.split_once('?') else {
+        return Ok((url.to_owned(), None));
+    };
+    let (mut kept, mut roots) = (Vec::new(), None);
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("sslmode", "verify-full")) => kept.push("sslmode=require"),
+            Some(("sslrootcert", "system")) => {}
+            Some(("sslrootcert", file)) => {
+                let file = percent_decode_str(file).decode_utf8();
+                let file = PathBuf::from(file.map_err(|_| "`sslrootcert` is not UTF-8")?.as_ref());
+                if !file.is_absolute() {
+                    return Err(
+                        "`sslrootcert` is an absolute path on the server's machine, or `system`",
+                    );
+                }
+                roots = Some(file);
+            }
+            _ => kept.push(pair),
+        }
+    }
+    let query = kept.join("&");
+    let mark = if query.is_empty() { "" } else { "?" };
+    Ok((format!("{place}{mark}{query}"), roots))
 }
 
 /// Unless a URL says how: in the clear to this machine, verified TLS to every other. "TLS if it can be had" protects
@@ -79,22 +119,30 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(file) => write!(f, "{}", file.display()),
-            Self::Postgres(config) => {
-                let host = match config.get_hosts().first() {
-                    Some(Host::Tcp(name)) => name.clone(),
-                    #[cfg(unix)]
-                    Some(Host::Unix(path)) => path.display().to_string(),
-                    None => "localhost".to_owned(),
-                };
-                let port = config.get_ports().first().copied().unwrap_or(5432);
-                let database = config.get_dbname().or_else(|| config.get_user());
-                write!(
-                    f,
-                    "postgres://{host}:{port}/{}",
-                    database.unwrap_or_default()
-                )
-            }
+            Self::Postgres(server) => fmt::Display::fmt(server, f),
         }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.config;
+        let host = match config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => "localhost".to_owned(),
+        };
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let database = config.get_dbname().or_else(|| config.get_user());
+        let database = database.unwrap_or_default();
+        write!(f, "postgres://{host}:{port}/{database}")
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -113,10 +161,43 @@ mod tests {
         let address = Address::postgres(url, Some("hunter2")).expect(url);
         assert_eq!(address.to_string(), shown);
         assert!(!format!("{address:?}").contains("hunter2"));
-        let Address::Postgres(config) = address else {
+        let Address::Postgres(server) = address else {
             panic!("is one")
         };
-        assert_eq!(config.get_ssl_mode(), mode, "{url}");
+        assert_eq!(server.config.get_ssl_mode(), mode, "{url}");
+    }
+
+    #[test]
+    fn authorities_are_named_as_libpq_spells_it() {
+        let roots = |query: &str| {
+            let url = format!("postgres://app@localhost/shop?{query}");
+            let address = Address::postgres(&url, None).map_err(|error| error.to_string())?;
+            let Address::Postgres(server) = address else {
+                panic!("is one")
+            };
+            let roots = server.roots.map(|file| file.display().to_string());
+            Ok::<_, String>((roots, server.config.get_ssl_mode()))
+        };
+        let file = |path: &str| Some(path.to_owned());
+        assert_eq!(
+            roots("sslrootcert=/etc/a%20b.pem"),
+            Ok((file("/etc/a b.pem"), SslMode::Require))
+        );
+        assert_eq!(
+            roots("sslmode=verify-full&sslrootcert=/a.pem&connect_timeout=3"),
+            Ok((file("/a.pem"), SslMode::Require))
+        );
+        assert_eq!(
+            roots("sslrootcert=system&sslmode=require"),
+            Ok((None, SslMode::Require))
+        );
+        assert_eq!(
+            roots("sslmode=disable&sslrootcert=/a.pem"),
+            Ok((file("/a.pem"), SslMode::Disable))
+        );
+        assert!(roots("sslrootcert=a.pem").is_err_and(|why| why.contains("absolute path")));
+        assert!(roots("sslrootcert=").is_err_and(|why| why.contains("absolute path")));
+        assert!(roots("sslrotcert=/a.pem").is_err_and(|why| why.contains("cannot be read")));
     }
 
     #[test]

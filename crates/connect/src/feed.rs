@@ -57,8 +57,8 @@ impl Feed {
     pub async fn open(mut options: Options) -> Result<Self, Error> {
         let capture = options.what == What::Capture;
         match options.address.clone() {
-            Address::Postgres(config) if capture => {
-                slot::Slot::open(&config, options).await.map(Self::Slot)
+            Address::Postgres(server) if capture => {
+                slot::Slot::open(&server, options).await.map(Self::Slot)
             }
             Address::Sqlite(file) if capture => {
                 options.table = CHANGES.to_owned();
@@ -66,7 +66,7 @@ impl Feed {
                 opened.map(Self::Sqlite).map_err(Error::of_capture)
             }
             Address::Sqlite(file) => sqlite::Outbox::open(file, options).await.map(Self::Sqlite),
-            Address::Postgres(config) => postgres::Outbox::open(&config, options)
+            Address::Postgres(server) => postgres::Outbox::open(&server, options)
                 .await
                 .map(Self::Postgres),
         }

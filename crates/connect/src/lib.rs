@@ -18,7 +18,7 @@ mod refusals;
 mod sqlite;
 mod tls;
 
-pub use address::Address;
+pub use address::{Address, Server};
 pub use batch::{Backlog, Fate, Item, Relayed, Settled};
 pub use capture::{Capture, TableStatus};
 pub use error::Error;

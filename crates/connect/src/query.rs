@@ -22,8 +22,8 @@ pub async fn query(address: &Address, sql: &str) -> Result<Vec<JsonRow>, Error> 
             let (file, sql) = (file.clone(), sql.to_owned());
             sqlite::blocking(move || of_file(&file, &sql)).await
         }
-        Address::Postgres(config) => {
-            let connection = postgres::Connection::open(config).await?;
+        Address::Postgres(server) => {
+            let connection = postgres::Connection::open(server).await?;
             connection.run("BEGIN READ ONLY").await?;
             let text = format!(
                 "SELECT row_to_json(q)::text FROM ({}) AS q LIMIT {}",

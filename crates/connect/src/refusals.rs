@@ -63,11 +63,11 @@ impl Refusals {
                 };
                 sqlite::blocking(move || sqlite::Connection::open(&file)?.run(list)).await
             }
-            Address::Postgres(config) => {
+            Address::Postgres(server) => {
                 let at =
                     "to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
                 let text = format!("SELECT {columns}, {at}, {rest}");
-                let connection = postgres::Connection::open(&config).await?;
+                let connection = postgres::Connection::open(&server).await?;
                 let rows = connection.query(&text, &[]).await?;
                 let refusal = |row: &tokio_postgres::Row| Refusal {
                     position: row.get(0),
@@ -113,8 +113,8 @@ impl Refusals {
                 let change = move |db: &rusqlite::Connection| Ok(db.execute(&text, [])? as u64);
                 sqlite::blocking(move || sqlite::Connection::open(&file)?.run(change)).await
             }
-            Address::Postgres(config) => {
-                let connection = postgres::Connection::open(&config).await?;
+            Address::Postgres(server) => {
+                let connection = postgres::Connection::open(&server).await?;
                 let text = format!(
                     "{verb} WHERE refused IS NOT NULL AND ($1::bigint[] IS NULL OR position = ANY ($1))"
                 );

@@ -1,33 +1,72 @@
-//! TLS to a database server, by rustls with the machine's roots (`SSL_CERT_FILE` names others).
+//! TLS to a database server, by rustls with the authorities of the URL's `sslrootcert`, else those of the machine (`SSL_CERT_FILE` names others).
 
 use std::{
     future::Future,
-    io,
+    io::{self, Read},
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
+
+/// Most bytes of a file of authorities: those of a whole machine have a quarter of that.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Makes connections that verify whom they speak to.
 #[derive(Clone)]
 pub(crate) struct Tls(Arc<rustls::ClientConfig>);
 
 impl Tls {
-    pub(crate) fn new() -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    /// Trusts the authorities in the file `roots`, and no others; without one those of the machine. The file is read each time: it may be
+    /// exchanged.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no certificate.
+    pub(crate) fn new(roots: Option<&Path>) -> Result<Self, String> {
+        let mut store = rustls::RootCertStore::empty();
+        match roots {
+            None => {
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Some(file) => {
+                let unusable = |why: String| {
+                    format!(
+                        "the authorities of its `sslrootcert` {} cannot be used: {why}",
+                        file.display()
+                    )
+                };
+                let certificates = in_pem(file).map_err(&unusable)?;
+                let (taken, _) = store.add_parsable_certificates(certificates);
+                if taken == 0 {
+                    return Err(unusable("it holds no certificate in PEM".to_owned()));
+                }
+            }
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(store)
             .with_no_client_auth();
-        Self(Arc::new(config))
+        Ok(Self(Arc::new(config)))
     }
+}
+
+/// The certificates in a file, of which no more is told than whether it can be read.
+fn in_pem(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut text = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    let read = opened.take(MAX_FILE + 1).read_to_end(&mut text);
+    read.map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(format!("it has more than {MAX_FILE} bytes"));
+    }
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>();
+    certificates.map_err(|_| "it is no PEM".to_owned())
 }
 
 /// A connection to one host on its way.

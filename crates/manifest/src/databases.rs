@@ -136,6 +136,17 @@ fn check_url(reader: &mut Reader<'_>, at: Bytes, url: &str) {
             .help("for example `postgres://shop@localhost:5432/shop`");
         return;
     };
+    let roots = rest
+        .split(['?', '&'])
+        .find_map(|part| part.strip_prefix("sslrootcert="));
+    if roots.is_some_and(|roots| roots != "system" && !roots.starts_with(['/', '%'])) {
+        reader
+            .error(
+                at,
+                "`sslrootcert` is an absolute path on the server's machine, or `system`",
+            )
+            .help("for example `?sslrootcert=/etc/ssl/private-ca.pem`");
+    }
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let user = authority.rsplit_once('@').map(|(user, _)| user);
     if user.is_some_and(|user| user.contains(':')) || rest.contains("password=") {
@@ -373,6 +384,10 @@ mod tests {
             (
                 "{a: {postgres: {url: 'postgres://u:p@h/d'}}}",
                 "a password does not belong into the manifest",
+            ),
+            (
+                "{a: {postgres: {url: 'postgres://u@h/d?sslmode=require&sslrootcert=ca.pem'}}}",
+                "`sslrootcert` is an absolute path on the server's machine, or `system`",
             ),
             (
                 "{a: {postgres: {PG, password: 's3cr t!'}}}",

@@ -52,7 +52,7 @@ impl Capture {
             Address::Sqlite(file) => {
                 crate::sqlite::blocking(move || sqlite::init(&file, &tables)).await
             }
-            Address::Postgres(config) => postgres::init(&config, &self.slot, &tables).await,
+            Address::Postgres(server) => postgres::init(&server, &self.slot, &tables).await,
         }
     }
 
@@ -66,7 +66,7 @@ impl Capture {
             Address::Sqlite(file) => {
                 crate::sqlite::blocking(move || sqlite::status(&file, &tables)).await
             }
-            Address::Postgres(config) => postgres::status(&config, &self.slot, &tables).await,
+            Address::Postgres(server) => postgres::status(&server, &self.slot, &tables).await,
         }
     }
 
@@ -78,7 +78,7 @@ impl Capture {
     pub async fn drop(&self) -> Result<u64, Error> {
         match self.address.clone() {
             Address::Sqlite(file) => crate::sqlite::blocking(move || sqlite::drop(&file)).await,
-            Address::Postgres(config) => postgres::drop(&config, &self.slot).await,
+            Address::Postgres(server) => postgres::drop(&server, &self.slot).await,
         }
     }
 }

@@ -8,14 +8,16 @@
 use std::pin::Pin;
 
 use model::Event;
-use tokio_postgres::{Config, RowStream, types::ToSql};
+use tokio_postgres::{RowStream, types::ToSql};
 
 use super::{
     TableStatus,
     changes::{Changes, Outcome},
     pgoutput::{self, Lsn},
 };
-use crate::{Backlog, Error, Item, Relayed, Settled, feed::Options, postgres::Connection};
+use crate::{
+    Backlog, Error, Item, Relayed, Settled, address::Server, feed::Options, postgres::Connection,
+};
 
 /// Changes that are looked at at once; a transaction is never cut.
 const CHANGES: i32 = 5_000;
@@ -42,8 +44,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(crate) async fn open(config: &Config, options: Options) -> Result<Self, Error> {
-        let connection = Connection::open(config).await?;
+    pub(crate) async fn open(server: &Server, options: Options) -> Result<Self, Error> {
+        let connection = Connection::open(server).await?;
         connection.run("SET statement_timeout = 0").await?;
         let slot = &options.table;
         connection.check_slot(slot).await?;
@@ -196,11 +198,11 @@ impl Slot {
 
 /// Makes publication and slot, and has the tables tell their rows as they were.
 pub(super) async fn init(
-    config: &Config,
+    server: &Server,
     slot: &str,
     tables: &[String],
 ) -> Result<Vec<TableStatus>, Error> {
-    let connection = Connection::open(config).await?;
+    let connection = Connection::open(server).await?;
     let rows = connection.query("SHOW wal_level", &[]).await?;
     let level: String = rows.first().map_or_else(String::new, |row| row.get(0));
     if level != "logical" {
@@ -227,16 +229,16 @@ pub(super) async fn init(
 }
 
 pub(super) async fn status(
-    config: &Config,
+    server: &Server,
     slot: &str,
     tables: &[String],
 ) -> Result<Vec<TableStatus>, Error> {
-    look(&Connection::open(config).await?, slot, tables).await
+    look(&Connection::open(server).await?, slot, tables).await
 }
 
 /// Drops slot and publication; whether the slot was there.
-pub(super) async fn drop(config: &Config, slot: &str) -> Result<u64, Error> {
-    let connection = Connection::open(config).await?;
+pub(super) async fn drop(server: &Server, slot: &str) -> Result<u64, Error> {
+    let connection = Connection::open(server).await?;
     let text =
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
     let dropped = connection.query(text, &[&slot]).await?;

@@ -6,11 +6,10 @@ use std::{collections::HashMap, pin::Pin, sync::Arc};
 use futures_util::Stream;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, NoTls, Row, RowStream, config::SslMode, error::SqlState,
-    types::ToSql,
+    AsyncMessage, Client, NoTls, Row, RowStream, config::SslMode, error::SqlState, types::ToSql,
 };
 
-use crate::{Address, Error, tls::Tls};
+use crate::{Error, address::Server, tls::Tls};
 
 /// What a statement may take on the server: nothing of a relay's is long.
 const STATEMENT: &str = "30s";
@@ -32,15 +31,20 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
-        let place = Address::Postgres(Box::new(config.clone())).to_string();
+    pub(crate) async fn open(server: &Server) -> Result<Self, Error> {
+        let (config, place) = (&server.config, server.to_string());
         let failed = |error: tokio_postgres::Error| told(&place, None, &error);
         let notified = Arc::new(Notify::new());
         let (client, driver) = if config.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
             (client, drive(connection, Arc::clone(&notified)))
         } else {
-            let (client, connection) = config.connect(Tls::new()).await.map_err(failed)?;
+            let tls = Tls::new(server.roots.as_deref());
+            let tls = tls.map_err(|why| Error::Unreachable {
+                place: place.clone(),
+                why,
+            })?;
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
             (client, drive(connection, Arc::clone(&notified)))
         };
         let connection = Self {

@@ -13,10 +13,11 @@ mod connection;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::Time;
-use tokio_postgres::{Config, Row as Found};
+use tokio_postgres::Row as Found;
 
 use crate::{
     Backlog, Error, Fate, Item, Settled,
+    address::Server,
     feed::Options,
     outbox::{Data, Row, too_large},
 };
@@ -42,8 +43,8 @@ struct Head {
 }
 
 impl Outbox {
-    pub(crate) async fn open(config: &Config, options: Options) -> Result<Self, Error> {
-        let connection = Connection::open(config).await?;
+    pub(crate) async fn open(server: &Server, options: Options) -> Result<Self, Error> {
+        let connection = Connection::open(server).await?;
         connection.check_outbox(&options.table).await?;
         connection.hold(&options.table).await?;
         // The name of the channel is that of the table, as the trigger has it.

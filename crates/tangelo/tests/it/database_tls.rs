@@ -116,5 +116,29 @@ async fn only_a_certificate_of_a_trusted_authority_for_this_name_is_taken() -> R
         "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'tangelo'",
     )?;
     assert_eq!(secured, "t", "and that one only");
+    named_by_the_url(&server, &mut database, &url).await
+}
+
+/// A private authority that only the URL names: it is trusted, and those of the machine are not beside it.
+async fn named_by_the_url(server: &Server, database: &mut Postgres, url: &str) -> Result<()> {
+    let private = Authority::new("Private")?;
+    let (certificate, key) = private.certify("localhost")?;
+    database.speak_tls(&certificate, &key)?;
+    refuses(server, "UnknownIssuer").await;
+    let roots = tempfile::NamedTempFile::new()?;
+    let url = format!(
+        "{}&sslrootcert={}",
+        url.replace("require", "verify-full"),
+        roots.path().display()
+    );
+    server.deploy(&[("tangelo.yaml", &MANIFEST.replace("URL", &url))])?;
+    refuses(server, "holds no certificate").await;
+    database.psql("INSERT INTO tangelo_outbox (id, type) VALUES ('2', 'order.created')")?;
+    std::fs::write(roots.path(), private.pem()?)?;
+    eventually(
+        "it arrives over a connection that the URL's authority vouches for",
+        || async { (seen(server).await == ["1", "2"]).then_some(()) },
+    )
+    .await;
     Ok(())
 }
