@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::process::{Measured, measure};
+use crate::process::{Measured, cpu_time, measure};
 
 /// Reads the counters of an instance.
 pub(crate) struct Gauge {
@@ -15,7 +15,7 @@ pub(crate) struct Gauge {
 
 enum Of {
     /// One process, cheaply: the file stays open.
-    One(Option<std::fs::File>),
+    One(u32, Option<std::fs::File>),
     /// A process and its descendants: an instance whose extensions run beside its runtime.
     All(u32),
 }
@@ -37,7 +37,7 @@ impl Gauge {
             of: if others {
                 Of::All(pid)
             } else {
-                Of::One(file())
+                Of::One(pid, file())
             },
             seen: Mutex::default(),
         }
@@ -45,8 +45,8 @@ impl Gauge {
 
     /// What is used now; nothing when the process is gone.
     pub(crate) fn read(&self) -> Option<Used> {
-        let file = match &self.of {
-            Of::One(file) => file.as_ref()?,
+        let (pid, file) = match &self.of {
+            Of::One(pid, file) => (*pid, file.as_ref()?),
             Of::All(pid) => {
                 let Measured { cpu, memory } = measure(*pid);
                 return (memory > 0).then_some(Used { cpu, memory });
@@ -54,7 +54,12 @@ impl Gauge {
         };
         let mut buffer = [0; 1024];
         let length = rustix::io::pread(file, &mut buffer, 0).ok()?;
-        parse(std::str::from_utf8(&buffer[..length]).ok()?)
+        let used = parse(std::str::from_utf8(&buffer[..length]).ok()?)?;
+        // The file was there: the process is this one, or has ended just now and is not waited for.
+        Some(Used {
+            cpu: cpu_time(pid).unwrap_or(used.cpu),
+            ..used
+        })
     }
 
     /// The CPU time that was seen in all.
@@ -62,8 +67,8 @@ impl Gauge {
         *self.seen.lock()
     }
 
-    /// The CPU time since this was last asked, and the memory now. The sum over all times is exact; a single one is
-    /// as coarse as the system's ticks (10 ms).
+    /// The CPU time since this was last asked, and the memory now. Of an instance of several
+    /// processes a single one is as coarse as the system's ticks (10 ms) where children ended; the sum over all times is exact.
     pub(crate) fn since_last(&self) -> Option<Used> {
         let used = self.read()?;
         let mut seen = self.seen.lock();

@@ -20,8 +20,10 @@ pub(crate) struct Process {
     pub(crate) session: i32,
     /// In clock ticks since the boot.
     pub(crate) start: u64,
-    /// User and system time of it and of the children it waited for, in clock ticks.
+    /// Its user and system time, in clock ticks.
     pub(crate) ticks: u64,
+    /// Those of the children that it waited for.
+    pub(crate) waited: u64,
     /// Resident bytes.
     pub(crate) memory: u64,
 }
@@ -68,7 +70,8 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         start: number(19)?,
-        ticks: (11..=14).filter_map(number).sum(),
+        ticks: (11..=12).filter_map(number).sum(),
+        waited: (13..=14).filter_map(number).sum(),
         memory: number(21)? * rustix::param::page_size() as u64,
     })
 }

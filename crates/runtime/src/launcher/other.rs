@@ -24,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) start: u64,
     /// Hundredths of seconds of CPU; not measured here.
     pub(crate) ticks: u64,
+    /// The same of children that ended; not measured here.
+    pub(crate) waited: u64,
     /// Resident bytes.
     pub(crate) memory: u64,
 }
@@ -72,6 +74,7 @@ fn parse(line: &str) -> Option<Process> {
         session,
         start: start.finish(),
         ticks: 0,
+        waited: 0,
         memory: memory * 1024,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock;
 use crate::launcher::os;
 
 /// The system's unit of CPU time in `/proc` (`USER_HZ`), the same on every Linux that Tangelo runs on.
@@ -28,7 +29,9 @@ pub fn measure(pid: u32) -> Measured {
     {
         seen += 1;
         if let Some(process) = os::process(pid) {
-            measured.cpu += TICK * u32::try_from(process.ticks).unwrap_or(u32::MAX);
+            let ticks = |ticks: u64| TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+            let own = u32::try_from(pid).ok().and_then(clock::cpu_time);
+            measured.cpu += own.unwrap_or_else(|| ticks(process.ticks)) + ticks(process.waited);
             measured.memory += process.memory;
             left.extend(os::children_of(pid));
         }

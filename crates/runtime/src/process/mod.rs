@@ -6,6 +6,7 @@
 
 mod book;
 mod child;
+mod clock;
 mod environment;
 mod instance;
 mod life;
@@ -36,6 +37,7 @@ use crate::{
     pool::{Context, Ended, Failure, InstanceStat, InstanceState, PoolStats, Spec},
 };
 use book::{Book, Standing};
+pub(crate) use clock::cpu_time;
 use instance::{Instance, Order};
 pub use measure::{Measured, measure};
 use place::Waiter;
