@@ -16,6 +16,11 @@ use crate::path::Path;
 pub const MAX_TEMPLATE: usize = 8192;
 /// Most variables of a template (EventBridge's limit).
 pub const MAX_VARIABLES: usize = 100;
+/// What a template makes of an event is larger than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it makes more than {0} bytes of this event")]
+pub struct TooLarge(pub usize);
+
 /// The beginning of names that nobody may give.
 const RESERVED: &str = "aws.";
 
@@ -87,15 +92,21 @@ impl Input {
         })
     }
 
-    /// What the target gets: JSON, or the text that a template is.
-    #[must_use]
-    pub fn apply(&self, facts: &Facts<'_>) -> String {
-        match self {
+    /// What the target gets: JSON, or the text that a template is; at most `most` bytes.
+    ///
+    /// # Errors
+    /// When it would be more: a variable may stand in a template a thousand times.
+    pub fn apply(&self, facts: &Facts<'_>, most: usize) -> Result<String, TooLarge> {
+        let text = match self {
             Self::Constant(value) => value.to_string(),
             Self::Path(path) => path
                 .find(facts.event)
                 .map_or_else(|| "{}".to_owned(), |found| found.to_string()),
-            Self::Template(template) => template.fill(facts),
+            Self::Template(template) => template.fill(facts, most)?,
+        };
+        match text.len() <= most {
+            true => Ok(text),
+            false => Err(TooLarge(most)),
         }
     }
 }
@@ -156,7 +167,8 @@ impl Template {
         })
     }
 
-    fn fill(&self, facts: &Facts<'_>) -> String {
+    /// Ends with the part by which it is more than `most`: no more than one value beyond that is ever held.
+    fn fill(&self, facts: &Facts<'_>, most: usize) -> Result<String, TooLarge> {
         let mut out = String::new();
         for part in &self.parts {
             match part {
@@ -174,8 +186,11 @@ impl Template {
                     }
                 }
             }
+            if out.len() > most {
+                return Err(TooLarge(most));
+            }
         }
-        out
+        Ok(out)
     }
 }
 
@@ -300,6 +315,8 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 1 << 20;
+
     fn paths(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let owned = |(name, path): &(&str, &str)| ((*name).to_owned(), (*path).to_owned());
         pairs.iter().map(owned).collect()
@@ -315,13 +332,48 @@ mod tests {
             ("null", "$.detail.null"),
         ]);
         let template = Template::parse(&paths, template).expect(template);
-        Input::Template(template).apply(&Facts {
-            event,
+        Input::Template(template)
+            .apply(
+                &Facts {
+                    event,
+                    payload: "detail",
+                    rule_name: "my-rule",
+                    rule_arn: "arn:aws:events:us-east-1:000000000000:rule/my-rule",
+                    ingestion_time: "2026-01-02T03:04:05Z",
+                },
+                MOST,
+            )
+            .expect("is small")
+    }
+
+    #[test]
+    fn what_grows_beyond_its_bound_is_refused_before_it_is_whole() {
+        let event = json!({"detail": {"text": "\u{1}".repeat(1000)}});
+        let facts = Facts {
+            event: &event,
             payload: "detail",
-            rule_name: "my-rule",
-            rule_arn: "arn:aws:events:us-east-1:000000000000:rule/my-rule",
-            ingestion_time: "2026-01-02T03:04:05Z",
-        })
+            rule_name: "",
+            rule_arn: "",
+            ingestion_time: "",
+        };
+        let input = |template: &str| {
+            let paths = paths(&[("t", "$.detail.text")]);
+            Input::Template(Template::parse(&paths, template).expect("is one"))
+        };
+        // A control character has six bytes in JSON.
+        let once = input("[<t>]");
+        assert_eq!(once.apply(&facts, 6004).map(|text| text.len()), Ok(6004));
+        assert_eq!(once.apply(&facts, 6003), Err(TooLarge(6003)));
+        assert_eq!(
+            input(&"<t>".repeat(2000)).apply(&facts, 10_000),
+            Err(TooLarge(10_000))
+        );
+        let path = Input::Path(Path::parse("$.detail").expect("is one"));
+        assert_eq!(path.apply(&facts, 100), Err(TooLarge(100)));
+        assert_eq!(
+            Input::Constant(json!("x")).apply(&facts, 2),
+            Err(TooLarge(2))
+        );
     }
 
     #[test]
@@ -377,10 +429,24 @@ mod tests {
             ingestion_time: "",
         };
         let path = |text: &str| Input::Path(Path::parse(text).expect("is a path"));
-        assert_eq!(path("$.detail").apply(&facts), r#"{"id":"x"}"#);
-        assert_eq!(path("$.detail.id").apply(&facts), r#""x""#);
-        assert_eq!(path("$.missing").apply(&facts), "{}");
-        assert_eq!(Input::Constant(json!([1])).apply(&facts), "[1]");
+        assert_eq!(
+            path("$.detail").apply(&facts, MOST).expect("is small"),
+            r#"{"id":"x"}"#
+        );
+        assert_eq!(
+            path("$.detail.id").apply(&facts, MOST).expect("is small"),
+            r#""x""#
+        );
+        assert_eq!(
+            path("$.missing").apply(&facts, MOST).expect("is small"),
+            "{}"
+        );
+        assert_eq!(
+            Input::Constant(json!([1]))
+                .apply(&facts, MOST)
+                .expect("is small"),
+            "[1]"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod wildcard;
 
 pub use explain::{Explanation, Failure};
 pub use index::Index;
-pub use input::{Facts, Input, MAX_TEMPLATE, MAX_VARIABLES, Template};
+pub use input::{Facts, Input, MAX_TEMPLATE, MAX_VARIABLES, Template, TooLarge};
 pub use path::{MAX_PATH, Path};
 pub use syntax::{
     Error, MAX_DEPTH, MAX_FIELDS, MAX_FIELDS_OF_WAY, MAX_TERMS, MAX_TEXT, MAX_WAYS, Pattern,

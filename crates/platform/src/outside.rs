@@ -129,9 +129,15 @@ impl Platform {
             let taken = self.bus().pull(&key, wanted, until).await?;
             let end = taken.len() < wanted;
             for delivery in taken {
-                let row = self.lend(delivery, lease);
-                bytes += row.to_string().len();
-                rows.push(row);
+                match self.handed(&delivery) {
+                    Ok(handed) => {
+                        let row = self.lend(delivery, handed, lease);
+                        bytes += row.to_string().len();
+                        rows.push(row);
+                    }
+                    // Nobody will ever get it.
+                    Err(error) => self.bus().settle(delivery, Settled::Dead(error)).await?,
+                }
             }
             if end {
                 break;
@@ -141,7 +147,20 @@ impl Platform {
         Ok(json!({ "events": rows }))
     }
 
-    fn lend(&self, delivery: Delivery, lease: Duration) -> Value {
+    /// What is handed out, and what it is called.
+    ///
+    /// # Errors
+    /// `PAYLOAD_TOO_LARGE` when the subscription's `input` makes too much of the event.
+    fn handed(&self, delivery: &Delivery) -> Result<(&'static str, Value), Error> {
+        if delivery.input.is_none() {
+            return Ok(("event", delivery.event.to_json()));
+        }
+        let text = loops::transformed(delivery, self.limits())?;
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(("input", value))
+    }
+
+    fn lend(&self, delivery: Delivery, (name, what): (&str, Value), lease: Duration) -> Value {
         let (id, until) = (self.ids().random(), self.clock().now() + lease);
         let span = loops::dwell(self, &delivery.key.app, &delivery);
         let mut row = json!({
@@ -151,13 +170,7 @@ impl Platform {
             "key": &*delivery.idempotency_key,
             "traceparent": delivery.cause.trace.traceparent(span),
         });
-        match &delivery.input {
-            None => row["event"] = delivery.event.to_json(),
-            Some(_) => {
-                let text = loops::transformed(&delivery);
-                row["input"] = serde_json::from_str(&text).unwrap_or(Value::String(text));
-            }
-        }
+        row[name] = what;
         self.leases().lend(id, delivery, until);
         row
     }

@@ -9,14 +9,17 @@ use model::{
     AppName, Class, Error, Invocation, Select, SpanId, SubscriptionKey, Target, Trigger, code,
     name::Name,
 };
-use pattern::Facts;
 use runtime::{Body, FunctionError, Input, webhook::Verdict};
 use serde_json::Value;
 use store::crash::Moment;
 use telemetry::{Attributes, Span, SpanKind};
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{batch, read_answer, stopped};
+use super::{
+    batch,
+    input::{self, Load},
+    read_answer, stopped,
+};
 use crate::{
     Platform,
     dispatch::{Callee, Permit},
@@ -82,7 +85,8 @@ async fn deliver(
     permit: Permit,
     deliveries: Vec<Delivery>,
 ) {
-    let Some((invocation, input)) = prepared(&platform, &callee, &deliveries) else {
+    let Load { deliveries, texts } = input::load(&platform, deliveries).await;
+    let Some((invocation, input)) = prepared(&platform, &callee, &deliveries, texts) else {
         return;
     };
     platform.store().pass(Moment::Taken);
@@ -207,6 +211,7 @@ fn prepared(
     platform: &Platform,
     callee: &Arc<Callee>,
     deliveries: &[Delivery],
+    mut texts: Vec<String>,
 ) -> Option<(Invocation, Input)> {
     let (first, others) = deliveries.split_first()?;
     let mut invocation = invocation(platform, callee, first);
@@ -225,32 +230,16 @@ fn prepared(
     let input = match (&first.input, first.batched) {
         (None, false) => Input::Event(Arc::clone(&first.event)),
         (None, true) => Input::Events(batch::events(deliveries)),
-        (Some(_), false) => Input::Payload(transformed(first).into()),
+        (Some(_), false) => Input::Payload(texts.pop()?.into()),
         (Some(_), true) => {
-            let items = deliveries.iter().map(transformed);
             // A template may make a text that is no JSON; in a list it is a JSON text.
-            let items =
-                items.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)));
+            let items = texts
+                .into_iter()
+                .map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)));
             Input::Payload(Value::Array(items.collect()).to_string().into())
         }
     };
     Some((invocation, input))
-}
-
-/// What a subscription hands over instead of its event.
-pub(crate) fn transformed(delivery: &Delivery) -> String {
-    let event = delivery.event.to_json();
-    let Some(input) = &delivery.input else {
-        return event.to_string();
-    };
-    let (name, key) = (delivery.key.name.as_str(), delivery.key.to_string());
-    input.apply(&Facts {
-        event: &event,
-        payload: "data",
-        rule_name: name,
-        rule_arn: &key,
-        ingestion_time: &delivery.published_at.rfc3339(),
-    })
 }
 
 /// An event that its consumer can never take is given up at once; anything else is tried again.

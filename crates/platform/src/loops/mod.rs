@@ -8,6 +8,7 @@ mod deliver;
 mod destination;
 mod errand;
 mod housekeeping;
+mod input;
 mod leases;
 pub(crate) mod metering;
 mod reconcile;
@@ -16,7 +17,8 @@ mod relay;
 use std::time::Instant;
 
 use bytes::Bytes;
-pub(crate) use deliver::{dwell, transformed};
+pub(crate) use deliver::dwell;
+pub(crate) use input::transformed;
 use model::{Error, code};
 use runtime::{Body, BodyError};
 use tokio::{sync::watch, task::JoinSet};
@@ -52,8 +54,9 @@ async fn read_answer(platform: &Platform, body: Body, deadline: Instant) -> Resu
     };
     read.map_err(|error| match error {
         BodyError::Workload(error) => error,
+        // As a handler's reply of that size is: its own mistake, which another attempt may not make.
         BodyError::TooLarge(limit) => Error::new(
-            code::PAYLOAD_TOO_LARGE,
+            code::BAD_REPLY,
             format!("the answer is larger than {limit}"),
         ),
         other => Error::new(code::INSTANCE_DIED, "the workload's answer broke off").context(other),

@@ -25,10 +25,20 @@ workloads:
       - event: {type: [item.shaped]}
         name: shaped
         input: {template: '{"order": <id>, "text": "no. <id> of <who>"}', paths: {id: $.data.id, who: $.source}}
+      - event: {type: [item.grown]}
+        name: grown
+        input: {template: '{"all": [GROWN]}', paths: {t: $.data.text}}
+        retry: {attempts: 5, backoff: 20ms, max_backoff: 50ms}
+      - event: {type: [item.answered]}
+        name: answered
+        retry: {attempts: 2, backoff: 20ms, max_backoff: 50ms}
   lambda:
     as: function
     run: {lambda: {runtime: python3, handler: batch.handler, code: functions}}
     on:
+      - event: {type: [item.answered]}
+        name: answered
+        retry: {attempts: 2, backoff: 20ms, max_backoff: 50ms}
       - event: {type: [item.lambda]}
         name: lambda
         batch: {size: 3, window: 1s}
@@ -54,6 +64,8 @@ class Handler(Answers):
             failed.update(bad)
             self.keep({"batch": [e["id"] for e in body if e["id"] not in bad], "size": len(body)})
             return self.answer(200, {"batchItemFailures": [{"itemIdentifier": id} for id in bad]})
+        if self.headers.get("ce-type") == "item.answered":
+            return self.answer(200, {"long": "x" * (7 << 20)})
         if self.headers.get("ce-type"):
             id = self.headers["ce-id"]
             if body.get("fail") and id not in failed:
@@ -70,14 +82,18 @@ class Handler(Answers):
 
 const BATCH: &str = "
 def handler(event, context):
+    if isinstance(event, dict) and event['detail-type'] == 'item.answered':
+        return 'x' * (7 << 20)
     assert isinstance(event, list) and all('detail-type' in e for e in event), event
     return {'batchItemFailures': [{'itemIdentifier': e['id']} for e in event if e['detail'].get('fail')]}
 ";
 
 fn deployed() -> Result<Server> {
     let server = server();
+    let manifest = MANIFEST.replace("GROWN", &"<t>,".repeat(2000));
+    let manifest = manifest.replace(",]", "]");
     server.deploy(&[
-        ("tangelo.yaml", MANIFEST),
+        ("tangelo.yaml", &manifest),
         ("sink.py", &python::service(SINK)),
         ("functions/batch.py", BATCH),
     ])?;
@@ -226,6 +242,44 @@ async fn an_input_template_shapes_what_a_workload_gets() -> Result<()> {
 }
 
 /// A handler that raises has failed whatever it was handed, and an answer that trickles is over with the workload's time.
+#[tokio::test]
+async fn what_is_too_large_ends_as_a_dead_letter_that_says_so() -> Result<()> {
+    let server = deployed()?;
+    // The template repeats a text of a thousand bytes two thousand times.
+    let text = json!({"text": "x".repeat(1000)}).to_string();
+    server.json(&["publish", "item.grown", "-d", &text])?;
+    server.json(&["publish", "item.answered"])?;
+    let letters = eventually("three dead letters", || async {
+        let letters = server.json(&["dead-letters"]).ok()?["dead_letters"]
+            .as_array()?
+            .clone();
+        (letters.len() == 3).then_some(letters)
+    })
+    .await;
+    let mut ends: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let code = text(&letter["reason"]["code"]);
+            (
+                text(&letter["subscription"]),
+                code,
+                letter["attempts"].as_u64(),
+            )
+        })
+        .collect();
+    ends.sort();
+    let end = |key: &str, code: &str, attempts| (key.to_owned(), code.to_owned(), Some(attempts));
+    // What can never go is not tried again; an answer is its consumer's, whichever runtime it has.
+    let expected = [
+        end("flow/lambda/answered", "TG0410", 2),
+        end("flow/sink/answered", "TG0410", 2),
+        end("flow/sink/grown", "TG0411", 1),
+    ];
+    assert_eq!(ends, expected, "{letters:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_fails_is_tried_again_and_given_up_however_it_fails() -> Result<()> {
     const FAILING: &str = "
