@@ -178,12 +178,12 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::NoSuchDeadLetter`], those of the store.
-    pub async fn edit_dead_letter(&self, id: u64, data: Value, by: &str) -> Result<(), Error> {
+    pub async fn edit_dead_letter(&self, id: u64, data: EventData, by: &str) -> Result<(), Error> {
         let log = &self.0.shared.log;
         let letter = log.dead_letter(number(id)?).await?;
         let letter = letter.ok_or(Error::NoSuchDeadLetter(id))?;
         let mut event = Event::clone(&letter.logged.event);
-        event.data = EventData::Json(data);
+        event.data = data;
         let edited = log.edit_dead_letter(letter.id, &event, by.to_owned()).await;
         edited.map_err(|error| match error {
             store::Error::NotFound(_) => Error::NoSuchDeadLetter(id),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{bundle::bundle, contract::Contract, lint, version::Version};
+use crate::{bundle::bundle, contract::Contract, lint, text, version::Version};
 
 /// The folder's name, beside `tangelo.yaml`.
 pub const FOLDER: &str = "contracts";
@@ -47,7 +47,7 @@ impl Contracts {
         }
         let (mut parsed, mut problems) = (BTreeMap::new(), Vec::new());
         for (path, text) in files {
-            match serde_json::from_str::<Value>(text) {
+            match text::read(text) {
                 Ok(value @ (Value::Object(_) | Value::Bool(_))) => {
                     problems.extend(
                         lint::keywords(&value)
@@ -57,6 +57,7 @@ impl Contracts {
                     parsed.insert(path.clone(), value);
                 }
                 Ok(_) => problems.push(problem(path, "a schema is an object".to_owned())),
+                Err(error) if error.is_data() => problems.push(problem(path, error.to_string())),
                 Err(error) => problems.push(problem(path, format!("it is not JSON: {error}"))),
             }
         }

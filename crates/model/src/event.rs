@@ -12,6 +12,10 @@ use crate::clock::Time;
 
 /// The longest id, source, type or subject, in bytes.
 pub const MAX_ATTRIBUTE: usize = 1024;
+/// Most extension attributes that a publisher gives an event: each is a header where it is delivered.
+pub const MAX_EXTENSIONS: usize = 64;
+/// The longest name of an extension attribute, in bytes.
+pub const MAX_EXTENSION_NAME: usize = 64;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,7 +198,7 @@ fn check_extension(name: &str, value: &Value) -> Result<(), InvalidEvent> {
         })
     };
     if name.is_empty()
-        || name.len() > 64
+        || name.len() > MAX_EXTENSION_NAME
         || !name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())

@@ -2,10 +2,10 @@
 
 use bus::DeadLetter;
 pub use bus::{DeadLetterFilter, Replay};
-use model::{Error, Position, Rate, SubscriptionKey, code};
+use model::{Error, Event, Position, Rate, SubscriptionKey, code, event::EventData};
 use serde_json::{Value, json};
 
-use crate::Platform;
+use crate::{Platform, events};
 
 /// What is shown of what was done to a subscription.
 const SHOWN_AUDIT: u32 = 20;
@@ -121,12 +121,16 @@ impl Platform {
         Ok(found.ok_or(bus::Error::NoSuchDeadLetter(id))?)
     }
 
-    /// Gives the event of a dead letter other data.
+    /// Gives the event of a dead letter other data, which must keep to what the event itself was to keep to when it was published.
     ///
     /// # Errors
-    /// `NO_SUCH_DEAD_LETTER`.
+    /// `NO_SUCH_DEAD_LETTER`, `CONTRACT_BROKEN` with the JSON Pointer of every violation, `PAYLOAD_TOO_LARGE`, `BAD_EVENT`.
     pub async fn edit_dead_letter(&self, id: u64, data: Value, by: &str) -> Result<(), Error> {
-        Ok(self.bus().edit_dead_letter(id, data, by).await?)
+        let letter = self.dead_letter(id).await?;
+        let mut event = Event::from_json(letter.event).map_err(Error::internal)?;
+        event.data = EventData::Json(data);
+        events::edited(&self.0.apps.live(), &event, self.limits())?;
+        Ok(self.bus().edit_dead_letter(id, event.data, by).await?)
     }
 
     /// Delivers a dead letter again, with attempts anew and the same idempotency key.
@@ -213,14 +217,15 @@ impl Platform {
         Ok(self.bus().cancel_job(id, by).await?)
     }
 
-    /// Events of the log after a position, at most `limit`; those of `kind` alone when it is given. The position up to
-    /// which the log was looked at comes with them.
+    /// Events of the log after a position and up to another one, at most `limit`; those of `kind` alone when it is given. The position up
+    /// to which the log was looked at comes with them, and that of its newest event. Without a first position: those of the newest
+    /// `limit`.
     ///
     /// # Errors
     /// What the store fails with.
     pub async fn logged(
         &self,
-        after: Option<Position>,
+        (after, through): (Option<Position>, Option<Position>),
         kind: Option<&str>,
         limit: u32,
     ) -> Result<Value, Error> {
@@ -229,14 +234,18 @@ impl Platform {
         let extents = log.extents().await?;
         let extent = extents.into_iter().find(|(of, _)| *of == namespace);
         let Some((_, extent)) = extent else {
-            return Ok(json!({"events": [], "through": 0}));
+            return Ok(json!({"events": [], "through": 0, "head": 0}));
         };
         let newest = || Position(extent.head.0.saturating_sub(u64::from(limit)));
         let after = after.unwrap_or_else(newest);
-        let events = log.range(&namespace, after, extent.head, limit).await?;
+        if after >= extent.head {
+            return Ok(json!({"events": [], "through": after, "head": extent.head}));
+        }
+        let through = through.map_or(extent.head, |through| through.min(extent.head));
+        let events = log.range(&namespace, after, through, limit).await?;
         let through = events
             .last()
-            .map_or_else(|| extent.head.max(after), |last| last.position);
+            .map_or_else(|| through.max(after), |last| last.position);
         let wanted = events
             .iter()
             .filter(|one| kind.is_none_or(|kind| kind == one.event.kind));
@@ -245,7 +254,7 @@ impl Platform {
                    "trace": one.cause.trace.trace})
         };
         let shown: Vec<Value> = wanted.map(shown).collect();
-        Ok(json!({"events": shown, "through": through}))
+        Ok(json!({"events": shown, "through": through, "head": extent.head}))
     }
 }
 

@@ -9,9 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use model::{App, BlobHash, Limits, Run, WorkloadName};
+use model::{App, BlobHash, Limits, Run, WorkloadName, code};
 use platform::deploy::{FileEntry, Files};
 use sha2::{Digest, Sha256};
+
+use crate::failure::Coded;
 
 /// Folders that are never part of an artifact.
 const SKIPPED: &[&str] = &[".git", ".tangelo", "__pycache__", ".venv"];
@@ -49,12 +51,22 @@ pub(crate) fn collect(folder: &Path, app: &App, hashes: &mut Hashes) -> Result<A
         files: BTreeMap::new(),
         sources: BTreeMap::new(),
     };
+    let bounds = Bounds::of(folder);
     for (name, workload) in &app.workloads {
         let mut files = Files::new();
         for path in roots(folder, &workload.run) {
-            let sources = &mut artifacts.sources;
-            gather(folder, &path, &mut files, sources, hashes)
-                .with_context(|| format!("workload `{name}`: `{path}` [TG0103]"))?;
+            let (root, sources) = (folder.join(&path), &mut artifacts.sources);
+            // What is not there is told below.
+            let within = if root.exists() {
+                bounds.hold(&root)
+            } else {
+                Ok(())
+            };
+            within
+                .and_then(|()| gather(&bounds, &path, &mut files, sources, hashes))
+                .coded(code::ARTIFACT_MISSING, || {
+                    format!("workload `{name}`: `{path}`")
+                })?;
         }
         if !files.is_empty() {
             files.sort();
@@ -63,6 +75,11 @@ pub(crate) fn collect(folder: &Path, app: &App, hashes: &mut Hashes) -> Result<A
         }
     }
     Ok(artifacts)
+}
+
+/// Whether a word of a command is a file of the app: one that begins with `/` is of the machine.
+fn is_beside(folder: &Path, word: &str) -> bool {
+    Path::new(word).is_relative() && folder.join(word).is_file()
 }
 
 /// What a workload names, relative to the manifest.
@@ -74,7 +91,7 @@ fn roots(folder: &Path, run: &Run) -> Vec<String> {
             // `./x` is ours; `x.py` is too when it is there; everything else is found on PATH.
             let ours = command
                 .iter()
-                .filter(|word| word.starts_with("./") || folder.join(word).is_file());
+                .filter(|word| word.starts_with("./") || is_beside(folder, word));
             ours.map(|word| word.trim_start_matches("./").to_owned())
                 .chain(files.iter().cloned())
                 .collect()
@@ -84,15 +101,49 @@ fn roots(folder: &Path, run: &Run) -> Vec<String> {
     }
 }
 
+/// The folder that an app is made of: no link leads out of it.
+pub(crate) struct Bounds {
+    folder: PathBuf,
+    real: PathBuf,
+}
+
+impl Bounds {
+    /// Those of the app in `folder`.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            // One that is not there holds nothing, and that is told where its files are looked for.
+            real: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        }
+    }
+
+    /// # Errors
+    /// When a path that is there leads out of the folder: others would get, with the app, what is not of it.
+    pub(crate) fn hold(&self, path: &Path) -> Result<()> {
+        let end = path
+            .canonicalize()
+            .with_context(|| format!("cannot follow {}", path.display()))?;
+        if !end.starts_with(&self.real) {
+            bail!(
+                "{} leads out of the app's folder, to {}: copy what belongs to the app into it",
+                path.display(),
+                end.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads and hashes what is at `path`, which does not lead out of the bounds.
 fn gather(
-    folder: &Path,
+    bounds: &Bounds,
     path: &str,
     files: &mut Files,
     sources: &mut BTreeMap<BlobHash, PathBuf>,
     hashes: &mut Hashes,
 ) -> Result<()> {
     let path = path.trim_start_matches("./").trim_end_matches('/');
-    let full = folder.join(path);
+    let full = bounds.folder.join(path);
     let data = std::fs::metadata(&full).context("is not there: was it built?")?;
     if !data.is_dir() && !data.is_file() {
         bail!("`{path}` is neither a file nor a folder, and cannot be part of an artifact");
@@ -119,7 +170,8 @@ fn gather(
         return Ok(());
     }
     for entry in std::fs::read_dir(&full)? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         let Some(name) = name.to_str() else {
             bail!("holds a file whose name is not UTF-8")
         };
@@ -131,7 +183,10 @@ fn gather(
         } else {
             format!("{path}/{name}")
         };
-        gather(folder, &child, files, sources, hashes)?;
+        if entry.file_type()?.is_symlink() {
+            bounds.hold(&entry.path())?;
+        }
+        gather(bounds, &child, files, sources, hashes)?;
     }
     Ok(())
 }
@@ -212,7 +267,7 @@ mod tests {
         std::fs::write(folder.path().join("code/cache").join(CACHE_TAG), "").expect("writes");
         let (mut files, mut sources) = (Files::new(), BTreeMap::new());
         gather(
-            folder.path(),
+            &Bounds::of(folder.path()),
             "code",
             &mut files,
             &mut sources,
@@ -235,13 +290,26 @@ mod tests {
             symlink(to, code.join("link")).expect("links");
             let (mut files, mut sources) = (Files::new(), BTreeMap::new());
             let hashes = &mut Hashes::default();
-            gather(folder.path(), "code", &mut files, &mut sources, hashes)
-                .map(|()| files.len())
-                .map_err(|error| error.to_string())
+            gather(
+                &Bounds::of(folder.path()),
+                "code",
+                &mut files,
+                &mut sources,
+                hashes,
+            )
+            .map(|()| files.len())
+            .map_err(|error| error.to_string())
         };
         assert_eq!(collect("../beside"), Ok(1));
         assert!(collect("..").is_err_and(|e| e.contains("itself in")));
-        assert!(collect("/dev/zero").is_err_and(|e| e.contains("neither a file")));
+        let outside = tempfile::tempdir().expect("a folder");
+        let outside = outside.path().to_str().expect("is UTF-8");
+        for to in [outside, "/etc/passwd", "/dev/zero", "../../.."] {
+            assert!(
+                collect(to).is_err_and(|e| e.contains("leads out of the app's folder")),
+                "{to}"
+            );
+        }
     }
 
     #[test]

@@ -213,7 +213,7 @@ async fn other_data_is_delivered_after_an_edit() {
     let data = json!({"mended": "x".repeat(40_000)});
     let edited = fixture
         .bus
-        .edit_dead_letter(letter.id, data.clone(), "anna");
+        .edit_dead_letter(letter.id, EventData::Json(data.clone()), "anna");
     edited.await.expect("edits");
     fixture
         .bus
@@ -228,7 +228,7 @@ async fn other_data_is_delivered_after_an_edit() {
     settle(&fixture, again, Settled::Done).await;
     let gone = fixture
         .bus
-        .edit_dead_letter(letter.id, json!(1), "anna")
+        .edit_dead_letter(letter.id, EventData::Json(json!(1)), "anna")
         .await;
     assert!(matches!(gone, Err(Error::NoSuchDeadLetter(_))));
 }

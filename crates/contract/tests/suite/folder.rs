@@ -136,3 +136,62 @@ fn what_is_wrong_is_said_with_its_file() {
             .contains("not JSON")
     );
 }
+
+#[test]
+fn what_a_file_says_twice_is_refused_where_it_stands() {
+    let text =
+        "{\"type\": \"object\",\n \"properties\": {\"id\": {}, \"id\": {\"type\": \"string\"}}}";
+    let files = BTreeMap::from([("order.created/1.json".to_owned(), text.to_owned())]);
+    let problems = Contracts::read(&files).expect_err("is wrong");
+    assert_eq!(
+        problems[0].to_string(),
+        "contracts/order.created/1.json: `id` is there twice in one object at line 2 column 30"
+    );
+}
+
+#[test]
+fn fields_are_listed_through_references_lists_and_cases() {
+    let node = json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "at": {"type": "integer"}}});
+    let schema = json!({
+        "type": "object",
+        "required": ["id", "state"],
+        "properties": {
+            "id": {"type": "string", "description": "Its | name"},
+            "state": {"enum": ["new", "paid", null]},
+            "kind": {"const": "order"},
+            "total": {"$ref": "../common/money.json"},
+            "lines": {"type": ["array", "null"], "items": {"allOf": [{"$ref": "#/$defs/node"}], "required": ["at"]}},
+            "by": {"oneOf": [{"type": "string"}, {"type": "object", "properties": {"user": {"type": "string"}}}]},
+            "any": true,
+        },
+        "$defs": {"node": node},
+    });
+    let contracts = read(&[
+        ("order.created/1.json", schema),
+        ("common/money.json", money()),
+    ]);
+    let contracts = contracts.expect("reads");
+    let contract = contracts.contract_of("order.created", None);
+    let fields = contract.expect("has one").expect("is there").fields();
+    let shown = fields.iter().map(|field| {
+        let required = if field.required { "!" } else { "" };
+        format!("{}{required}: {}", field.path, field.kind)
+    });
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            "id!: string",
+            "state!: \"new\" or \"paid\" or null",
+            "kind: \"order\"",
+            "total: object",
+            "total.cents!: integer",
+            "lines: array of object or null",
+            "lines[].next: object",
+            "lines[].at!: integer",
+            "by: string or object",
+            "by.user: string",
+            "any: any",
+        ]
+    );
+    assert_eq!(fields[0].what, "Its | name");
+}

@@ -2,7 +2,7 @@
 //! what subscriptions expect, those of the app itself and those of all others that are live.
 
 use contract::{Contracts, Problem, Verdict, Version, compare};
-use model::{App, Error, code};
+use model::{App, AppName, Error, code};
 
 use super::{
     World,
@@ -91,13 +91,27 @@ pub(crate) fn expectations(app: &App, contracts: &Contracts, live: &Live) -> Res
         let lines: Vec<String> = own.iter().map(|unmet| not_shipped(unmet, &after)).collect();
         return Err(Error::new(code::CONTRACT_NOT_SHIPPED, lines.join("\n")));
     }
-    let others = live.apps.iter().filter(|other| other.name != app.name);
+    others_keep(&app.name, live, &after)
+}
+
+/// Whether every subscription of other apps that finds what it asks for still does when `app` is no more.
+///
+/// # Errors
+/// `CONTRACT_PINNED` with who asks for what would be gone.
+pub(crate) fn removal(app: &AppName, live: &Live) -> Result<(), Error> {
+    others_keep(app, live, &World::live(live).without(app))
+}
+
+/// Whether the subscriptions of all apps but `app` find what they found before.
+fn others_keep(app: &AppName, live: &Live, after: &World<'_>) -> Result<(), Error> {
+    let before = World::live(live);
+    let others = live.apps.iter().filter(|other| other.name != *app);
     let gone = others.flat_map(|other| {
         let already = unmet(&other.app, &before);
-        let now = unmet(&other.app, &after).into_iter();
+        let now = unmet(&other.app, after).into_iter();
         now.filter(move |unmet| !already.contains(unmet))
     });
-    let lines: Vec<String> = gone.map(|unmet| taken_away(&unmet, &after)).collect();
+    let lines: Vec<String> = gone.map(|unmet| taken_away(&unmet, after)).collect();
     match lines.is_empty() {
         true => Ok(()),
         false => Err(Error::new(code::CONTRACT_PINNED, lines.join("\n"))),

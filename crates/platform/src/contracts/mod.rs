@@ -10,7 +10,7 @@ mod notes;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use contract::{Contract, Contracts, Version};
-use model::App;
+use model::{App, AppName};
 
 pub use graph::{Consumer, Producer, Shipped, Type, graph};
 pub(crate) use notes::notes;
@@ -55,6 +55,12 @@ impl<'w> World<'w> {
             None => apps.push((app, contracts)),
         }
         Self::of(apps)
+    }
+
+    /// The same without an app.
+    pub(crate) fn without(&self, app: &AppName) -> Self {
+        let others = self.apps().filter(|(there, _)| there.name != *app);
+        Self::of(others.collect())
     }
 
     fn apps(&self) -> impl Iterator<Item = (&'w App, &'w Contracts)> {

@@ -188,7 +188,7 @@ impl Deployer {
     /// Takes an app out of service. Its revisions and state stay until purged.
     ///
     /// # Errors
-    /// `NO_SUCH_APP`.
+    /// `NO_SUCH_APP`, `CONTRACT_PINNED` when a subscription of another app asks for what its contracts have.
     pub async fn remove(self: &Arc<Self>, app: &AppName) -> Result<(), Error> {
         let (deployer, app) = (Arc::clone(self), app.clone());
         // What is begun is done to its end, whether or not somebody waits for it.
@@ -200,6 +200,7 @@ impl Deployer {
         let _turn = self.turns.of(app).await;
         let _now = self.one_at_a_time.lock().await;
         self.apps.find(app.as_str())?;
+        contracts::gate::removal(app, &self.apps.live())?;
         self.store
             .apps()
             .remove(Name::default_namespace(), app.clone())

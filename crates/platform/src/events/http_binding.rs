@@ -62,13 +62,20 @@ fn media_type(headers: &HeaderMap) -> String {
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|e| Error::new(code::BAD_EVENT, format!("the body is not JSON: {e}")))?;
-    if deeper_than(&value, limits.depth) {
-        return Err(Error::new(
-            code::BAD_EVENT,
-            format!("the JSON is nested deeper than {}", limits.depth),
-        ));
-    }
+    shallow(&value, limits)?;
     Ok(value)
+}
+
+/// Whether JSON from outside is nested no deeper than it may be.
+///
+/// # Errors
+/// `BAD_EVENT`.
+pub(crate) fn shallow(value: &Value, limits: &Limits) -> Result<(), Error> {
+    if deeper_than(value, limits.depth) {
+        let message = format!("the JSON is nested deeper than {}", limits.depth);
+        return Err(Error::new(code::BAD_EVENT, message));
+    }
+    Ok(())
 }
 
 /// Whether `value` is nested deeper than `limit`. (`serde_json` itself stops at 128.)

@@ -7,6 +7,8 @@ pub(crate) mod http_binding;
 mod publisher;
 pub(crate) mod relayed;
 
+pub(crate) use contracts::edited;
+
 use std::sync::Arc;
 
 use bus::{Bus, Published};
@@ -14,7 +16,7 @@ use contract::pin;
 use http::{Request, Response};
 use model::{
     AppName, Category, Cause, Class, Clock, Code, Error, Event, Ids, Limits, Name, Namespace,
-    Principal, TraceContext, code, invocation::MAX_DEPTH,
+    Principal, TraceContext, code, event::MAX_EXTENSIONS, invocation::MAX_DEPTH,
 };
 pub use publisher::{Message, Publisher, Who, told};
 use runtime::{Body, Caller};
@@ -147,7 +149,14 @@ impl Events {
             );
             return Err(Error::new(code::KEY_FORBIDS, message));
         }
-        contracts::check(&self.apps.live(), home(origin), without_ours(event))
+        let event = without_ours(event);
+        if event.extensions.len() > MAX_EXTENSIONS {
+            let many = event.extensions.len();
+            let message =
+                format!("the event has {many} extension attributes; {MAX_EXTENSIONS} is the most");
+            return Err(Error::new(code::BAD_EVENT, message));
+        }
+        contracts::check(&self.apps.live(), home(origin), event)
     }
 
     /// What is stored beside the events: the same for all events of one publish.

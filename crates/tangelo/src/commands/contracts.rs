@@ -1,24 +1,21 @@
 //! `tangelo contracts`: the contracts beside a manifest, looked at without a server; and who publishes and takes what, over all that is
 //! deployed.
 
+mod files;
 mod graph;
 mod lint;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use contract::{Contract, Contracts, Direction, Verdict, compare};
-use model::App;
+use model::{App, code};
 use serde_json::{Map, Value, json};
 
 use super::{Cli, deploy::Source};
-use crate::{client::Client, show};
+use crate::{client::Client, failure::failure, show};
+pub(crate) use files::files;
 pub(crate) use lint::{Finding, look};
 
 /// Look at the contracts of events: beside a manifest, and over all deployed apps
@@ -32,7 +29,8 @@ pub(crate) struct Ask {
 enum Action {
     /// Say what is wrong: files, names, types that nobody publishes or takes
     Lint(Place),
-    /// Say between which versions events pass, with one that does not for each that they do not
+    /// Say between which versions events pass, with one that does not for each that they do not; the exit code is 1 when a version
+    /// breaks what it promises
     Diff {
         #[command(flatten)]
         place: Place,
@@ -84,62 +82,12 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ask) -> Result<ExitCod
     }
 }
 
-/// The texts of all files below `contracts`, by their paths in it; none when there is no such folder.
-///
-/// # Errors
-/// When a file cannot be read, or there are more or larger ones than a deploy takes.
-pub(crate) fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let root = folder.join(contract::FOLDER);
-    let (mut files, mut folders, mut bytes) = (BTreeMap::new(), vec![String::new()], 0);
-    while let Some(inner) = folders.pop() {
-        let listed = match std::fs::read_dir(root.join(&inner)) {
-            Ok(listed) => listed,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && inner.is_empty() => break,
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read {}", root.join(&inner).display()));
-            }
-        };
-        for entry in listed {
-            let name = entry?.file_name();
-            let name = name
-                .to_str()
-                .context("contracts: a file's name is not UTF-8")?;
-            let path = if inner.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{inner}/{name}")
-            };
-            let full = root.join(&path);
-            let data = std::fs::symlink_metadata(&full)?;
-            if data.is_dir() {
-                folders.push(path);
-            } else if name.ends_with(".json") {
-                bytes += data.len();
-                if files.len() >= contract::MAX_FILES || bytes > contract::MAX_BYTES as u64 {
-                    let (files, bytes) = (contract::MAX_FILES, contract::MAX_BYTES);
-                    bail!(
-                        "{} holds more than {files} files or {bytes} bytes [TG0509]",
-                        root.display()
-                    );
-                }
-                let text = std::fs::read_to_string(&full);
-                files.insert(
-                    path,
-                    text.with_context(|| format!("cannot read {}", full.display()))?,
-                );
-            }
-        }
-    }
-    Ok(files)
-}
-
 fn read(place: &Place) -> Result<(Source, Contracts)> {
     let source = Source::read(&place.path)?;
     let contracts = Contracts::read(&source.contracts);
     let contracts = contracts.map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{} [TG0509]", lines.join("\n"))
+        failure(code::BAD_CONTRACT, lines.join("\n"))
     })?;
     Ok((source, contracts))
 }
@@ -158,11 +106,21 @@ fn diff(cli: &Cli, place: &Place, only: Option<&str>) -> Result<ExitCode> {
             }
         }
     }
+    let is_broken = |row: &Value| row["promised"] == true && row["verdict"] == "incompatible";
+    let code = match rows.iter().any(is_broken) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    };
     if cli.json {
         show::json(&json!({ "versions": rows }))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     for row in &rows {
+        let broken = if is_broken(row) {
+            " (broken promise)"
+        } else {
+            ""
+        };
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         let why = match text("verdict").as_str() {
             "incompatible" => format!(": {} is refused", row["witness"]),
@@ -174,7 +132,7 @@ fn diff(cli: &Cli, place: &Place, only: Option<&str>) -> Result<ExitCode> {
             _ => String::new(),
         };
         anstream::println!(
-            "{} {} → {}: {} {}{why}",
+            "{} {} → {}: {} {}{broken}{why}",
             text("type"),
             text("earlier"),
             text("later"),
@@ -185,13 +143,16 @@ fn diff(cli: &Cli, place: &Place, only: Option<&str>) -> Result<ExitCode> {
     if rows.is_empty() {
         anstream::println!("there are no two versions of a type");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn row(kind: &str, earlier: &Contract, later: &Contract, direction: Direction) -> Value {
+    // A new major version promises nothing beside the old one.
+    let promised = earlier.version.major == later.version.major
+        && later.mode.directions().contains(&direction);
     let mut row = json!({
         "type": kind, "earlier": earlier.version.to_string(), "later": later.version.to_string(),
-        "direction": direction.to_string(),
+        "direction": direction.to_string(), "promised": promised,
     });
     match compare(earlier, later, direction) {
         Verdict::Compatible => row["verdict"] = json!("compatible"),
@@ -238,32 +199,15 @@ fn docs(app: &App, contracts: &Contracts) -> String {
             if let Some(described) = described {
                 let _ = write!(text, "{described}\n\n");
             }
-            let required: Vec<&str> = contract.schema["required"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
             text.push_str("| field | type | required | what |\n| --- | --- | --- | --- |\n");
-            for (name, schema) in contract.schema["properties"]
-                .as_object()
-                .into_iter()
-                .flatten()
-            {
-                let kind = schema
-                    .get("type")
-                    .or_else(|| schema.get("$ref"))
-                    .map_or_else(|| "any".to_owned(), plain);
-                let what = schema.get("description").map_or_else(String::new, plain);
-                let needed = if required.contains(&name.as_str()) {
-                    "yes"
-                } else {
-                    ""
-                };
+            for field in contract.fields() {
+                let needed = if field.required { "yes" } else { "" };
                 let _ = writeln!(
                     text,
-                    "| `{name}` | {kind} | {needed} | {} |",
-                    what.replace(['|', '\n'], " ")
+                    "| `{}` | {} | {needed} | {} |",
+                    cell(&field.path),
+                    cell(&field.kind),
+                    cell(&field.what)
                 );
             }
         }
@@ -271,10 +215,9 @@ fn docs(app: &App, contracts: &Contracts) -> String {
     text
 }
 
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+/// A text inside a table of Markdown.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
 }
 
 /// AsyncAPI 3.0: a channel for each type, a message for each version, an operation for each workload.

@@ -165,12 +165,75 @@ async fn what_a_live_consumer_pins_is_not_taken_away() -> Result<()> {
         error.contains("TG0515") && error.contains("no version is left"),
         "{error}"
     );
+    let error = said(server.json(&["remove", "shop"]));
+    assert!(
+        error.contains("TG0515") && error.contains("no version is left"),
+        "{error}"
+    );
     // Both live side by side while the consumer moves on, and then the first may go.
     server.deploy_folder(&mail(&server, &[("confirm", "contract: [1, 2]")])?)?;
     let error = said(server.deploy_folder(&shop(&server, &[("2", v2())])?));
     assert!(error.contains(pinned), "{error}");
     server.deploy_folder(&mail(&server, &[("confirm", "contract: 2")])?)?;
     server.deploy_folder(&shop(&server, &[("2", v2())])?)?;
+    // Who pins goes first.
+    server.json(&["remove", "mail"])?;
+    server.json(&["remove", "shop"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_data_of_a_dead_letter_keeps_to_the_version_of_its_event() -> Result<()> {
+    let server = server();
+    server.deploy_folder(&shop(&server, &[("1", v1()), ("2", v2())])?)?;
+    let folder = mail(&server, &[("confirm", "retry: {attempts: 1}")])?;
+    std::fs::write(
+        folder.join("code/app.py"),
+        "def handler(event, context):\n    raise ValueError('no')\n",
+    )?;
+    server.deploy_folder(&folder)?;
+    let published = server.json(&[
+        "publish",
+        "order.created",
+        "-d",
+        r#"{"id": "o-1"}"#,
+        "--dataschema",
+        "/contracts/order.created/1",
+        "--time",
+        "2026-01-02T03:04:05Z",
+        "--extension",
+        "tenant=blue",
+    ])?;
+    assert_eq!(published["accepted"], 1, "{published}");
+    let letter = eventually("a dead letter", || async {
+        let letters = server.json(&["dead-letters"]).ok()?;
+        letters["dead_letters"].as_array()?.first().cloned()
+    })
+    .await;
+    let event = &letter["event"];
+    assert_eq!(
+        (&event["tenant"], &event["time"], &event["contractversion"]),
+        (
+            &"blue".into(),
+            &"2026-01-02T03:04:05.000000Z".into(),
+            &"1.0.0".into()
+        ),
+        "{event}"
+    );
+    let id = letter["id"].to_string();
+    let bad = r#"{"id": 7, "lines": [{"count": 0}]}"#;
+    let error = said(server.json(&["dead-letters", "edit", &id, "-d", bad]));
+    assert!(
+        error.contains("TG0508") && error.contains("`/id`") && error.contains("`/lines/0/count`"),
+        "{error}"
+    );
+    // What version 2 would take is none of version 1.
+    let second = r#"{"id": "o-1", "total": 5}"#;
+    let error = said(server.json(&["dead-letters", "edit", &id, "-d", second]));
+    assert!(error.contains("TG0508"), "{error}");
+    server.json(&["dead-letters", "edit", &id, "-d", r#"{"id": "o-2"}"#])?;
+    let shown = server.json(&["dead-letters", "show", &id])?;
+    assert_eq!(shown["event"]["data"], json!({"id": "o-2"}));
     Ok(())
 }
 

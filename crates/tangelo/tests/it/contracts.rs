@@ -257,8 +257,40 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
     );
     let docs = String::from_utf8(server.cli(&["contracts", "docs", at])?.stdout)?;
     assert!(
-        docs.contains("## order.created") && docs.contains("| `total` | integer | yes |"),
+        docs.contains("## order.created")
+            && docs.contains("| `total` | integer | yes |")
+            && docs.contains("| `lines[].count` | integer | yes |"),
         "{docs}"
+    );
+    // A later version that breaks what it promises; a new major version promises nothing.
+    write("contracts/order.created/1.1.json", &v2())?;
+    let output = server.cli(&["--json", "contracts", "diff", at])?;
+    assert_eq!(output.status.code(), Some(1));
+    let differences: Value = serde_json::from_slice(&output.stdout)?;
+    let first = &differences["versions"][0];
+    assert_eq!(
+        (&first["promised"], &first["verdict"], &first["direction"]),
+        (&true.into(), &"incompatible".into(), &"backward".into())
+    );
+    // What stands twice, and what is not of the app.
+    write(
+        "contracts/order.created/1.1.json",
+        r#"{"type": "object", "type": "array"}"#,
+    )?;
+    let error = said(server.json(&["contracts", "docs", at]));
+    assert!(
+        error.contains("TG0509") && error.contains("`type` is there twice in one object at line 1"),
+        "{error}"
+    );
+    std::fs::remove_file(folder.join("contracts/order.created/1.1.json"))?;
+    std::os::unix::fs::symlink(
+        "/etc/hostname",
+        folder.join("contracts/order.created/1.1.json"),
+    )?;
+    let error = said(server.deploy_folder(&folder));
+    assert!(
+        error.contains("TG0509") && error.contains("leads out of the app's folder"),
+        "{error}"
     );
     Ok(())
 }
