@@ -1,10 +1,6 @@
 //! Apps: deploy, look, roll back, remove.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::{AppName, RevisionId};
 use platform::{
     Platform,
@@ -14,11 +10,15 @@ use platform::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request};
+use crate::{
+    Fault,
+    ask::{Path, Sent},
+    fault::bad_request,
+};
 
 pub(crate) async fn deploy(
     State(platform): State<Platform>,
-    Json(request): Json<Request>,
+    Sent(request): Sent<Request>,
 ) -> Result<Json<Deployed>, Fault> {
     Ok(Json(platform.deployer().deploy(request).await?))
 }
@@ -90,7 +90,7 @@ pub(crate) struct Rollback {
 pub(crate) async fn rollback(
     State(platform): State<Platform>,
     Path(app): Path<String>,
-    Json(ask): Json<Rollback>,
+    Sent(ask): Sent<Rollback>,
 ) -> Result<Json<Deployed>, Fault> {
     Ok(Json(
         platform.deployer().rollback(&name(&app)?, ask.to).await?,

@@ -2,14 +2,18 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
 };
 use model::BlobHash;
 use platform::{Body, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request};
+use crate::{
+    Fault,
+    ask::{Path, Sent},
+    fault::bad_request,
+};
 
 /// Which files a client has.
 #[derive(Debug, Deserialize)]
@@ -26,7 +30,7 @@ pub(crate) struct Wanted {
 
 pub(crate) async fn missing(
     State(platform): State<Platform>,
-    Json(offer): Json<Offer>,
+    Sent(offer): Sent<Offer>,
 ) -> Result<Json<Wanted>, Fault> {
     Ok(Json(Wanted {
         missing: platform.missing_blobs(offer.hashes).await?,

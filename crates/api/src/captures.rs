@@ -1,13 +1,10 @@
 //! Captured changes of apps' databases: how they are doing, and what makes and takes away what captures them.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use platform::Platform;
 use serde_json::{Value, json};
 
-use crate::Fault;
+use crate::{Fault, ask::Path};
 
 type Which = Path<(String, String)>;
 

@@ -1,15 +1,17 @@
 //! Dead letters: deliveries that were given up.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-};
+use axum::{Json, extract::State};
 use model::{Code, Name, code};
 use platform::{Platform, deliveries::DeadLetterFilter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request, operator::Operator};
+use crate::{
+    Fault,
+    ask::{Path, Query, Sent},
+    fault::bad_request,
+    operator::Operator,
+};
 
 /// Which dead letters.
 #[derive(Debug, Deserialize)]
@@ -68,7 +70,7 @@ pub(crate) async fn edit(
     State(platform): State<Platform>,
     Path(id): Path<String>,
     Operator(by): Operator,
-    Json(edit): Json<Edit>,
+    Sent(edit): Sent<Edit>,
 ) -> Result<Json<Value>, Fault> {
     let id = number(&id)?;
     platform.edit_dead_letter(id, edit.data, &by).await?;
@@ -87,7 +89,7 @@ pub(crate) async fn redrive(
 pub(crate) async fn redrive_all(
     State(platform): State<Platform>,
     Operator(by): Operator,
-    Json(ask): Json<Ask>,
+    Sent(ask): Sent<Ask>,
 ) -> Result<Json<Value>, Fault> {
     let rate = ask.rate.as_deref().map(str::parse).transpose();
     let rate = rate.map_err(|expected| bad_request(format!("`rate`: expected {expected}")))?;

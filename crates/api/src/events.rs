@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::Response,
 };
 use model::{Position, Principal};
@@ -11,7 +11,11 @@ use platform::{Platform, events::Origin};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request};
+use crate::{
+    Fault,
+    ask::{Path, Query},
+    fault::bad_request,
+};
 
 pub(crate) async fn publish(
     State(platform): State<Platform>,

@@ -36,3 +36,12 @@ pub(crate) async fn no_route(request: Request) -> Fault {
     );
     Fault(Error::new(code::NO_ROUTE, message))
 }
+
+pub(crate) async fn no_method(request: Request) -> Fault {
+    let message = format!(
+        "the control API has no {} for {}",
+        request.method(),
+        request.uri().path()
+    );
+    Fault(Error::new(code::METHOD_NOT_ALLOWED, message))
+}

@@ -1,20 +1,19 @@
 //! Direct invocations by an operator.
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, State},
-    http::Response,
-};
+use axum::{body::Body, extract::State, http::Response};
 use model::InvocationId;
 use platform::{Platform, direct::Ask};
 
-use crate::{Fault, fault::bad_request};
+use crate::{
+    Fault,
+    ask::{Path, Sent},
+    fault::bad_request,
+};
 
 /// Invokes and streams the workload's answer back as it is; `x-tangelo-outcome` and `x-tangelo-trace` say the rest.
 pub(crate) async fn invoke(
     State(platform): State<Platform>,
-    Json(ask): Json<Ask>,
+    Sent(ask): Sent<Ask>,
 ) -> Result<Response<Body>, Fault> {
     Ok(platform.direct(ask).await?.map(Body::new))
 }

@@ -4,7 +4,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::Response,
 };
 use model::AppName;
@@ -12,7 +12,12 @@ use platform::Platform;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request, streamed};
+use crate::{
+    Fault,
+    ask::{Path, Query},
+    fault::bad_request,
+    streamed,
+};
 
 /// Which buckets.
 #[derive(Debug, Deserialize)]

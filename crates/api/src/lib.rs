@@ -4,6 +4,7 @@
 //! Handlers are a few lines each: read, ask the platform, answer. No SQL, no policy, no business here.
 
 mod apps;
+mod ask;
 mod auth;
 mod blobs;
 mod captures;
@@ -144,6 +145,7 @@ pub fn router(platform: Platform) -> Router {
         .route("/v1/logs", get(observe::logs))
         .route("/v1/usage", get(observe::usage))
         .fallback(fault::no_route)
+        .method_not_allowed_fallback(fault::no_method)
         .layer(DefaultBodyLimit::max(
             platform.limits().request_body.as_usize(),
         ))

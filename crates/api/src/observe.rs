@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State},
+    extract::State,
     http::{Response, StatusCode, header},
     response::IntoResponse,
 };
@@ -18,7 +18,11 @@ use platform::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request};
+use crate::{
+    Fault,
+    ask::{Path, Query},
+    fault::bad_request,
+};
 
 pub(crate) async fn readyz(State(platform): State<Platform>) -> (StatusCode, Json<Value>) {
     match platform.ready().await {
@@ -89,7 +93,7 @@ pub(crate) async fn trace(
         .map_err(|e| bad_request(format!("`{id}` is no trace id: {e}")))?;
     let found = on_disk(&platform, move |telemetry| telemetry.trace(id)).await?;
     let trace =
-        found.ok_or_else(|| Error::new(code::NO_ROUTE, format!("no trace {id} is kept")))?;
+        found.ok_or_else(|| Error::new(code::NO_SUCH_TRACE, format!("no trace {id} is kept")))?;
     Ok(Json(
         json!({"tree": platform::telemetry::render::tree(&trace), "trace": trace}),
     ))

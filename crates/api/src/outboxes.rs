@@ -1,14 +1,14 @@
 //! Outboxes of apps' databases: how their relays are doing, and the rows that were set aside.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-};
+use axum::{Json, extract::State};
 use platform::Platform;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Fault;
+use crate::{
+    Fault,
+    ask::{Path, Query, Sent},
+};
 
 pub(crate) async fn list(State(platform): State<Platform>) -> Json<Value> {
     Json(json!({ "outboxes": platform.outboxes() }))
@@ -41,7 +41,7 @@ pub(crate) struct Which {
 pub(crate) async fn retry(
     State(platform): State<Platform>,
     Path((app, database)): Path<(String, String)>,
-    Json(which): Json<Which>,
+    Sent(which): Sent<Which>,
 ) -> Result<Json<Value>, Fault> {
     let count = platform
         .retry_rows(&app, &database, which.positions)
@@ -52,7 +52,7 @@ pub(crate) async fn retry(
 pub(crate) async fn discard(
     State(platform): State<Platform>,
     Path((app, database)): Path<(String, String)>,
-    Json(which): Json<Which>,
+    Sent(which): Sent<Which>,
 ) -> Result<Json<Value>, Fault> {
     let count = platform
         .discard_rows(&app, &database, which.positions)

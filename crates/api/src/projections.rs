@@ -1,14 +1,15 @@
 //! Projections: how far each generation is; rebuilding, switching, dropping.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use platform::Platform;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, operator::Operator};
+use crate::{
+    Fault,
+    ask::{Path, Sent},
+    operator::Operator,
+};
 
 /// Which projection.
 type Key = (String, String, String);
@@ -48,7 +49,7 @@ pub(crate) async fn rebuild(
     State(platform): State<Platform>,
     Path(key): Path<Key>,
     Operator(by): Operator,
-    Json(ask): Json<Rebuild>,
+    Sent(ask): Sent<Rebuild>,
 ) -> Result<Json<Value>, Fault> {
     let key = text(&key);
     let begun = platform.rebuild_projection(&key, ask.partial, &by).await?;
@@ -59,7 +60,7 @@ pub(crate) async fn switch(
     State(platform): State<Platform>,
     Path(key): Path<Key>,
     Operator(by): Operator,
-    Json(ask): Json<Switch>,
+    Sent(ask): Sent<Switch>,
 ) -> Result<Json<Value>, Fault> {
     let key = text(&key);
     let switched = platform.switch_projection(&key, ask.generation, &by);

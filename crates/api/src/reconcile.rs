@@ -1,13 +1,10 @@
 //! Reconciliations: when each was swept, what differs, and sweeping now.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use platform::{Platform, reconcile::Sweep};
 use serde_json::{Value, json};
 
-use crate::Fault;
+use crate::{Fault, ask::Path};
 
 pub(crate) async fn list(State(platform): State<Platform>) -> Json<Value> {
     Json(json!({ "reconciliations": platform.reconciliations() }))

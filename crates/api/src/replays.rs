@@ -1,15 +1,17 @@
 //! The log: its newest events, replays of it, and redrives beside them.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-};
+use axum::{Json, extract::State};
 use model::{EventFilter, Position, Time, code};
 use platform::{Platform, deliveries::Replay};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, fault::bad_request, operator::Operator};
+use crate::{
+    Fault,
+    ask::{Path, Query, Sent},
+    fault::bad_request,
+    operator::Operator,
+};
 
 /// Most events in one answer.
 const MOST: u32 = 500;
@@ -19,6 +21,7 @@ const MOST: u32 = 500;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Which {
     after: Option<u64>,
+    through: Option<u64>,
     #[serde(rename = "type")]
     kind: Option<String>,
     limit: Option<u32>,
@@ -28,9 +31,15 @@ pub(crate) async fn events(
     State(platform): State<Platform>,
     Query(ask): Query<Which>,
 ) -> Result<Json<Value>, Fault> {
-    let limit = ask.limit.unwrap_or(20).clamp(1, MOST);
-    let after = ask.after.map(Position);
-    let shown = platform.logged(after, ask.kind.as_deref(), limit).await?;
+    let limit = ask.limit.unwrap_or(20);
+    if !(1..=MOST).contains(&limit) {
+        return Err(bad_request(format!(
+            "`limit` is {limit}: 1 to {MOST} events come in one answer"
+        )));
+    }
+    let (after, through) = (ask.after.map(Position), ask.through.map(Position));
+    let kind = ask.kind.as_deref();
+    let shown = platform.logged((after, through), kind, limit).await?;
     Ok(Json(shown))
 }
 
@@ -55,7 +64,7 @@ pub(crate) struct Ask {
 pub(crate) async fn start(
     State(platform): State<Platform>,
     Operator(by): Operator,
-    Json(ask): Json<Ask>,
+    Sent(ask): Sent<Ask>,
 ) -> Result<Json<Value>, Fault> {
     let key = ask.subscription.parse();
     let key = key.map_err(|error: String| model::Error::new(code::NO_SUCH_SUBSCRIPTION, error))?;

@@ -2,13 +2,13 @@
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::Response,
 };
 use model::AppName;
 use platform::Platform;
 
-use crate::{Fault, fault::bad_request, streamed};
+use crate::{Fault, ask::Path, fault::bad_request, streamed};
 
 pub(crate) async fn serve(
     State(platform): State<Platform>,

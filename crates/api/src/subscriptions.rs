@@ -1,14 +1,15 @@
 //! Subscriptions: how far each is, what it waits for; pausing and resuming.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use platform::Platform;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Fault, operator::Operator};
+use crate::{
+    Fault,
+    ask::{Path, Sent},
+    operator::Operator,
+};
 
 /// Why it is paused.
 #[derive(Debug, Default, Deserialize)]
@@ -32,7 +33,7 @@ pub(crate) async fn pause(
     State(platform): State<Platform>,
     Path(key): Path<(String, String, String)>,
     Operator(by): Operator,
-    Json(ask): Json<Ask>,
+    Sent(ask): Sent<Ask>,
 ) -> Result<Json<Value>, Fault> {
     let reason = ask.reason.as_deref();
     let paused = platform.pause(&text(&key), &by, reason).await?;

@@ -40,6 +40,8 @@ codes! {
     INTERNAL = 1, Internal;
     /// The server is shutting down.
     SHUTTING_DOWN = 2, Unavailable;
+    /// No such trace is kept.
+    NO_SUCH_TRACE = 3, NotFound;
 
     /// `tangelo.yaml` has mistakes.
     MANIFEST_INVALID = 101, Invalid;
@@ -245,6 +247,12 @@ codes! {
     BAD_CONFIG = 902, Invalid;
     /// A TLS certificate cannot be used: it is none, or its key does not fit.
     BAD_CERTIFICATE = 903, Invalid;
+    /// A command was given what it cannot use.
+    BAD_ARGUMENT = 904, Invalid;
+    /// A file or folder cannot be read or written.
+    FILE_FAILED = 905, Unavailable;
+    /// A server answered what this version of the command line does not understand.
+    ANOTHER_SERVER = 906, Unavailable;
 
     /// A database of an app cannot be reached.
     DATABASE_UNREACHABLE = 1001, Unavailable;

@@ -7,13 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use gateway::tls::{Certificates, Pair};
-use model::Clock;
+use model::{Clock, code};
 use serde::Deserialize;
 
-use crate::follow::{self, Stamp};
+use crate::{
+    failure::Coded,
+    follow::{self, Stamp},
+};
 
 /// Where TLS is spoken unless something else is said.
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -69,9 +72,10 @@ impl CertificateFiles {
             return Ok(None);
         }
         if folder.is_none() && file.certificates.is_empty() {
-            bail!(
+            fail!(
+                BAD_CONFIG,
                 "setting `tls` has no certificates: give a folder of them (--tls-folder DIR), or list their files \
-                 (certificates = [{{cert = FILE, key = FILE}}]) [TG0902]"
+                 (certificates = [{{cert = FILE, key = FILE}}])"
             );
         }
         Ok(Some(Self {
@@ -123,7 +127,7 @@ impl CertificateFiles {
             all.extend(found(folder)?);
         }
         if all.is_empty() {
-            bail!("{} has no NAME.pem or NAME.crt [TG0902]", self.shown());
+            fail!(BAD_CONFIG, "{} has no NAME.pem or NAME.crt", self.shown());
         }
         Ok(all)
     }
@@ -143,7 +147,7 @@ impl CertificateFiles {
 fn found(folder: &Path) -> Result<Vec<Files>> {
     let shown = || {
         format!(
-            "cannot read the folder of certificates {} [TG0902]",
+            "cannot read the folder of certificates {}",
             folder.display()
         )
     };
@@ -163,7 +167,9 @@ fn found(folder: &Path) -> Result<Vec<Files>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {} [TG0902]", path.display()))
+    std::fs::read(path).coded(code::BAD_CONFIG, || {
+        format!("cannot read {}", path.display())
+    })
 }
 
 #[cfg(test)]

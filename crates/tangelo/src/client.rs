@@ -1,16 +1,22 @@
 //! A client of the control API over the Unix socket in the data folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::Result;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use model::{Code, Error, code};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
+
+use crate::failure::{Coded, failure};
 
 /// A connection's worth of requests: each opens its own, which over a Unix socket costs microseconds.
 #[derive(Debug, Clone)]
@@ -68,9 +74,11 @@ impl Client {
             .into_body()
             .collect()
             .await
-            .context("the server's answer broke off")?
+            .coded(code::NO_SERVER, || {
+                "the server's answer broke off".to_owned()
+            })?
             .to_bytes();
-        serde_json::from_slice(&bytes).with_context(|| {
+        serde_json::from_slice(&bytes).coded(code::ANOTHER_SERVER, || {
             format!("the server's answer to {path} is not what this tangelo expects: same version?")
         })
     }
@@ -106,14 +114,20 @@ impl Client {
         body: Bytes,
     ) -> Result<http::Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            anyhow!(
-                "no server answers at {} ({error}): start one with `tangelo serve --data {}`, or give --data with the folder of the one that runs [TG0901]",
+            let folder = self.socket.parent().unwrap_or_else(|| Path::new("."));
+            let message = format!(
+                "no server answers at {} ({error}): start one with `tangelo serve --data {}`, or give --data with the \
+                 folder of the one that runs",
                 self.socket.display(),
-                self.socket.parent().unwrap_or_else(|| Path::new(".")).display()
-            )
+                folder.display()
+            );
+            failure(code::NO_SERVER, message)
         })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .coded(code::NO_SERVER, || {
+                "the server closed the connection".to_owned()
+            })?;
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
@@ -122,31 +136,45 @@ impl Client {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(body))?;
+        let request = request
+            .body(Full::new(body))
+            .coded(code::BAD_ARGUMENT, || format!("{path} cannot be asked for"))?;
         let response = sender
             .send_request(request)
             .await
-            .context("the server closed the connection")?;
+            .coded(code::NO_SERVER, || {
+                "the server closed the connection".to_owned()
+            })?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let bytes = response.into_body().collect().await?.to_bytes();
-        bail!(
-            "{}",
-            problem_text(&bytes)
-                .unwrap_or_else(|| format!("the server answered {status} to {path}"))
-        )
+        let after = response.headers().get(http::header::RETRY_AFTER);
+        let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .coded(code::NO_SERVER, || {
+                "the server's answer broke off".to_owned()
+            })?
+            .to_bytes();
+        let Some(mut problem) = problem(&bytes) else {
+            fail!(
+                ANOTHER_SERVER,
+                "the server answered {status} to {path}: same version?"
+            )
+        };
+        problem.retry_after = after.map(Duration::from_secs);
+        Err(problem.into())
     }
 }
 
-fn problem_text(bytes: &[u8]) -> Option<String> {
+/// What a problem document says.
+fn problem(bytes: &[u8]) -> Option<Error> {
     let problem: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    Some(format!(
-        "{} [{}]",
-        problem.get("detail")?.as_str()?,
-        problem.get("code")?.as_str()?
-    ))
+    let code = Code::deserialize(problem.get("code")?).ok()?;
+    Some(Error::new(code, problem.get("detail")?.as_str()?))
 }
 
 /// A text as one segment of a path: what is unreserved in it stays (RFC 3986 §2.3).

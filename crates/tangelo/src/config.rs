@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use model::{ByteSize, Limits, parse_duration};
+use model::{ByteSize, Limits, code, parse_duration};
 use platform::crash::Crash;
 use serde::Deserialize;
 
 use crate::{
     certificates::{CertificateFiles, TlsFlags, TlsTable},
+    failure::Coded,
     limits::LimitFlags,
     machine::{Machine, MachineFlags},
     secrets::SecretsFile,
@@ -161,8 +162,9 @@ impl Config {
         let path = flags.config.clone().unwrap_or_else(inside);
         let file = read_file(&path, flags.config.is_some())?;
         let (data, from) = match (data, &file.data) {
-            (_, Some(_)) if flags.config.is_none() => bail!(
-                "setting `data` in {}: the file in the data folder cannot say where that is; use --config FILE [TG0902]",
+            (_, Some(_)) if flags.config.is_none() => fail!(
+                BAD_CONFIG,
+                "setting `data` in {}: the file in the data folder cannot say where that is; use --config FILE",
                 path.display()
             ),
             (Some(data), _) => (data, "flag or environment".to_owned()),
@@ -231,7 +233,7 @@ impl Config {
             origins: pick.origins,
         };
         if config.workers == 0 {
-            bail!("setting `workers` must be at least 1");
+            fail!(BAD_CONFIG, "setting `workers` must be at least 1");
         }
         Ok(config)
     }
@@ -345,20 +347,19 @@ impl Picker<'_> {
 }
 
 fn read_file(path: &Path, asked_for: bool) -> Result<File> {
+    use std::io::ErrorKind::NotFound;
+    let name = path.display();
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text)
-            .with_context(|| format!("{} is not a configuration [TG0902]", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
-            Ok(File::default())
-        }
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot read {} [TG0902]", path.display()))
-        }
+        Ok(text) => toml::from_str(&text).coded(code::BAD_CONFIG, || {
+            format!("{name} is not a configuration")
+        }),
+        Err(error) if error.kind() == NotFound && !asked_for => Ok(File::default()),
+        Err(error) => Err(error).coded(code::BAD_CONFIG, || format!("cannot read {name}")),
     }
 }
 
 fn duration(setting: &str, text: &str) -> Result<Duration> {
-    parse_duration(text).with_context(|| format!("setting `{setting}` [TG0902]"))
+    parse_duration(text).coded(code::BAD_CONFIG, || format!("setting `{setting}`"))
 }
 
 fn cores() -> usize {

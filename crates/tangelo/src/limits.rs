@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
-use model::{ByteSize, Limits, Profile};
+use model::{ByteSize, Limits, Profile, code};
 
-use crate::config::{File, Flags, Picker};
+use crate::{
+    config::{File, Flags, Picker},
+    failure::Coded,
+};
 
 /// Limits that bound what the server holds at the same time.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,8 +50,9 @@ impl Picker<'_> {
         )?;
         let least = ByteSize(3 * limits.sync_payload.0);
         if body_buffers < least {
-            bail!(
-                "setting `body_buffers` is {body_buffers}: one function may need {least} [TG0902]"
+            fail!(
+                BAD_CONFIG,
+                "setting `body_buffers` is {body_buffers}: one function may need {least}"
             );
         }
         let own = &flags.limits;
@@ -100,7 +104,7 @@ impl Picker<'_> {
     {
         let value = self.of(setting, flag, file, &default.to_string())?;
         if value == N::from(0) {
-            bail!("setting `{setting}` must be at least 1 [TG0902]");
+            fail!(BAD_CONFIG, "setting `{setting}` must be at least 1");
         }
         Ok(value)
     }
@@ -113,7 +117,7 @@ impl Picker<'_> {
         default: ByteSize,
     ) -> Result<ByteSize> {
         let said = file.map(str::parse).transpose();
-        let said = said.with_context(|| format!("setting `{setting}` [TG0902]"))?;
+        let said = said.coded(code::BAD_CONFIG, || format!("setting `{setting}`"))?;
         self.of(setting, flag, said, &default.to_string())
     }
 }
@@ -122,6 +126,9 @@ fn profile(text: &str) -> Result<Profile> {
     match text {
         "tangelo" => Ok(Profile::Tangelo),
         "aws" => Ok(Profile::Aws),
-        other => bail!("setting `profile` is `{other}`: expected tangelo or aws [TG0902]"),
+        other => fail!(
+            BAD_CONFIG,
+            "setting `profile` is `{other}`: expected tangelo or aws"
+        ),
     }
 }

@@ -1,5 +1,8 @@
 //! The `tangelo` binary: the command line, and the wiring of a server. What the platform does lives in the crates below.
 
+#[macro_use]
+mod failure;
+
 mod build;
 mod certificates;
 mod client;
@@ -31,12 +34,19 @@ fn main() -> ExitCode {
     {
         return runtime::launcher::main();
     }
-    let cli = commands::Cli::parse();
+    let cli = match commands::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let in_json = std::env::args_os().any(|argument| argument == "--json");
+            return failure::of_usage(&error, in_json);
+        }
+    };
     show::start_logging(cli.verbose);
+    let in_json = cli.json;
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            show::error(&error);
+            show::error(&error, in_json);
             ExitCode::FAILURE
         }
     }

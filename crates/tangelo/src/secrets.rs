@@ -10,10 +10,13 @@ use std::{
 };
 
 use access::Secrets;
-use anyhow::{Context, Result, anyhow};
-use model::Clock;
+use anyhow::Result;
+use model::{Clock, code};
 
-use crate::follow;
+use crate::{
+    failure::{Coded, failure},
+    follow,
+};
 
 /// Where secrets are read from.
 #[derive(Debug, Clone)]
@@ -47,12 +50,16 @@ impl SecretsFile {
         let path = self.path.display();
         match std::fs::read_to_string(&self.path) {
             // The parser's message would quote the line, and with it the secret.
-            Ok(text) => toml::from_str(&text)
-                .map_err(|_| anyhow!("{path} is not TOML of NAME = \"value\" [TG0902]")),
+            Ok(text) => toml::from_str(&text).map_err(|_| {
+                failure(
+                    code::BAD_CONFIG,
+                    format!("{path} is not TOML of NAME = \"value\""),
+                )
+            }),
             Err(error) if error.kind() == ErrorKind::NotFound && !self.asked_for => {
                 Ok(BTreeMap::new())
             }
-            Err(error) => Err(error).with_context(|| format!("cannot read {path} [TG0902]")),
+            Err(error) => Err(error).coded(code::BAD_CONFIG, || format!("cannot read {path}")),
         }
     }
 

@@ -348,9 +348,10 @@ fn refuse_circle(collector: Option<&str>, own: SocketAddr) -> Result<()> {
         None => false,
     };
     if here && uri.port_u16().unwrap_or(80) == own.port() {
-        anyhow::bail!(
+        fail!(
+            BAD_CONFIG,
             "the collector {uri} is where this server takes spans in: give the one or the other another address with \
-             --otlp or --otlp-in [TG0902]"
+             --otlp or --otlp-in"
         );
     }
     Ok(())

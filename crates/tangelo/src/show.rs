@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::failure::Told;
+
 /// The server's own log, on stderr: quiet unless asked.
 pub(crate) fn start_logging(verbose: bool) {
     let default = if verbose {
@@ -21,11 +23,12 @@ pub(crate) fn start_logging(verbose: bool) {
         .init();
 }
 
-/// An error with its causes, one below another.
-pub(crate) fn error(error: &anyhow::Error) {
-    anstream::eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        anstream::eprintln!("  because: {cause}");
+/// A failure with what led to it, on stderr: one below another, or a line of JSON.
+pub(crate) fn error(error: &anyhow::Error, in_json: bool) {
+    let told = Told::of(error);
+    match serde_json::to_string(&told) {
+        Ok(line) if in_json => anstream::eprintln!("{line}"),
+        _ => anstream::eprintln!("{told}"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use model::Limits;
+use model::{Limits, code};
 
 use super::*;
 

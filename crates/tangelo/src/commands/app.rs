@@ -8,7 +8,10 @@ use platform::deploy::Deployed;
 use serde_json::{Value, json};
 
 use super::{Cli, deploy, progress};
-use crate::{client::Client, show};
+use crate::{
+    client::{Client, segment},
+    show,
+};
 
 /// An app by name
 #[derive(Debug, Args)]
@@ -29,7 +32,7 @@ pub(crate) struct Rollback {
 
 pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result<ExitCode> {
     let answer: Value = client
-        .get(&format!("/v1/apps/{}/revisions", ask.app))
+        .get(&format!("/v1/apps/{}/revisions", segment(&ask.app)))
         .await?;
     if cli.json {
         show::json(&answer)?;
@@ -53,7 +56,7 @@ pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result
 }
 
 pub(crate) async fn rollback(cli: &Cli, client: &Client, ask: &Rollback) -> Result<ExitCode> {
-    let path = format!("/v1/apps/{}/rollback", ask.app);
+    let path = format!("/v1/apps/{}/rollback", segment(&ask.app));
     let body = json!({ "to": ask.to });
     let deployed: Deployed = progress::show(client, &ask.app, client.post(&path, &body)).await?;
     if cli.json {
@@ -65,7 +68,9 @@ pub(crate) async fn rollback(cli: &Cli, client: &Client, ask: &Rollback) -> Resu
 }
 
 pub(crate) async fn remove(cli: &Cli, client: &Client, ask: &Named) -> Result<ExitCode> {
-    let answer: Value = client.delete(&format!("/v1/apps/{}", ask.app)).await?;
+    let answer: Value = client
+        .delete(&format!("/v1/apps/{}", segment(&ask.app)))
+        .await?;
     if cli.json {
         show::json(&answer)?;
     } else {

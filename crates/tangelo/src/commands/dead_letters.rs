@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -101,8 +101,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
             client.post("/v1/dead-letters/redrive", &which).await?
         }
         Some(Action::Edit { id, payload }) => {
-            let data: Value =
-                serde_json::from_str(&invoke::read(payload)?).context("--payload is not JSON")?;
+            let data: Value = invoke::json_of("--payload", &invoke::read(payload)?)?;
             let path = format!("/v1/dead-letters/{id}");
             client.patch(&path, &json!({ "data": data })).await?
         }

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use manifest::Parsed;
 use model::{App, BlobHash, ByteSize, Limits, Run, code};
@@ -64,12 +64,14 @@ pub(crate) fn manifest_at(path: &Path) -> Result<(PathBuf, String)> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot read {}", file.display()))
         }
-        Err(_) if other.is_file() => bail!(
+        Err(_) if other.is_file() => fail!(
+            FILE_FAILED,
             "there is no {}, but a {}: rename it (`mv {1} {0}`)",
             file.display(),
             other.display()
         ),
-        Err(_) => bail!(
+        Err(_) => fail!(
+            FILE_FAILED,
             "there is no {}: `tangelo init` makes an app, and every command takes the path of one",
             file.display()
         ),
@@ -87,7 +89,7 @@ impl Source {
         let mut parsed = manifest::parse(&text, &name, &Limits::default());
         let Some(app) = parsed.app.take() else {
             let mistakes = manifest::render(&parsed.diagnostics, &text, &name);
-            bail!("{name} has mistakes [TG0101]\n{mistakes}")
+            fail!(MANIFEST_INVALID, "{name} has mistakes\n{mistakes}")
         };
         // What other apps might make right the server says, which sees them all.
         let said = parsed.diagnostics.iter();
@@ -136,7 +138,10 @@ impl Source {
             return Ok(());
         }
         let rendered = manifest::render(&missing, text, name);
-        bail!("{name} names files that are not there [TG0103]\n{rendered}")
+        fail!(
+            ARTIFACT_MISSING,
+            "{name} names files that are not there\n{rendered}"
+        )
     }
 }
 

@@ -1,9 +1,10 @@
 //! Names that were asked for and found nowhere: whether they are of anything that is deployed.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use model::code;
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::{client::Client, failure::failure};
 
 /// What somebody asked to see: an app, a workload, or both.
 #[derive(Debug, Clone, Default)]
@@ -59,10 +60,15 @@ impl Asked {
         };
         there.sort();
         there.dedup();
-        if there.is_empty() {
-            bail!("no {what} is deployed: nothing is")
-        }
-        bail!("no {what} is deployed; there is {}", there.join(", "))
+        let code = match self.workload {
+            Some(_) => code::NO_SUCH_WORKLOAD,
+            None => code::NO_SUCH_APP,
+        };
+        let message = match there.is_empty() {
+            true => format!("no {what} is deployed: nothing is"),
+            false => format!("no {what} is deployed; there is {}", there.join(", ")),
+        };
+        Err(failure(code, message))
     }
 }
 
@@ -96,12 +102,12 @@ mod tests {
         assert_eq!(
             told(None, Some("shop/store")).as_deref(),
             Some(
-                "no workload `shop/store` is deployed; there is desk/front, desk/store, shop/front"
+                "no workload `shop/store` is deployed; there is desk/front, desk/store, shop/front [TG0209]"
             )
         );
         assert_eq!(
             told(Some("nix"), None).as_deref(),
-            Some("no app `nix` is deployed; there is desk, shop")
+            Some("no app `nix` is deployed; there is desk, shop [TG0210]")
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
@@ -40,8 +40,14 @@ fn page(asked: &str) -> Result<(&'static str, &'static str)> {
     }
     let known = PAGES.iter().map(|(known, _)| *known);
     match manifest::nearest(&code, known) {
-        Some(nearest) => bail!("there is no code `{asked}`: did you mean {nearest}?"),
-        None => bail!("there is no code `{asked}`: codes are such as TG0406"),
+        Some(nearest) => fail!(
+            BAD_ARGUMENT,
+            "there is no code `{asked}`: did you mean {nearest}?"
+        ),
+        None => fail!(
+            BAD_ARGUMENT,
+            "there is no code `{asked}`: codes are such as TG0406"
+        ),
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, io::Write, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use http_body_util::BodyExt;
+use model::code;
 use platform::direct::{Ask, HttpAsk};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Cli;
-use crate::{client::Client, show};
+use crate::{client::Client, failure::Coded, show};
 
 /// Invoke a workload
 #[derive(Debug, Args)]
@@ -48,7 +49,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Invoke) -> Result<Exit
         .transpose()?;
     let payload = match &http {
         Some(_) => None,
-        None => Some(serde_json::from_str(&data).context("--payload is not JSON")?),
+        None => Some(json_of("--payload", &data)?),
     };
     let body = Ask {
         workload: ask.workload.clone(),
@@ -104,11 +105,28 @@ pub(crate) fn read(data: &str) -> Result<String> {
     }
 }
 
+/// The JSON of an argument.
+///
+/// # Errors
+/// `BAD_ARGUMENT` with the place at which it is none.
+pub(crate) fn json_of(argument: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).coded(code::BAD_ARGUMENT, || {
+        let quotes = match text.trim_start().starts_with(['{', '[', '"']) {
+            true => "",
+            false => ": a text wants quotes of its own, as '\"text\"'",
+        };
+        format!("{argument} is not JSON{quotes}")
+    })
+}
+
 fn http_ask(ask: &Invoke, path: &str, data: &str) -> Result<HttpAsk> {
     let mut headers = BTreeMap::new();
     for header in &ask.headers {
         let Some((name, value)) = header.split_once(':') else {
-            bail!("`{header}` is no header: expected `Name: value`")
+            fail!(
+                BAD_ARGUMENT,
+                "`{header}` is no header: expected `Name: value`"
+            )
         };
         headers.insert(name.trim().to_owned(), value.trim().to_owned());
     }

@@ -2,17 +2,19 @@
 
 use std::{io::Read, io::Write, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{HeaderName, Method, header};
 use http_body_util::BodyExt;
+use model::code;
 use serde_json::{Value, json};
 
 use super::Cli;
 use crate::{
     client::{Client, query, segment},
+    failure::Coded,
     show,
 };
 
@@ -143,7 +145,9 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Kv) -> Result<ExitCode
             let etag = etag(&answer);
             let sum = answer.into_body().collect().await?.to_bytes();
             let sum = String::from_utf8_lossy(&sum).into_owned();
-            let number: i64 = sum.parse().context("the server answered no number")?;
+            let number: i64 = sum.parse().coded(code::ANOTHER_SERVER, || {
+                "the server answered no number".to_owned()
+            })?;
             written(
                 cli,
                 &json!({"key": key, "value": number, "etag": etag}),
@@ -174,7 +178,7 @@ async fn place(client: &Client, bucket: &str, key: Option<&str>) -> Result<Strin
     };
     let path = format!("/v1/kv/{}/{}", segment(&app), segment(name));
     Ok(match key {
-        Some("") => bail!("a key cannot be empty [TG0713]"),
+        Some("") => fail!(KV_BAD_KEY, "a key cannot be empty"),
         Some(key) => format!("{path}/{}", segment(key)),
         None => path,
     })
@@ -198,10 +202,11 @@ async fn owner(client: &Client, bucket: &str) -> Result<String> {
                 true => "no app declares one".to_owned(),
                 false => format!("there are {}", known.join(", ")),
             };
-            bail!("no bucket `{bucket}`: {known} [TG0213]")
+            fail!(KV_NOT_DECLARED, "no bucket `{bucket}`: {known}")
         }
-        several => bail!(
-            "several apps have a bucket `{bucket}`: say which, as {}/{bucket} [TG0213]",
+        several => fail!(
+            KV_NOT_DECLARED,
+            "several apps have a bucket `{bucket}`: say which, as {}/{bucket}",
             several.join(&format!("/{bucket} or "))
         ),
     }

@@ -1,21 +1,13 @@
 //! `tangelo events`: the log of events, and replays of it.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Cli, events::Publish, invoke, why};
-use crate::{
-    client::{Client, query},
-    show,
-};
-
-/// How often the log is looked at for new events.
-const LOOK: Duration = Duration::from_millis(300);
-/// Events in one answer.
-const PAGE: u64 = 200;
+use super::{Cli, events::Publish, invoke, tail, why};
+use crate::{client::Client, show};
 
 /// Look at the log of events, publish, explain, and deliver again what is in it
 #[derive(Debug, Args)]
@@ -28,18 +20,8 @@ pub(crate) struct Events {
 enum Action {
     /// Show the newest events, and go on as more are published with --follow
     Tail {
-        /// Only of this type
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: Option<String>,
-        /// From after this position on; the newest ones unless given
-        #[arg(long)]
-        after: Option<u64>,
-        /// So many of the newest
-        #[arg(short = 'n', long, default_value = "20")]
-        limit: u64,
-        /// Go on as events are published
-        #[arg(short, long)]
-        follow: bool,
+        #[command(flatten)]
+        which: tail::Which,
     },
     /// Show what there is of the log, by app, and who still needs some of it
     Status,
@@ -83,12 +65,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Events) -> Result<Exit
     match &ask.command {
         Action::Publish(publish) => return super::events::publish(cli, client, publish).await,
         Action::Explain(explain) => return why::run(cli, client, explain).await,
-        Action::Tail {
-            kind,
-            after,
-            limit,
-            follow,
-        } => tail(cli, client, kind.as_ref(), (*after, *limit), *follow).await?,
+        Action::Tail { which } => tail::run(cli, client, which).await?,
         Action::Replay {
             subscription,
             after,
@@ -121,58 +98,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Events) -> Result<Exit
 }
 
 fn pattern(text: &str) -> Result<Value> {
-    serde_json::from_str(&invoke::read(text)?).context("--filter is not JSON")
-}
-
-async fn tail(
-    cli: &Cli,
-    client: &Client,
-    kind: Option<&String>,
-    (mut after, limit): (Option<u64>, u64),
-    follow: bool,
-) -> Result<()> {
-    let mut page = limit;
-    loop {
-        let ask = query(&[
-            ("after", after.map(|after| after.to_string())),
-            ("type", kind.cloned()),
-            ("limit", Some(page.to_string())),
-        ]);
-        let answer: Value = client.get(&format!("/v1/events{ask}")).await?;
-        let events = answer["events"].as_array().cloned().unwrap_or_default();
-        for event in &events {
-            line(cli, event)?;
-        }
-        let through = answer["through"].as_u64();
-        let moved = through != after;
-        if !follow && (after.is_none() || !moved) {
-            return Ok(());
-        }
-        (after, page) = (through, PAGE);
-        if !moved {
-            model::Clock::system().sleep(LOOK).await;
-        }
-    }
-}
-
-fn line(cli: &Cli, row: &Value) -> Result<()> {
-    if cli.json {
-        anstream::println!("{}", serde_json::to_string(row)?);
-        return Ok(());
-    }
-    let event = &row["event"];
-    let field = |name: &str| event[name].as_str().unwrap_or_default();
-    let at = row["published_at"].as_u64().map(model::Time);
-    let at = at.map_or_else(String::new, model::Time::rfc3339);
-    let data = event.get("data").map_or_else(String::new, Value::to_string);
-    anstream::println!(
-        "{:>8} {at} {} {} {} {data}",
-        row["position"],
-        field("type"),
-        field("source"),
-        field("id")
-    );
-    Ok(())
+    invoke::json_of("--filter", &invoke::read(text)?)
 }
 
 fn replayed(cli: &Cli, answer: &Value) -> Result<()> {

@@ -23,6 +23,7 @@ mod reconcile;
 mod secret;
 mod streams;
 mod subscriptions;
+mod tail;
 mod traces;
 mod up;
 mod usage;

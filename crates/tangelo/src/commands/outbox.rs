@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -87,8 +87,9 @@ fn init(cli: &Cli, engine: Engine, table: &str) -> Result<()> {
         Engine::Postgres => (platform::databases::Dialect::Postgres, "postgres"),
     };
     if !model::database::is_table_name(table) || word == "sqlite" && table.contains('.') {
-        bail!(
-            "`{table}` is no name of a table: a-z, 0-9 and `_`, 48 at most, not beginning with a digit [TG0902]"
+        fail!(
+            BAD_ARGUMENT,
+            "`{table}` is no name of a table: a-z, 0-9 and `_`, 48 at most, not beginning with a digit"
         );
     }
     let sql = platform::databases::outbox_sql(dialect, table);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use model::SubscriptionKey;
 use serde_json::{Value, json};
 
 use super::Cli;
@@ -63,7 +64,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             }
         }
         Some(Action::Show { projection }) => {
-            let answer: Value = client.get(&path(projection)).await?;
+            let answer: Value = client.get(&path(projection)?).await?;
             match cli.json {
                 true => show::json(&answer)?,
                 false => table(&json!([answer])),
@@ -73,7 +74,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             projection,
             partial,
         }) => {
-            let at = format!("{}/rebuild", path(projection));
+            let at = format!("{}/rebuild", path(projection)?);
             let answer: Value = client.post(&at, &json!({ "partial": partial })).await?;
             let number = &answer["generation"];
             said(
@@ -86,7 +87,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             projection,
             generation,
         }) => {
-            let at = format!("{}/switch", path(projection));
+            let at = format!("{}/switch", path(projection)?);
             let ask = json!({ "generation": generation });
             let answer: Value = client.post(&at, &ask).await?;
             let live = &answer["live"];
@@ -100,7 +101,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
             projection,
             generation,
         }) => {
-            let at = format!("{}/generations/{generation}", path(projection));
+            let at = format!("{}/generations/{generation}", path(projection)?);
             let answer: Value = client.delete(&at).await?;
             let text = format!("generation {generation} of {projection} gets nothing more");
             show::said(cli.json, &answer, &text)?;
@@ -109,8 +110,19 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Projections) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn path(projection: &str) -> String {
-    format!("/v1/projections/{}", segments(projection))
+/// Where the server has a projection.
+///
+/// # Errors
+/// `NO_SUCH_PROJECTION` when the name of one is `app/workload/name`.
+fn path(projection: &str) -> Result<String> {
+    let key: Result<SubscriptionKey, String> = projection.parse();
+    if key.is_err() {
+        fail!(
+            NO_SUCH_PROJECTION,
+            "`{projection}` is not a projection: expected app/workload/name, as `tangelo projections` lists them"
+        );
+    }
+    Ok(format!("/v1/projections/{}", segments(projection)))
 }
 
 /// A row for each generation; also below `tangelo ps`.

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
@@ -107,7 +107,9 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Streams) -> Result<Exi
             ]);
             list(
                 cli,
-                &client.get(&format!("/v1/streams/{app}{asked}")).await?,
+                &client
+                    .get(&format!("/v1/streams/{}{asked}", segment(app)))
+                    .await?,
             )?;
         }
         Action::Read {
@@ -211,8 +213,7 @@ async fn append(cli: &Cli, client: &Client, ask: &Action) -> Result<()> {
     else {
         return Ok(());
     };
-    let data: Value =
-        serde_json::from_str(&invoke::read(payload)?).context("--payload is not JSON")?;
+    let data: Value = invoke::json_of("--payload", &invoke::read(payload)?)?;
     let event = json!({
         "specversion": "1.0", "type": kind, "source": source, "subject": subject, "id": id, "data": data,
     });

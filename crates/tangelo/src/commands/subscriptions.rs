@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use model::{SubscriptionKey, code};
 use serde_json::{Value, json};
 
 use super::Cli;
 use crate::{
     client::{Client, segments},
+    failure::failure,
     show,
 };
 
@@ -47,19 +49,19 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Subscriptions) -> Resu
     match &ask.command {
         None | Some(Action::List) => list(cli, &client.get("/v1/subscriptions").await?)?,
         Some(Action::Show { subscription }) => {
-            let answer: Value = client.get(&path(subscription)).await?;
+            let answer: Value = client.get(&path(subscription)?).await?;
             show::json(&answer)?;
         }
         Some(Action::Pause {
             subscription,
             reason,
         }) => {
-            let at = format!("{}/pause", path(subscription));
+            let at = format!("{}/pause", path(subscription)?);
             let answer: Value = client.post(&at, &json!({ "reason": reason })).await?;
             show::said(cli.json, &answer, &format!("{subscription} is paused"))?;
         }
         Some(Action::Resume { subscription }) => {
-            let at = format!("{}/resume", path(subscription));
+            let at = format!("{}/resume", path(subscription)?);
             let answer: Value = client.post(&at, &json!({})).await?;
             let text = match answer["resumed"].as_bool() {
                 Some(true) => format!("{subscription} goes on"),
@@ -71,8 +73,18 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Subscriptions) -> Resu
     Ok(ExitCode::SUCCESS)
 }
 
-fn path(subscription: &str) -> String {
-    format!("/v1/subscriptions/{}", segments(subscription))
+/// Where the server has a subscription.
+///
+/// # Errors
+/// `NO_SUCH_SUBSCRIPTION` when the name of one is `app/workload/name`.
+pub(super) fn path(subscription: &str) -> Result<String> {
+    let key: Result<SubscriptionKey, String> = subscription.parse();
+    let no_key = |reason| {
+        let message = format!("{reason}; `tangelo subscriptions` lists those that there are");
+        failure(code::NO_SUCH_SUBSCRIPTION, message)
+    };
+    let key = key.map_err(no_key)?.to_string();
+    Ok(format!("/v1/subscriptions/{}", segments(&key)))
 }
 
 fn list(cli: &Cli, answer: &Value) -> Result<()> {

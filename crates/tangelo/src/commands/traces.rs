@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Cli, deployed::Asked};
 use crate::{
-    client::{Client, query},
+    client::{Client, query, segment},
     show,
 };
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Traces) -> Result<Exit
         (Some(id), _) => one(cli, client, &id).await,
         (None, Some(_)) => {
             asked.must_be_deployed(client).await?;
-            anyhow::bail!("there are no traces yet")
+            fail!(NO_SUCH_TRACE, "there are no traces yet")
         }
         (None, None) => {
             let answer = list(client, ask, &asked, ask.limit).await?;
@@ -75,7 +75,7 @@ async fn list(client: &Client, ask: &Traces, asked: &Asked, limit: usize) -> Res
 }
 
 async fn one(cli: &Cli, client: &Client, id: &str) -> Result<ExitCode> {
-    let answer: Value = client.get(&format!("/v1/traces/{id}")).await?;
+    let answer: Value = client.get(&format!("/v1/traces/{}", segment(id))).await?;
     if cli.json {
         show::json(&answer["trace"])?;
     } else {

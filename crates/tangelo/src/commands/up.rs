@@ -181,7 +181,7 @@ impl Said {
                 anstream::eprintln!("  live after {}", model::units::display_duration(took));
             }
             Err(error) if self.is_new(&error) => {
-                crate::show::error(&error);
+                crate::show::error(&error, cli.json);
                 anstream::eprintln!("  the revision before this serves on");
             }
             Err(_) => {}

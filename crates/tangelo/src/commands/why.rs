@@ -3,14 +3,16 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{ArgGroup, Args};
+use model::code;
 use pattern::{Explanation, Failure, Pattern};
 use serde_json::{Value, json};
 
-use super::{Cli, invoke};
+use super::{Cli, invoke, subscriptions};
 use crate::{
     client::{Client, query},
+    failure::Coded,
     show,
 };
 
@@ -61,12 +63,14 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Explain) -> Result<Exi
 
 async fn pattern_of(client: &Client, ask: &Explain) -> Result<Pattern> {
     if let Some(subscription) = &ask.subscription {
-        let path = format!("/v1/subscriptions/{subscription}/filter");
+        let path = format!("{}/filter", subscriptions::path(subscription)?);
         let answer: Value = client.get(&path).await?;
-        return Ok(Pattern::compile(&answer["filter"])?);
+        return Pattern::compile(&answer["filter"]).coded(code::ANOTHER_SERVER, || {
+            format!("the filter of {subscription} is no event pattern")
+        });
     }
     let (name, text) = read(ask.pattern.as_ref())?;
-    Pattern::parse(&text).with_context(|| format!("{name} is no event pattern"))
+    Pattern::parse(&text).coded(code::BAD_FILTER, || format!("{name} is no event pattern"))
 }
 
 async fn event_of(client: &Client, ask: &Explain) -> Result<Value> {
@@ -78,7 +82,7 @@ async fn event_of(client: &Client, ask: &Explain) -> Result<Value> {
         }
         (None, None) => {
             let (name, text) = read(ask.event.as_ref())?;
-            return serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"));
+            return invoke::json_of(&name, &text);
         }
     };
     let mut answer: Value = client.get(&path).await?;

@@ -3,11 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use model::{App, EventFilter, Limits, Name};
+use anyhow::{Context, Result};
+use model::{App, EventFilter, Limits, Name, code};
 use serde_json::Value;
 
 use super::insert::{self, Addition};
+
+use crate::failure::Coded;
 
 /// Paths in the app's folder, and texts in which `{{app}}`, `{{type}}`, `{{noun}}`, `{{name}}`, `{{module}}` and `{{class}}` stand
 /// for names.
@@ -45,10 +47,12 @@ impl<'n> Names<'n> {
     /// When it is no good name of a type, or longer than what is named after it may be.
     fn new(kind: &'n str, app: &'n str) -> Result<Self> {
         if let Some(problem) = contract::type_problem(kind) {
-            bail!("{problem}");
+            fail!(BAD_CONTRACT, "{problem}");
         }
         let name = name(kind);
-        Name::new(&format!("{name}-producer"))?;
+        Name::new(&format!("{name}-producer")).coded(code::BAD_ARGUMENT, || {
+            format!("`{kind}` is what workloads would be named after")
+        })?;
         Ok(Self { app, kind, name })
     }
 
@@ -111,13 +115,15 @@ pub(super) fn add(kind: &str, text: &str, folder: &Path, named: Option<&str>) ->
     let parsed = manifest::parse(text, manifest::FILE_NAME, &Limits::default());
     let Some(app) = parsed.app else {
         let mistakes = manifest::render(&parsed.diagnostics, text, manifest::FILE_NAME);
-        bail!(
-            "{} has mistakes [TG0101]\n{mistakes}",
+        fail!(
+            MANIFEST_INVALID,
+            "{} has mistakes\n{mistakes}",
             folder.join(manifest::FILE_NAME).display()
         );
     };
     if let Some(other) = named.filter(|name| *name != app.name.as_str()) {
-        bail!(
+        fail!(
+            BAD_ARGUMENT,
             "the app in {} is `{}`, not `{other}`",
             folder.display(),
             app.name
@@ -125,7 +131,11 @@ pub(super) fn add(kind: &str, text: &str, folder: &Path, named: Option<&str>) ->
     }
     let names = Names::new(kind, app.name.as_str())?;
     if let Some(there) = contract_of(kind, folder)? {
-        bail!("`{kind}` has a contract already: {}", there.display());
+        fail!(
+            BAD_ARGUMENT,
+            "`{kind}` has a contract already: {}; a new version of it is a file beside that",
+            there.display()
+        );
     }
     let mut addition = Addition::default();
     let mut files = vec![names.file(CONTRACT), names.file(MODULE)];

@@ -7,12 +7,14 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use model::Name;
+use model::{Name, code};
 use serde::Serialize;
 
 use templates::Template;
+
+use crate::failure::Coded;
 
 /// What to write, and where.
 #[derive(Debug, Args)]
@@ -131,7 +133,7 @@ enum Begin<'a> {
 /// When any of its files is there already: nothing is written then.
 fn write(folder: &Path, begin: Begin<'_>, name: Option<&str>) -> Result<Vec<PathBuf>> {
     let app = match name {
-        Some(name) => Name::new(name)?,
+        Some(name) => Name::new(name).coded(code::BAD_ARGUMENT, || format!("--name {name}"))?,
         None => name_of(folder)?,
     };
     let files = files(begin, &app)?;
@@ -149,7 +151,8 @@ fn write_new(folder: &Path, files: Vec<(PathBuf, String)>) -> Result<Vec<PathBuf
         .map(|(path, _)| path.display().to_string())
         .collect();
     if !there.is_empty() {
-        bail!(
+        fail!(
+            BAD_ARGUMENT,
             "{} has {} already; nothing was written",
             folder.display(),
             there.join(", ")

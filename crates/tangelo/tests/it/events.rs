@@ -5,7 +5,11 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use testkit::{Server, eventually};
 
-use crate::{ECHO, server};
+use crate::{
+    ECHO,
+    contracts::{self, HANDLER},
+    server,
+};
 
 const MANIFEST: &str = "
 app: news
@@ -122,6 +126,51 @@ async fn what_fails_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() 
             .cloned()
     })
     .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_log_is_shown_as_far_as_it_is_asked_for() -> Result<()> {
+    let server = server();
+    server.deploy(&[HANDLER, ("tangelo.yaml", contracts::MANIFEST)])?;
+    let event = |n: u32| {
+        let kind = if n.is_multiple_of(100) {
+            "order.paid"
+        } else {
+            "order.created"
+        };
+        json!({"specversion": "1.0", "id": n.to_string(), "source": "/t", "type": kind, "data": n})
+    };
+    for part in 0..3 {
+        let batch: Vec<_> = (1..=400).map(|n| event(part * 400 + n)).collect();
+        let headers = [("content-type", "application/cloudevents-batch+json")];
+        let body = serde_json::to_vec(&batch)?.into();
+        let gateway = server.gateway();
+        let answer = gateway
+            .send(Method::POST, "/events", &headers, body)
+            .await?;
+        assert_eq!(answer.json()["accepted"], 400, "{}", answer.text());
+    }
+    let ids = |more: &[&str]| -> Result<Vec<u64>> {
+        let output = server.cli(&[&["--json", "events", "tail"], more].concat())?;
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let rows =
+            serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>();
+        rows.map(|row| Ok(row?["event"]["data"].as_u64().unwrap_or_default()))
+            .collect()
+    };
+    assert_eq!(ids(&[])?, (1181..=1200).collect::<Vec<_>>());
+    assert_eq!(ids(&["-n", "1100"])?, (101..=1200).collect::<Vec<_>>());
+    assert_eq!(ids(&["--after", "10", "-n", "5"])?, [11, 12, 13, 14, 15]);
+    assert_eq!(ids(&["--after", "300"])?, (301..=1200).collect::<Vec<_>>());
+    let paid = ["--type", "order.paid", "-n"];
+    assert_eq!(ids(&[&paid[..], &["4"]].concat())?, [900, 1000, 1100, 1200]);
+    assert_eq!(ids(&[&paid[..], &["99"]].concat())?.len(), 12);
+    assert!(ids(&["--after", "9223372036854775807"])?.is_empty());
     Ok(())
 }
 

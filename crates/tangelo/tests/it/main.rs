@@ -13,6 +13,7 @@ mod documents;
 mod durability;
 mod edge;
 mod events;
+mod failures;
 mod health;
 mod http;
 mod inbox;
