@@ -120,6 +120,7 @@ impl From<Error> for Fault {
             Category::Precondition => (412, "PreconditionFailedException"),
             Category::Conflict => (409, "ResourceConflictException"),
             Category::TooLarge => (413, "RequestTooLargeException"),
+            Category::MediaType => (415, "UnsupportedMediaTypeException"),
             Category::Throttled => (429, "TooManyRequestsException"),
             // Lambda's word for it, which SDKs take as a reason to come back.
             Category::Unavailable if error.code == code::CONCURRENCY_LIMIT => {

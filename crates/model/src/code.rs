@@ -171,6 +171,8 @@ codes! {
     CONTRACT_INCOMPATIBLE = 510, Conflict;
     /// A subscription expects what no version of a contract that is shipped has.
     CONTRACT_NOT_SHIPPED = 511, Conflict;
+    /// The body of a request is packed in a way that is not unpacked here.
+    CODING_NOT_SPOKEN = 512, MediaType;
     /// What a deploy takes out of a contract is what a live subscription of another app asks for.
     CONTRACT_PINNED = 515, Conflict;
     /// An earlier event of the same key is a dead letter.

@@ -25,6 +25,8 @@ pub enum Category {
     Conflict,
     /// A condition that the request itself sets does not hold.
     Precondition,
+    /// It comes in a form that is not read here.
+    MediaType,
     /// It is larger than a limit.
     TooLarge,
     /// Slow down: too many, for now.
@@ -54,6 +56,7 @@ impl Category {
             Self::Conflict => 409,
             Self::Precondition => 412,
             Self::TooLarge => 413,
+            Self::MediaType => 415,
             Self::Throttled => 429,
             Self::Internal => 500,
             Self::Unsupported => 501,

@@ -93,6 +93,12 @@ impl Limits {
         }
     }
 
+    /// Largest body of one publish, unpacked: many events in it share it.
+    #[must_use]
+    pub const fn publish_body(&self) -> ByteSize {
+        ByteSize(self.event.0.saturating_mul(16))
+    }
+
     const TANGELO: Self = Self {
         request_body: ByteSize::mib(100),
         sync_payload: ByteSize::mib(6),

@@ -64,6 +64,7 @@ const fn title(category: Category) -> &'static str {
         Category::Conflict => "In conflict with what is there",
         Category::Precondition => "A condition of the request does not hold",
         Category::TooLarge => "Too large",
+        Category::MediaType => "In a form that is not read here",
         Category::Throttled => "Too many requests",
         Category::Unavailable => "Not available now",
         Category::Timeout => "Took too long",

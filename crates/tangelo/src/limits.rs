@@ -132,3 +132,72 @@ fn profile(text: &str) -> Result<Profile> {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway::ConnectionLimits;
+    use model::{
+        event::{MAX_ATTRIBUTE, MAX_EXTENSION_NAME, MAX_EXTENSIONS},
+        invocation::MAX_DEPTH,
+    };
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/events.md");
+
+    /// `1 MiB`, and `1,000`.
+    fn shown(size: ByteSize) -> String {
+        size.to_string()
+            .replace("MiB", " MiB")
+            .replace("KiB", " KiB")
+    }
+
+    fn grouped(count: usize) -> String {
+        match count {
+            0..1000 => count.to_string(),
+            _ => format!("{},{:03}", count / 1000, count % 1000),
+        }
+    }
+
+    #[test]
+    fn what_publishers_may_send_is_documented_as_it_is() {
+        let (limits, heads) = (Limits::default(), ConnectionLimits::default());
+        let aws = Limits::of(Profile::Aws);
+        for (what, most) in [
+            ("an event, its attributes included", shown(limits.event)),
+            ("events in a batch", grouped(limits.publish_batch)),
+            ("the body of a batch", shown(limits.publish_body())),
+            (
+                "`id`, `source`, `type`, `subject`, `dataschema`, `datacontenttype`, an extension's text",
+                format!("{} bytes", grouped(MAX_ATTRIBUTE)),
+            ),
+            ("extension attributes", MAX_EXTENSIONS.to_string()),
+            (
+                "the name of an extension attribute",
+                format!("{MAX_EXTENSION_NAME} bytes, `a` to `z` and `0` to `9`"),
+            ),
+            ("JSON in JSON", format!("{} levels", limits.depth)),
+            (
+                "header lines of a request",
+                format!("{} lines", heads.headers),
+            ),
+            (
+                "the head of a request",
+                shown(ByteSize(heads.head_bytes as u64)),
+            ),
+            (
+                "events and calls that cause each other",
+                format!("{MAX_DEPTH} steps"),
+            ),
+        ] {
+            let row = format!("\n| {what} | {most} | ");
+            assert!(PAGE.contains(&row), "docs/events.md has no row{row}");
+        }
+        let profile = format!(
+            "With the profile `aws` an event has at most {}, and a batch {} events.",
+            shown(aws.event),
+            aws.publish_batch
+        );
+        assert!(PAGE.contains(&profile), "{profile}");
+    }
+}

@@ -84,7 +84,7 @@ impl EdgeFront {
         let limits = platform.limits();
         match ask {
             Ask::Publish => {
-                let limit = ByteSize(limits.event.0.saturating_mul(16));
+                let limit = limits.publish_body();
                 let (body, fault) = intake::take(body, limit, limits.body_idle)?;
                 let request = clone_head(head, self.whole(body, limit).await?)?;
                 let published = platform.publish_outside(&outsider, exchange.trace, request);

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use runtime::Body;
 use serde_json::Value;
 
-use super::Events;
+use super::{Events, coding};
 
 /// Reads all events of a request. The outer error concerns the request, an inner one a single event of it.
 pub(crate) async fn read(
@@ -20,11 +20,12 @@ pub(crate) async fn read(
     let content_type = media_type(&head.headers);
     let batch = content_type == "application/cloudevents-batch+json";
     let limit = if batch {
-        model::ByteSize(limits.event.0.saturating_mul(16))
+        limits.publish_body()
     } else {
         limits.event
     };
     let bytes = events.buffers.read(body, limit, "the events are").await?;
+    let bytes = coding::plain(&head.headers, bytes, limit, &events.buffers).await?;
     match content_type.as_str() {
         "application/cloudevents+json" => Ok(vec![structured(&bytes, limits, events)]),
         "application/cloudevents-batch+json" => batch_of(parse(&bytes, limits)?, limits, events),

@@ -2,6 +2,7 @@
 //!
 //! Walk 2 begins here: checked, then appended by `bus` with one fsync for many. Nothing else happens at publish time.
 
+mod coding;
 mod contracts;
 pub(crate) mod http_binding;
 mod publisher;
@@ -260,7 +261,8 @@ fn answer(receipts: &[Receipt]) -> Result<Response<Body>, Error> {
     }
     let events: Vec<Row<'_>> = receipts.iter().map(Row::of).collect();
     let accepted = receipts.iter().filter(|r| r.is_ok()).count();
-    let status = if accepted > 0 {
+    // An empty batch is one (JSON Format 1.0.2, section 4.3), and all of it is accepted.
+    let status = if accepted > 0 || receipts.is_empty() {
         http::StatusCode::ACCEPTED
     } else {
         http::StatusCode::BAD_REQUEST

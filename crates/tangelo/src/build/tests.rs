@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use model::{Limits, code};
+use model::Limits;
 
 use super::*;
 

@@ -30,6 +30,7 @@ mod outside;
 mod overload;
 mod preview3;
 mod projections;
+mod publishing;
 mod python;
 mod reconcile;
 mod replay;
