@@ -13,6 +13,7 @@ mod dead_letters;
 mod events;
 mod fault;
 mod invoke;
+mod keys;
 mod kv;
 mod observe;
 mod operator;
@@ -73,6 +74,7 @@ pub fn router(platform: Platform) -> Router {
             get(events::filter),
         )
         .route("/v1/contracts", get(contracts::types))
+        .route("/v1/keys", get(keys::list))
         .route("/v1/log", get(replays::state))
         .route("/v1/replays", post(replays::start))
         .route("/v1/jobs", get(replays::jobs))

@@ -23,30 +23,41 @@ struct State {
 }
 
 struct Leased {
-    delivery: Delivery,
+    lent: Lent,
     until: Time,
+}
+
+/// What somebody has.
+pub(crate) struct Lent {
+    pub(crate) delivery: Delivery,
+    /// Since when.
+    pub(crate) since: Time,
+    /// How many bytes it took to hand it out.
+    pub(crate) bytes: u64,
 }
 
 impl Leases {
     /// Keeps a delivery under `id` until then.
-    pub(crate) fn lend(&self, id: u128, delivery: Delivery, until: Time) {
+    pub(crate) fn lend(&self, id: u128, lent: Lent, until: Time) {
         let mut state = self.state.lock();
         state.ends.insert((until, id));
-        state.leased.insert(id, Leased { delivery, until });
+        state.leased.insert(id, Leased { lent, until });
         drop(state);
         self.changed.notify_one();
     }
 
     /// The delivery under `id`, when it is of `key` and its time is not over; it is nobody's any more.
-    pub(crate) fn take(&self, id: u128, key: &SubscriptionKey, now: Time) -> Option<Delivery> {
+    pub(crate) fn take(&self, id: u128, key: &SubscriptionKey, now: Time) -> Option<Lent> {
         let mut state = self.state.lock();
         let leased = state.leased.get(&id);
-        let until = leased.filter(|leased| leased.delivery.key == *key)?.until;
+        let until = leased
+            .filter(|leased| leased.lent.delivery.key == *key)?
+            .until;
         if until <= now {
             return None;
         }
         state.ends.remove(&(until, id));
-        state.leased.remove(&id).map(|leased| leased.delivery)
+        state.leased.remove(&id).map(|leased| leased.lent)
     }
 
     /// Whether the lease of `id` goes on until then.
@@ -54,7 +65,7 @@ impl Leases {
         let mut state = self.state.lock();
         let State { leased, ends } = &mut *state;
         let leased = leased.get_mut(&id);
-        let leased = leased.filter(|leased| leased.delivery.key == *key && leased.until > now);
+        let leased = leased.filter(|leased| leased.lent.delivery.key == *key && leased.until > now);
         let Some(leased) = leased else {
             return false;
         };
@@ -67,7 +78,7 @@ impl Leases {
     }
 
     /// What nobody settled in time.
-    pub(crate) fn expired(&self, now: Time) -> Vec<Delivery> {
+    pub(crate) fn expired(&self, now: Time) -> Vec<Lent> {
         let mut state = self.state.lock();
         let mut expired = Vec::new();
         while let Some((until, id)) = state
@@ -77,7 +88,7 @@ impl Leases {
             .filter(|(until, _)| *until <= now)
         {
             state.ends.remove(&(until, id));
-            expired.extend(state.leased.remove(&id).map(|leased| leased.delivery));
+            expired.extend(state.leased.remove(&id).map(|leased| leased.lent));
         }
         expired
     }

@@ -14,6 +14,7 @@ pub mod events;
 mod figures;
 mod host;
 mod inbox;
+pub mod keys;
 pub mod keyvalue;
 mod leases;
 mod loops;
@@ -75,7 +76,7 @@ struct Rooms {
     deployer: Arc<Deployer>,
     relays: databases::Relays,
     sweeps: reconcile::Sweeps,
-    leases: leases::Leases,
+    outsiders: outside::Outsiders,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -96,7 +97,11 @@ impl Platform {
     }
 
     pub(crate) fn leases(&self) -> &leases::Leases {
-        &self.0.leases
+        &self.0.outsiders.leases
+    }
+
+    pub(crate) fn uses(&self) -> &keys::Uses {
+        &self.0.outsiders.uses
     }
 
     pub(crate) fn sweeps(&self) -> &reconcile::Sweeps {

@@ -249,7 +249,7 @@ fn rooms(
         deployer,
         relays: crate::databases::Relays::default(),
         sweeps: crate::reconcile::Sweeps::default(),
-        leases: crate::leases::Leases::default(),
+        outsiders: crate::outside::Outsiders::default(),
         keys,
         launcher,
         usage_retention,

@@ -8,12 +8,20 @@ use std::{sync::Arc, time::Duration};
 use access::bearer;
 use bus::{Delivery, Settled};
 use http::{HeaderMap, Request, Response};
-use model::{AccessKey, Error, Name, Run, SubscriptionKey, TraceContext, code};
+use model::{AccessKey, Error, Name, Run, SubscriptionKey, TraceContext, Usage, code};
 use runtime::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use telemetry::UsageKey;
 
-use crate::{Platform, apps::LiveApp, events::Origin, loops};
+use crate::{
+    Platform,
+    apps::LiveApp,
+    events::Origin,
+    keys::Uses,
+    leases::{Leases, Lent},
+    loops,
+};
 
 /// Most events in one answer.
 const MOST: usize = 1_000;
@@ -27,6 +35,13 @@ const BYTES: usize = 4 << 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The longest lease.
 const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3600);
+
+/// What is known of those outside while the server runs.
+#[derive(Default)]
+pub(crate) struct Outsiders {
+    pub(crate) leases: Leases,
+    pub(crate) uses: Uses,
+}
 
 /// Somebody with a good key.
 pub struct Outsider {
@@ -92,6 +107,7 @@ impl Platform {
         let mut keys = app.app.keys.iter();
         let found = keys.find(|(_, key)| bearer::is_one_of(secrets, &key.secrets, token));
         let name = found.map(|(name, _)| name.clone()).ok_or_else(bad)?;
+        self.uses().note(&app.name, &name, self.clock().now());
         Ok(Outsider { app, name })
     }
 
@@ -161,7 +177,8 @@ impl Platform {
     }
 
     fn lend(&self, delivery: Delivery, (name, what): (&str, Value), lease: Duration) -> Value {
-        let (id, until) = (self.ids().random(), self.clock().now() + lease);
+        let (id, now) = (self.ids().random(), self.clock().now());
+        let until = now + lease;
         let span = loops::dwell(self, &delivery.key.app, &delivery);
         let mut row = json!({
             "lease": format!("{id:032x}"),
@@ -171,7 +188,12 @@ impl Platform {
             "traceparent": delivery.cause.trace.traceparent(span),
         });
         row[name] = what;
-        self.leases().lend(id, delivery, until);
+        let lent = Lent {
+            delivery,
+            since: now,
+            bytes: row.to_string().len() as u64,
+        };
+        self.leases().lend(id, lent, until);
         row
     }
 
@@ -200,9 +222,12 @@ impl Platform {
                     self.leases().extend(id, &key, now, until)
                 }
                 Some(settled) => {
-                    let delivery = self.leases().take(id, &key, now);
-                    let known = delivery.is_some();
-                    settling.extend(delivery.map(|one| self.bus().settle(one, settled.clone())));
+                    let lent = self.leases().take(id, &key, now);
+                    let known = lent.is_some();
+                    settling.extend(lent.map(|lent| {
+                        self.returned(&lent, matches!(settled, Settled::Done));
+                        self.bus().settle(lent.delivery, settled.clone())
+                    }));
                     known
                 }
             };
@@ -212,6 +237,32 @@ impl Platform {
             settled?;
         }
         Ok(json!({ "done": done, "gone": gone }))
+    }
+}
+
+impl Platform {
+    /// Counts what was handed out and came back, or did not, as an invocation that took as long as it was away.
+    pub(crate) fn returned(&self, lent: &Lent, ok: bool) {
+        let key = &lent.delivery.key;
+        let tier = self.apps().find(key.app.as_str()).ok().and_then(|app| {
+            let workload = app.app.workloads.get(&key.workload)?;
+            Some(workload.tier)
+        });
+        let Some(tier) = tier else {
+            return;
+        };
+        let key = UsageKey {
+            app: key.app.clone(),
+            workload: key.workload.clone(),
+            tier,
+            trigger: "event",
+        };
+        let usage = Usage {
+            wall: self.clock().now().since(lent.since),
+            bytes_out: lent.bytes,
+            ..Usage::default()
+        };
+        self.telemetry().usage(&key, &usage, ok);
     }
 }
 

@@ -489,11 +489,8 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(
-            folder.path().join("tangelo.toml"),
-            "gatway = \"127.0.0.1:1\"\n",
-        )
-        .expect("writes");
+        let file = folder.path().join("tangelo.toml");
+        std::fs::write(file, "gatway = \"127.0.0.1:1\"\n").expect("writes");
         let error = Config::read(Some(folder.path()), &Flags::default()).expect_err("is wrong");
         assert!(format!("{error:#}").contains("gatway"), "{error:#}");
     }

@@ -63,7 +63,7 @@ pub struct UsageRow {
     pub p99_us: u64,
     /// The sum of their durations, in microseconds.
     pub wall_us: u64,
-    /// The sum of their CPU time, in microseconds, as far as it could be told.
+    /// The sum of their CPU time, in microseconds, as far as it could be told; 0 where it is not measured (`webhook`, `pull`, `external`).
     pub cpu_us: u64,
     /// The highest peak of memory, in bytes; 0 when unknown.
     pub memory: u64,

@@ -22,12 +22,16 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             () = leases.changed.notified() => continue,
             () = stopped(&mut stop) => return,
         }
-        for delivery in leases.expired(platform.clock().now()) {
+        for lent in leases.expired(platform.clock().now()) {
             let error = Error::new(
                 code::LEASE_EXPIRED,
                 "whoever pulled it did not say in time what became of it",
             );
-            let settled = platform.bus().settle(delivery, Settled::Retry(error)).await;
+            platform.returned(&lent, false);
+            let settled = platform
+                .bus()
+                .settle(lent.delivery, Settled::Retry(error))
+                .await;
             if let Err(error) = settled {
                 tracing::error!(%error, "a lease that ended could not be settled; it comes again");
             }

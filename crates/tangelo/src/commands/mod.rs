@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod explain;
 mod invoke;
+mod keys;
 mod kv;
 mod local;
 mod log;
@@ -117,6 +118,8 @@ enum Command {
     Outbox(outbox::Outbox),
     /// See what differs between two places, and compare them now
     Reconcile(reconcile::Reconcile),
+    /// List the keys of the bus: what each opens, and when it was used last
+    Keys(keys::Keys),
     /// Make a secret: it signs webhooks, or is a key of the bus
     Secret(secret::Secret),
     /// Show what each workload consumed
@@ -182,6 +185,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::Capture(ask) => capture::run(cli, &client, ask).await,
         Command::Outbox(ask) => outbox::run(cli, &client, ask).await,
         Command::Reconcile(ask) => reconcile::run(cli, &client, ask).await,
+        Command::Keys(ask) => keys::run(cli, &client, ask).await,
         Command::Secret(ask) => secret::run(cli, ask),
         Command::Usage(ask) => usage::run(cli, &client, ask).await,
         Command::Doctor(flags) => doctor::run(cli, flags),

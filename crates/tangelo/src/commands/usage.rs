@@ -76,8 +76,10 @@ fn row(row: &Value) -> Vec<String> {
         latency("p99_us"),
         row["cold_starts"]["count"].to_string(),
         // What instances use they use for their requests, too.
-        match number("instance_cpu_us") {
-            0 => span("cpu_us"),
+        // Where it is not measured (endpoints outside, systems that do not say) there is no figure, and not that of nothing.
+        match (number("instance_cpu_us"), number("cpu_us")) {
+            (0, 0) => "-".to_owned(),
+            (0, _) => span("cpu_us"),
             _ => span("instance_cpu_us"),
         },
         match number("instance_us") {

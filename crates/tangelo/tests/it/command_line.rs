@@ -138,6 +138,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["dead-letters"],
         &["dead-letters", "redrive", "--all"],
         &["usage"],
+        &["keys"],
         &["revisions", "lines"],
         &["explain", "TG0406"],
         &["config"],
@@ -164,6 +165,12 @@ async fn every_command_that_prints_has_json() -> Result<()> {
     })
     .await;
     assert!(lines.iter().any(|line| line["text"] == "told"), "{lines:?}");
+    // A handler that works for less than a tick of the system's clock has used something, too.
+    let usage = server.json(&["usage", "--app", "lines"])?;
+    let rows = usage["usage"].as_array().into_iter().flatten();
+    let tell = rows.into_iter().find(|row| row["workload"] == "tell");
+    let tell = tell.context("it was invoked")?;
+    assert!(tell["cpu_us"].as_u64() > Some(0), "{tell}");
     assert_eq!(shown, commands()?, "commands without a case here");
     Ok(())
 }

@@ -134,6 +134,38 @@ async fn outside_producers_and_consumers_need_nothing_but_http() -> Result<()> {
             .then_some(())
     })
     .await;
+    seen_by_operators(&server, COUNT)
+}
+
+/// What was pulled is on the bill, and who has which key is on a list.
+fn seen_by_operators(server: &Server, count: usize) -> Result<()> {
+    let usage = server.json(&["usage", "--app", "orders"])?;
+    let rows = usage["usage"].as_array().context("rows")?;
+    let pulled = rows.iter().find(|row| row["workload"] == "warehouse");
+    let pulled = pulled.with_context(|| usage.to_string())?;
+    // One for each time that an event was handed out.
+    ensure!(
+        pulled["requests"].as_u64() >= Some(count as u64),
+        "{pulled}"
+    );
+    ensure!(
+        pulled["wall_us"].as_u64() > Some(0) && pulled["bytes_out"].as_u64() > Some(0),
+        "{pulled}"
+    );
+    let keys = server.json(&["keys", "--app", "orders"])?;
+    let row = |name: &str| {
+        let rows = keys["keys"].as_array().into_iter().flatten();
+        let row = rows.into_iter().find(|row| row["key"] == name).cloned();
+        row.with_context(|| keys.to_string())
+    };
+    let till = row("till")?;
+    ensure!(
+        till["publishes"][0] == "order.*" && till["last_used"].is_string(),
+        "{till}"
+    );
+    ensure!(till["secrets"].to_string().contains("good"), "{till}");
+    ensure!(row("warehouse")?["pulls"][0] == "warehouse", "{keys}");
+    ensure!(!keys.to_string().contains(TILL), "secrets stay secret");
     Ok(())
 }
 
