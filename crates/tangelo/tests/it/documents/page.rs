@@ -1,6 +1,6 @@
 //! The handler of the first document, with axios beside it: it calls a host whose name is fixed in it.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result};
 use http::StatusCode;
@@ -82,9 +82,25 @@ fn bring(packages: &[&str], into: &Path) -> Result<()> {
         fs::create_dir_all(to.parent().context("a folder in a folder")?)?;
         let package: serde_json::Value =
             serde_json::from_slice(&fs::read(from.join("package.json"))?)?;
-        symlink(from, to)?;
+        copy(&from, &to)?;
         let needs = package["dependencies"].as_object();
         wanted.extend(needs.into_iter().flatten().map(|(name, _)| name.clone()));
+    }
+    Ok(())
+}
+
+/// A folder with all that is in it: a link to it would lead out of the app, and is no part of that.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => {
+                fs::copy(entry.path(), to)?;
+            }
+        }
     }
     Ok(())
 }
