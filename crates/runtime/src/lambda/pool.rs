@@ -1,7 +1,7 @@
 //! The instances of one version of a Lambda workload: how many there are, who gets which, and when they end.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -450,5 +450,8 @@ fn gone(spec: &Spec) -> Error {
 
 /// Starts at the same time: more would only make each of them slower, and those that are ready first can serve.
 fn starts_at_once() -> usize {
-    std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 4).max(8))
+    // To look for it is to read files of control groups.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = || std::thread::available_parallelism().map_or(2, usize::from);
+    (CORES.get_or_init(cores) * 4).max(8)
 }

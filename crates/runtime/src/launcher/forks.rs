@@ -117,6 +117,13 @@ impl Forks {
         self.lacking().is_some()
     }
 
+    /// Whether starts of a template follow each other so fast that no fork of it waits.
+    pub(super) fn are_short(&self) -> bool {
+        let mut templates = self.templates.iter();
+        templates
+            .any(|(id, one)| one.is_warm && one.ahead > 1 && self.spares_of(*id).next().is_none())
+    }
+
     /// The template of which a fork is to be made ahead.
     fn lacking(&self) -> Option<u64> {
         let has = |id: u64| self.spares_of(id).count();

@@ -6,9 +6,11 @@
 //! system does not say who holds a socket (no `/proc`), everybody on the machine is taken for who they say they are.
 
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::net::{IpAddr, SocketAddrV4};
 
 #[cfg(target_os = "linux")]
-use super::os;
+use super::{os, sock_diag};
 
 /// A connection as its server sees it. Both ends are needed to find it: a client may use one port for several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,13 +106,28 @@ pub(crate) const fn is_of(_leader: u32, _ends: Ends) -> bool {
     true
 }
 
+/// The client's socket, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
+#[cfg(target_os = "linux")]
+fn inode(ends: Ends) -> Option<String> {
+    let (IpAddr::V4(peer), IpAddr::V4(own)) =
+        (ends.peer.ip().to_canonical(), ends.own.ip().to_canonical())
+    else {
+        return None;
+    };
+    let peer = SocketAddrV4::new(peer, ends.peer.port());
+    match sock_diag::inode(peer, SocketAddrV4::new(own, ends.own.port())) {
+        Ok(inode) => inode.map(|inode| format!("socket:[{inode}]")),
+        Err(_) => listed(ends),
+    }
+}
+
 /// How often a socket is looked for before it counts as gone.
 #[cfg(target_os = "linux")]
 const LOOKS: usize = 8;
 
-/// The client's socket, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
+/// The same out of the list of all, for those who may not ask for one.
 #[cfg(target_os = "linux")]
-fn inode(ends: Ends) -> Option<String> {
+fn listed(ends: Ends) -> Option<String> {
     // A table that changes while it is read can miss a line: only what is never found is not there.
     (0..LOOKS).find_map(|_| {
         let files = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -136,7 +153,7 @@ fn inode_in(table: &str, ends: Ends) -> Option<String> {
 /// An IPv4 address and a port as they are there.
 #[cfg(target_os = "linux")]
 fn in_hex(address: SocketAddr) -> Option<String> {
-    let std::net::IpAddr::V4(ip) = address.ip().to_canonical() else {
+    let IpAddr::V4(ip) = address.ip().to_canonical() else {
         return None;
     };
     let ip = u32::from_ne_bytes(ip.octets());
@@ -170,6 +187,7 @@ mod tests {
         let process = os::process(own.cast_signed()).expect("runs");
         assert!(is_of(own, ends) && is_of(process.session.cast_unsigned(), ends));
         assert!(!is_of(u32::MAX, ends), "a session that is none");
+        assert_eq!(listed(ends), inode(ends), "both ways find it");
         drop(client);
         assert!(is_of(own, ends), "nobody is there");
     }

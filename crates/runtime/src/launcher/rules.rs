@@ -64,9 +64,8 @@ impl Rules {
             // Nobody is refused to be nicer; where it has no effect, nothing is lost.
             let _ = rustix::process::nice(self.nice);
         }
-        if self.reserved {
-            spawn::take_turns(true);
-        }
+        // The launcher's own are short.
+        spawn::take_turns(self.reserved);
         Ok(())
     }
 }

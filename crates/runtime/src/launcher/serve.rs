@@ -12,6 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -32,17 +33,12 @@ use super::{
     spawn::{self, Spawned},
 };
 
-/// Something is to be made ahead, as soon as nobody waits for anything.
-const NOW: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
-
 /// When a group that could not be removed is tried again.
-const SOON: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 10_000_000,
-};
+const SOON: Duration = Duration::from_millis(10);
+
+/// After so long without a start, something is made ahead for the next ones: one that is under way does not share the
+/// machine with that.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// How often that is done before the launcher ends; what is left then is for the next sweep.
 const ATTEMPTS: usize = 50;
@@ -65,8 +61,8 @@ fn run() -> io::Result<()> {
     let record = record.ok_or(io::ErrorKind::InvalidInput)?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mount = std::env::args_os().nth(3).map(PathBuf::from);
-    // One that was started by a running server has inherited the server's.
-    spawn::take_turns(false);
+    // Whoever waits for an instance waits for this process; what it starts has turns of the usual length.
+    spawn::take_turns(true);
     os::adopt_orphans();
     let me = Identity::of(rustix::process::getpid().as_raw_pid());
     let me = me.ok_or(io::ErrorKind::NotFound)?;
@@ -88,12 +84,21 @@ fn run() -> io::Result<()> {
         remains: Vec::new(),
         forks: Forks::default(),
         spares: Spares::default(),
+        started: now(),
     };
     let enforcement = server.enforcement;
     server.say(&Say::Ready { enforcement }, &[])?;
     let served = server.serve();
     server.kill_everything();
     served
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a process of its own, which no test's clock reaches"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 pub(super) struct Server {
@@ -111,6 +116,8 @@ pub(super) struct Server {
     pub(super) forks: Forks,
     /// What waits to become an instance.
     pub(super) spares: Spares,
+    /// When a start was asked for last.
+    started: Instant,
 }
 
 /// Whose socket has something.
@@ -182,11 +189,10 @@ impl Server {
         let sockets = speakers.iter().map(|(_, socket)| *socket);
         fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // The kernel may hold on to a group for a moment after the last process of it was waited for.
-        let until = match self.spares.lack() || self.forks.lack() {
-            true => Some(&NOW),
-            false => (!self.remains.is_empty()).then_some(&SOON),
-        };
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, until))?;
+        let remains = (!self.remains.is_empty()).then_some(SOON);
+        let until = self.due_ahead().into_iter().chain(remains).min();
+        let until = until.and_then(|until| Timespec::try_from(until).ok());
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, until.as_ref()))?;
         let spoke: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (asked, ended) = (spoke[0], spoke[1]);
         let heard = speakers.into_iter().zip(&spoke[2..]);
@@ -211,7 +217,19 @@ impl Server {
         }
     }
 
+    /// How long until something is to be made ahead.
+    fn due_ahead(&self) -> Option<Duration> {
+        if self.spares.are_short() || self.forks.are_short() {
+            return Some(Duration::ZERO);
+        }
+        let lack = self.spares.lack() || self.forks.lack();
+        lack.then(|| QUIET.saturating_sub(self.started.elapsed()))
+    }
+
     fn make_ahead(&mut self) {
+        if self.due_ahead() != Some(Duration::ZERO) {
+            return;
+        }
         if self.spares.lack() {
             self.refill_spares();
         } else {
@@ -220,6 +238,9 @@ impl Server {
     }
 
     fn answer(&mut self, ask: Ask) -> io::Result<()> {
+        if !matches!(ask, Ask::Signal { .. }) {
+            self.started = now();
+        }
         match ask {
             Ask::Spawn { id, command } => self.spawn(id, command),
             Ask::Fork {
@@ -394,7 +415,8 @@ impl Server {
             if self.remains.is_empty() {
                 break;
             }
-            let _ = rustix::event::poll(&mut [], Some(&SOON));
+            let soon = Timespec::try_from(SOON).ok();
+            let _ = rustix::event::poll(&mut [], soon.as_ref());
         }
     }
 

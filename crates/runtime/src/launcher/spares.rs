@@ -91,6 +91,11 @@ impl Spares {
         self.waiting.len() < self.wanted
     }
 
+    /// Whether starts follow each other so fast that none waits.
+    pub(super) fn are_short(&self) -> bool {
+        self.wanted > FEWEST && self.waiting.is_empty()
+    }
+
     /// All groups, when the launcher ends.
     pub(super) fn into_groups(self) -> impl Iterator<Item = Group> {
         let all = self.waiting.into_iter().chain(self.becoming.into_values());

@@ -30,6 +30,8 @@ use crate::{
 const STARTS: usize = 20;
 /// Starts that follow each other as fast as they can.
 const SUSTAINED: usize = 100;
+/// Between those that are measured one by one nothing happens for so long: what was made ahead is there again.
+const REST: Duration = Duration::from_millis(250);
 /// How long a template may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -176,6 +178,7 @@ impl Ours {
             let mut took = Vec::new();
             for number in from..from + STARTS {
                 until_ready(server, templates)?;
+                std::thread::sleep(REST);
                 took.push(ask(&mut client, kind, number)?);
             }
             anyhow::Ok(took)

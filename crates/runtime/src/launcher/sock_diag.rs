@@ -1,0 +1,154 @@
+//! One connection of this machine, asked for by both its ends (sock_diag(7)): what that takes does not grow with how many
+//! there are, as it does where all of them are listed (`/proc/net/tcp`).
+
+use std::{io, net::SocketAddrV4};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+/// `SOCK_DIAG_BY_FAMILY`, of linux/sock_diag.h.
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST`, of linux/netlink.h.
+const REQUEST: u16 = 1;
+/// `NLMSG_ERROR`.
+const ERROR: u16 = 2;
+/// What precedes each message: its length, kind, flags, number and sender.
+const HEADER: usize = 16;
+/// `struct inet_diag_req_v2`, of linux/inet_diag.h.
+const ASK: usize = 56;
+/// `struct inet_diag_msg`.
+const ANSWER: usize = 72;
+/// In an answer, where the state is, and the inode.
+const STATE: usize = HEADER + 1;
+const INODE: usize = HEADER + ANSWER - 4;
+/// `TCP_LISTEN`: nobody has both ends, but somebody waits at one of them.
+const LISTENS: u8 = 10;
+const IPV4: u8 = 2;
+const TCP: u8 = 6;
+
+/// The inode of the socket at `local` that is connected to `remote`; `None` when there is none, or nobody holds it any more.
+///
+/// # Errors
+/// The system does not say: it is to be looked for in the list.
+pub(super) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Option<u32>> {
+    let kind = (SocketType::DGRAM, SocketFlags::CLOEXEC);
+    let kernel = socket_with(
+        AddressFamily::NETLINK,
+        kind.0,
+        kind.1,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    send(&kernel, &ask(local, remote), SendFlags::empty())?;
+    let mut answer = [0; 512];
+    // The kernel has answered by the time that it took the question.
+    let (length, _) = recv(&kernel, &mut answer[..], RecvFlags::DONTWAIT)?;
+    read(answer.get(..length).unwrap_or_default())
+}
+
+fn ask(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; HEADER + ASK] {
+    let mut ask = [0; HEADER + ASK];
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        ask[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    put(&(HEADER as u32 + ASK as u32).to_ne_bytes());
+    put(&BY_FAMILY.to_ne_bytes());
+    put(&REQUEST.to_ne_bytes());
+    put(&[0; 8]);
+    put(&[IPV4, TCP, 0, 0]);
+    // In whatever state.
+    put(&u32::MAX.to_ne_bytes());
+    put(&local.port().to_be_bytes());
+    put(&remote.port().to_be_bytes());
+    for ip in [local.ip(), remote.ip()] {
+        put(&ip.octets());
+        put(&[0; 12]);
+    }
+    // On any interface, and no cookie is known of it (`INET_DIAG_NOCOOKIE`).
+    put(&0_u32.to_ne_bytes());
+    put(&[0xff; 8]);
+    ask
+}
+
+fn read(answer: &[u8]) -> io::Result<Option<u32>> {
+    let number = |at: usize| {
+        let bytes = answer.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok());
+    match kind.map(u16::from_ne_bytes) {
+        Some(BY_FAMILY) if answer.len() >= HEADER + ANSWER => {
+            let inode = number(INODE).filter(|inode| *inode != 0);
+            Ok(inode.filter(|_| answer[STATE] != LISTENS))
+        }
+        Some(ERROR) => {
+            let error = number(HEADER).map_or(0, u32::cast_signed);
+            let error = io::Error::from_raw_os_error(error.wrapping_neg());
+            match error.kind() {
+                io::ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            }
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+        os::fd::AsRawFd,
+    };
+
+    use super::*;
+
+    fn ends(client: &TcpStream) -> (SocketAddrV4, SocketAddrV4) {
+        let v4 = |address: SocketAddr| match address.ip().to_canonical() {
+            std::net::IpAddr::V4(ip) => SocketAddrV4::new(ip, address.port()),
+            std::net::IpAddr::V6(ip) => panic!("{ip}"),
+        };
+        let own = v4(client.local_addr().expect("has one"));
+        (own, v4(client.peer_addr().expect("has one")))
+    }
+
+    fn linked(client: &TcpStream) -> String {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", client.as_raw_fd()));
+        link.expect("is open").display().to_string()
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_ends_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("has one");
+        let client = TcpStream::connect(address).expect("connects");
+        let (own, peer) = ends(&client);
+        let found = inode(own, peer).expect("the system says it");
+        let named = found.map(|inode| format!("socket:[{inode}]"));
+        assert_eq!(named, Some(linked(&client)));
+        // A listener has no other end, and the other end of ours is another socket.
+        assert_ne!(inode(peer, own).expect("says"), found);
+        let nobody = SocketAddrV4::new(*own.ip(), 1);
+        assert_eq!(inode(peer, nobody).expect("says"), None);
+        drop(client);
+        assert_eq!(inode(own, peer).expect("says"), None);
+    }
+
+    #[test]
+    fn ipv4_within_ipv6_is_found_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("has one").port();
+        let mapped: Ipv6Addr = "::ffff:127.0.0.1".parse().expect("an address");
+        let client = TcpStream::connect((mapped, port)).expect("connects");
+        let (own, peer) = ends(&client);
+        let found = inode(own, peer).expect("the system says it");
+        let named = found.map(|inode| format!("socket:[{inode}]"));
+        assert_eq!(named, Some(linked(&client)));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        assert!(read(b"").is_err() && read(&[0; 64]).is_err());
+    }
+}
