@@ -228,9 +228,10 @@ mod tests {
                 process.parent,
                 process.session,
                 process.start,
-                process.ticks
+                process.ticks,
+                process.waited
             ),
-            (1, 3, 4242, 34)
+            (1, 3, 4242, 15, 19)
         );
         assert!(parse(77, &format!("77 (a) Z {rest}")).is_none());
         assert!(parse(77, "77 (a)").is_none());
