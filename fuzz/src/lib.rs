@@ -67,6 +67,12 @@ mod capture {
     pub mod pgoutput;
 }
 
+#[path = "../../crates/connect/src/kafka"]
+mod kafka_records {
+    pub mod binding;
+    pub mod law;
+}
+
 /// What `http_reply` needs of the runtime.
 #[path = "../../crates/runtime/src/body.rs"]
 mod body;
@@ -93,6 +99,11 @@ pub fn payloads(bytes: &[u8]) {
 /// The server of the Runtime API.
 pub fn runtime_api(bytes: &[u8]) {
     lambda::wire_law::law(bytes);
+}
+
+/// Records of Kafka.
+pub fn kafka(bytes: &[u8]) {
+    kafka_records::law::law(bytes);
 }
 
 /// What an endpoint asks for with `Retry-After`.

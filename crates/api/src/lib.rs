@@ -7,6 +7,7 @@ mod apps;
 mod ask;
 mod auth;
 mod blobs;
+mod bridges;
 mod captures;
 mod contracts;
 mod dead_letters;
@@ -127,6 +128,8 @@ pub fn router(platform: Platform) -> Router {
                 .post(captures::init)
                 .delete(captures::drop),
         )
+        .route("/v1/bridges", get(bridges::list))
+        .route("/v1/bridges/{app}/{bridge}/seek", post(bridges::seek))
         .route("/v1/reconciliations", get(reconcile::list))
         .route(
             "/v1/reconciliations/{app}/{name}",

@@ -105,6 +105,7 @@ impl Bench {
                 input: None,
                 projection: None,
                 pulled: false,
+                serial: false,
             };
             let key = format!("shop/w/{name}").parse().expect("is a key");
             (key, subscription)

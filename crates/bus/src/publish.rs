@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{AppName, Cause, Error as Fault, Event, Namespace, Position, code};
 use serde::Serialize;
-use store::log::{Appended, NewEvent};
+use store::log::{Appended, Intake, IntakeKey, NewEvent};
 
 use crate::Bus;
 
@@ -59,6 +59,33 @@ impl Bus {
         }
         self.append(namespace, chunk, &mut receipts).await;
         receipts
+    }
+
+    /// Appends events that were read from a log elsewhere, and in the same transaction how far that was read, so that none is
+    /// lost and none is taken twice: all in one command, so that the caller bounds how many and how large they are.
+    /// `adds` gets what is said of each, in order, and gives what is added to the place; one result for each event.
+    ///
+    /// # Errors
+    /// Why nothing was written: neither events nor place.
+    pub async fn take_in(
+        &self,
+        app: &AppName,
+        namespace: &Namespace,
+        events: Vec<(Event, Cause)>,
+        key: IntakeKey,
+        adds: impl FnOnce(&[Result<(), Fault>]) -> Intake,
+    ) -> Result<Vec<Result<(), Fault>>, Fault> {
+        let mut good = Vec::with_capacity(events.len());
+        let checked = events.into_iter().map(|(event, cause)| {
+            let new = self.check(event, cause)?;
+            good.push(new.of(Some(app.clone())));
+            Ok(())
+        });
+        let checked: Vec<_> = checked.collect();
+        let adds = adds(&checked);
+        let log = &self.0.shared.log;
+        log.take_in(namespace, good, key, adds).await?;
+        Ok(checked)
     }
 
     fn check(&self, event: Event, cause: Cause) -> Result<NewEvent, Fault> {

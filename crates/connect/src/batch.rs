@@ -20,6 +20,8 @@ pub struct Relayed {
     pub event: Event,
     /// The trace of whoever wrote the row.
     pub trace: Option<TraceContext>,
+    /// How deep the chain of events and calls is that it comes from; 0: it begins one.
+    pub depth: u8,
 }
 
 /// What became of an item.

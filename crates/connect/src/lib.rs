@@ -1,4 +1,5 @@
-//! Databases of the apps themselves: the rows of an outbox, and the changes of tables, become events that somebody above publishes.
+//! Databases of the apps themselves, and brokers of others: the rows of an outbox, the changes of tables and the records of topics become
+//! events that somebody above publishes; events become records.
 //!
 //! Knows no bus, no store and no HTTP: a [`Feed`] gives what is next, a loop above publishes it, and tells the feed what
 //! became of it. A row is settled only after its event is durable, so that whatever is killed, it is seen again.
@@ -11,6 +12,7 @@ pub mod capture;
 mod error;
 mod feed;
 pub mod init;
+pub mod kafka;
 mod outbox;
 mod postgres;
 mod query;

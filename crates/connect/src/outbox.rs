@@ -125,7 +125,11 @@ impl Row {
             data,
         };
         event.check().map_err(|invalid| invalid.to_string())?;
-        Ok(Relayed { event, trace })
+        Ok(Relayed {
+            event,
+            trace,
+            depth: 0,
+        })
     }
 }
 
@@ -212,7 +216,7 @@ mod tests {
         }
         .item("/shop/orders");
         assert_eq!((item.place, item.key.as_deref()), (7, Some("c-9")));
-        let Relayed { event, trace } = item.event.expect("is one");
+        let Relayed { event, trace, .. } = item.event.expect("is one");
         let expected = json!({
             "specversion": "1.0", "id": "o-1/created", "source": "/shop/orders", "type": "order.created",
             "subject": "o-1", "time": "2026-01-02T03:04:05.678000Z", "partitionkey": "c-9", "tenant": "north",

@@ -1,4 +1,5 @@
-//! TLS to a database server, by rustls with the authorities of the URL's `sslrootcert`, else those of the machine (`SSL_CERT_FILE` names others).
+//! TLS to a database server or a broker, by rustls with AWS-LC: with the authorities that are named (a URL's `sslrootcert`, a bridge's `ca`), else
+//! those of the machine (`SSL_CERT_FILE` names others). The provider is named each time: another one is compiled in, too (see deny.toml).
 
 use std::{
     future::Future,
@@ -39,25 +40,19 @@ impl Tls {
                         file.display()
                     )
                 };
-                let certificates = in_pem(file).map_err(&unusable)?;
+                let certificates = read(file).map_err(&unusable)?;
                 let (taken, _) = store.add_parsable_certificates(certificates);
                 if taken == 0 {
                     return Err(unusable("it holds no certificate in PEM".to_owned()));
                 }
             }
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        Ok(Self(in_roots(store)))
     }
 }
 
 /// The certificates in a file, of which no more is told than whether it can be read.
-fn in_pem(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut text = Vec::new();
     let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
     let read = opened.take(MAX_FILE + 1).read_to_end(&mut text);
@@ -67,6 +62,39 @@ fn in_pem(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
     let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>();
     certificates.map_err(|_| "it is no PEM".to_owned())
+}
+
+/// With whoever has a certificate that the machine trusts.
+pub(crate) fn system() -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    in_roots(roots)
+}
+
+/// With whoever has a certificate that leads to one of those in `pem`.
+///
+/// # Errors
+/// Why that is nobody.
+pub(crate) fn in_pem(pem: &[u8]) -> Result<Arc<rustls::ClientConfig>, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    match roots.is_empty() {
+        true => Err("there is no certificate in PEM".to_owned()),
+        false => Ok(in_roots(roots)),
+    }
+}
+
+fn in_roots(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// A connection to one host on its way.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{App, Name, WorkloadName};
 
 use crate::{
-    databases, keys, outside,
+    bridges, databases, keys, outside,
     places::Draft,
     reader::{Fields, Reader, shown},
     reconcile, retention, routes,
@@ -19,6 +19,7 @@ pub(crate) const KEYS: &[&str] = &[
     "workloads",
     "subscriptions",
     "keys",
+    "bridges",
     "gateway",
     "hosts",
     "databases",
@@ -31,7 +32,7 @@ pub(crate) const GATEWAY_KEYS: &[&str] = &["routes"];
 /// Keys of the design that this version does not run: they are known, and not offered.
 pub(crate) const LATER: &[&str] = &["workflows"];
 /// Keys with any of which an app needs no workloads.
-const BUS_ALONE: &[&str] = &["subscriptions", "keys"];
+const BUS_ALONE: &[&str] = &["subscriptions", "keys", "bridges"];
 /// Names that mean something else where workloads are named.
 const RESERVED: &[&str] = &["events", "inbox", "kv", "projections", "streams"];
 
@@ -65,6 +66,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Node) -> Draft {
     read_workloads(reader, fields, &mut draft);
     if let Some(node) = fields.get("subscriptions") {
         outside::read(reader, node, &mut draft);
+    }
+    if let Some(node) = fields.get("bridges") {
+        bridges::read(reader, node, &mut draft);
     }
     if let Some(node) = fields.get("keys") {
         keys::read(reader, node, &mut draft);

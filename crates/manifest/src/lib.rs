@@ -5,6 +5,7 @@
 
 mod app;
 mod artifacts;
+mod bridges;
 mod chains;
 mod checks;
 mod container;

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "the types are never made, only described")]
 
+mod bridges;
 mod databases;
 mod health;
 mod outside;
@@ -75,10 +76,12 @@ struct Manifest {
     /// Name of the app: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter.
     #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     app: String,
-    /// The workloads by name. Other workloads, routes and environment variables use these names. An app that has `subscriptions` or `keys` needs none.
+    /// The workloads by name. Other workloads, routes and environment variables use these names. An app that has `subscriptions`, `keys` or `bridges` needs none.
     workloads: Option<BTreeMap<String, Workload>>,
     /// Events for those outside, by name: webhooks, and what somebody comes for.
     subscriptions: Option<BTreeMap<String, outside::OutsideSubscription>>,
+    /// Bridges to other people's brokers, by name.
+    bridges: Option<BTreeMap<String, bridges::Bridge>>,
     /// What those outside may do with the bus, by the names of their keys.
     keys: Option<BTreeMap<String, outside::AccessKey>>,
     /// What clients reach.
@@ -346,8 +349,8 @@ enum Size {
 mod tests {
     use super::*;
     use crate::{
-        app, container, databases, deferred, health, keys, outside, reconcile, retention, routes,
-        run, scale, subscriptions, terms, workload,
+        app, bridges, container, databases, deferred, health, keys, outside, reconcile, retention,
+        routes, run, scale, subscriptions, terms, workload,
     };
 
     #[test]
@@ -411,6 +414,12 @@ mod tests {
         check("BuildCommand", &run::BUILDS[3..]);
         check("Subscription", subscriptions::KEYS);
         check("OutsideSubscription", outside::KEYS);
+        check("Bridge", bridges::KEYS);
+        check("Kafka", bridges::KAFKA_KEYS);
+        check("KafkaTls", bridges::TLS_KEYS);
+        check("KafkaLogin", bridges::LOGIN_KEYS);
+        check("KafkaIn", bridges::IN_KEYS);
+        check("KafkaOut", bridges::OUT_KEYS);
         check("PulledEvents", outside::PULL_KEYS);
         check("AccessKey", keys::KEYS);
         check("Webhook", outside::WEBHOOK_KEYS);

@@ -169,6 +169,7 @@ pub(crate) fn read_fields(
         input,
         projection,
         pulled: false,
+        serial: false,
     };
     Some((subscription, name_at, key))
 }
@@ -419,9 +420,17 @@ fn types_under(filter: &Json, key: &str) -> Option<Vec<String>> {
 
 /// A name from the types asked for, so that it stays the same when the rest of the filter changes.
 fn made_name(filter: &Json, projection: bool) -> Name {
-    let types = types(filter).unwrap_or_default().join("-");
+    let most = match projection {
+        true => MAX_PROJECTION_NAME,
+        false => model::name::MAX_NAME,
+    };
+    name_of(&types(filter).unwrap_or_default().join("-"), most)
+}
+
+/// The name that is nearest to a text, of `most` bytes.
+pub(crate) fn name_of(text: &str, most: usize) -> Name {
     let mut name = String::new();
-    for c in types.to_ascii_lowercase().chars() {
+    for c in text.to_ascii_lowercase().chars() {
         match c {
             'a'..='z' | '0'..='9' => name.push(c),
             _ if name.is_empty() || name.ends_with('-') => {}
@@ -429,10 +438,6 @@ fn made_name(filter: &Json, projection: bool) -> Name {
         }
     }
     let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
-    let most = match projection {
-        true => MAX_PROJECTION_NAME,
-        false => model::name::MAX_NAME,
-    };
     let cut = &name[..name.len().min(most)];
     Name::new(cut.trim_end_matches('-')).unwrap_or_else(|_| Name::literal("events"))
 }

@@ -150,7 +150,7 @@ fn assumed_scale(tier: Tier, run: &Run) -> Scale {
         Run::Wasm { .. } => 64,
         Run::Process { .. } | Run::Container { .. } => 250,
         Run::External { .. } => 1_000,
-        Run::Webhook(_) | Run::Pull(_) => 64,
+        Run::Webhook(_) | Run::Pull(_) | Run::Kafka(_) => 64,
     };
     let (min, max, idle) = match tier {
         Tier::Function => (0, 100, 300),

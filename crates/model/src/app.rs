@@ -12,7 +12,7 @@ use crate::{
     deferred::Deferred,
     keyvalue::Access,
     name::{AppName, Name, WorkloadName},
-    outside::{AccessKey, Pulled, Webhook},
+    outside::{AccessKey, Kafka, Pulled, Webhook},
     probes::Probes,
     reconcile::Reconciliation,
     retention::Retention,
@@ -246,10 +246,12 @@ pub enum Run {
     Webhook(Webhook),
     /// Somebody outside comes for events: likewise.
     Pull(Pulled),
+    /// Events go to somebody else's broker and come from it: a bridge, likewise.
+    Kafka(Kafka),
 }
 
 impl Run {
-    /// `wasm`, `lambda`, `process`, `container`, `external`, `webhook` or `pull`.
+    /// `wasm`, `lambda`, `process`, `container`, `external`, `webhook`, `pull` or `kafka`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -260,6 +262,7 @@ impl Run {
             Self::External { .. } => "external",
             Self::Webhook(_) => "webhook",
             Self::Pull(_) => "pull",
+            Self::Kafka(_) => "kafka",
         }
     }
 }

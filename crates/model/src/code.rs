@@ -3,7 +3,7 @@
 //!
 //! Ranges: 00 platform, 01 manifest and build, 02 gateway and mesh, 03 admission, 04 running workloads,
 //! 05 events, 06 deploys and revisions, 07 store, 08 AWS door, 09 command line and configuration,
-//! 10 databases of the apps themselves.
+//! 10 databases and brokers of the apps themselves.
 
 use std::fmt;
 
@@ -276,6 +276,16 @@ codes! {
     NO_SUCH_RECONCILIATION = 1009, NotFound;
     /// Two places could not be compared.
     RECONCILIATION_FAILED = 1010, Unavailable;
+    /// A Kafka cluster does not answer.
+    BROKER_UNREACHABLE = 1020, Unavailable;
+    /// A Kafka cluster has no such topic.
+    NO_SUCH_TOPIC = 1021, NotFound;
+    /// A record of Kafka is no event, or an event makes a record that is too large.
+    RECORD_REFUSED = 1022, Invalid;
+    /// A Kafka cluster does not let Tangelo in, or not do what it must.
+    BROKER_FORBIDS = 1023, Forbidden;
+    /// No such bridge or topic of one.
+    NO_SUCH_BRIDGE = 1024, NotFound;
 }
 
 impl fmt::Display for Code {

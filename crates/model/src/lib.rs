@@ -39,7 +39,10 @@ pub use ids::{BlobHash, Ids, InstanceId, InvocationId, Position, RevisionId, Ver
 pub use invocation::{Cause, Class, Invocation, Outcome, Principal, Select, Target, Trigger};
 pub use limits::{Limits, Profile};
 pub use name::{AppName, Name, Namespace, WorkloadName};
-pub use outside::{AccessKey, BreakerTerms, Pulled, Webhook};
+pub use outside::{
+    AccessKey, BreakerTerms, Kafka, KafkaLogin, KafkaMechanism, KafkaMode, KafkaTls, KafkaWay,
+    Pulled, Webhook,
+};
 pub use probes::{Probe, Probes};
 pub use retention::Retention;
 pub use scale::{Scale, ScaleOn};

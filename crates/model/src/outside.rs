@@ -66,3 +66,97 @@ pub struct AccessKey {
     #[serde(default)]
     pub pulls: Vec<Name>,
 }
+
+/// A Kafka cluster of somebody else, and what goes to it and comes from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kafka {
+    /// Some of its brokers: `host:port`.
+    pub brokers: Vec<String>,
+    /// Whether it is spoken to with TLS.
+    #[serde(default)]
+    pub tls: Option<KafkaTls>,
+    /// Who Tangelo is there.
+    #[serde(default)]
+    pub login: Option<KafkaLogin>,
+    /// Its topics.
+    pub ways: Vec<KafkaWay>,
+}
+
+/// TLS to a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaTls {
+    /// A file of certificates in PEM, relative to the manifest: who is trusted instead of those whom the system trusts.
+    #[serde(default)]
+    pub ca: Option<String>,
+}
+
+/// Who somebody is at a cluster, by SASL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaLogin {
+    /// How it is shown.
+    pub mechanism: KafkaMechanism,
+    /// The name there.
+    pub user: String,
+    /// The name of the secret that is the password.
+    pub password: String,
+}
+
+/// How SASL shows who somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaMechanism {
+    /// RFC 4616: the password itself.
+    Plain,
+    /// RFC 7677.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+}
+
+/// How a record holds its event (Kafka Protocol Binding for CloudEvents 1.0.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaMode {
+    /// The data is the value, attributes are headers.
+    Binary,
+    /// The value is the whole event in JSON.
+    Structured,
+}
+
+/// A topic, and which way events go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaWay {
+    /// Its records are published here.
+    In {
+        /// The topic.
+        topic: String,
+        /// The type of records that are no CloudEvents.
+        kind: Option<String>,
+        /// All types that may come; a trailing `*` stands for any rest.
+        types: Vec<String>,
+        /// Whether a topic that was never read is read from its beginning.
+        all: bool,
+    },
+    /// What a subscription gets is written there.
+    Out {
+        /// The topic.
+        topic: String,
+        /// Which subscription of the bridge.
+        subscription: Name,
+        /// Where a record's key is in its event, as a path; `None`: the extension `partitionkey`, else the subject.
+        key: Option<String>,
+        /// How records hold events.
+        mode: KafkaMode,
+    },
+}
+
+impl KafkaWay {
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::In { topic, .. } | Self::Out { topic, .. } => topic,
+        }
+    }
+}

@@ -54,7 +54,7 @@ impl Subscription {
     /// Whether its events come strictly one after another, or batch after batch, in the order of the log.
     #[must_use]
     pub const fn is_serial(&self) -> bool {
-        self.projection.is_some() && self.order.is_none()
+        (self.projection.is_some() || self.serial) && self.order.is_none()
     }
 }
 

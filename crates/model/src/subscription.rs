@@ -81,6 +81,9 @@ pub struct Subscription {
     /// Whether somebody comes for the events, instead of their being delivered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pulled: bool,
+    /// Whether nothing behind what failed goes before it, as with a projection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serial: bool,
 }
 
 impl Subscription {
@@ -98,6 +101,7 @@ impl Subscription {
             input: None,
             projection: None,
             pulled: false,
+            serial: false,
         }
     }
 }

@@ -9,7 +9,10 @@ use prometheus_client::{
 };
 use runtime::wasm::Used;
 
-use crate::Platform;
+use crate::{
+    Platform,
+    bridges::{WayState, WayStatus},
+};
 
 /// A figure: its name, what it is, and how much of it there is.
 type Figure = (&'static str, &'static str, u64);
@@ -19,6 +22,9 @@ type PoolFigure = (&'static str, &'static str, fn(Used) -> u64);
 
 /// A figure of a log, by when it is asked.
 type LogFigure = (&'static str, &'static str, fn(&bus::LogState, Time) -> u64);
+
+/// A figure of a way of a bridge.
+type WayFigure = (&'static str, &'static str, fn(&WayStatus) -> u64);
 
 const POOL: [PoolFigure; 2] = [
     (
@@ -65,6 +71,7 @@ impl Platform {
                 registry.register(name, help, gauge);
             }
             register_lags(registry, &projections);
+            register_bridges(registry, &self.bridges());
             register_logs(registry, &logs, self.clock().now());
             for (name, help, pick) in POOL {
                 let family = Family::<[(&str, &str); 1], Gauge>::default();
@@ -209,6 +216,68 @@ fn register_lags(registry: &mut Registry, projections: &[bus::Projection]) {
         "tangelo_projection_lag_seconds",
         "How long the first of them has been in the log",
         seconds,
+    );
+}
+
+/// How each way of each bridge is doing.
+fn register_bridges(registry: &mut Registry, ways: &[WayStatus]) {
+    let figures: [WayFigure; 5] = [
+        (
+            "tangelo_bridge_lag",
+            "Records that a bridge has not read, or events that it has not written",
+            |way| way.lag,
+        ),
+        (
+            "tangelo_bridge_moved",
+            "Records and events that it moved since the server started",
+            |way| way.moved,
+        ),
+        (
+            "tangelo_bridge_refused",
+            "Records that are no events, and were passed over",
+            |way| way.refused,
+        ),
+        (
+            "tangelo_bridge_missed",
+            "Offsets that were gone before they were read",
+            |way| way.missed,
+        ),
+        (
+            "tangelo_bridge_waiting",
+            "1 while something is in its way",
+            |way| u64::from(way.state == WayState::Waiting),
+        ),
+    ];
+    for (name, help, pick) in figures {
+        let family = Family::<[(&str, String); 4], Gauge>::default();
+        for way in ways {
+            let key = &way.key;
+            let gauge = family.get_or_create(&[
+                ("app", key.app.to_string()),
+                ("bridge", key.bridge.to_string()),
+                ("way", key.way.as_str().to_owned()),
+                ("topic", key.topic.clone()),
+            ]);
+            gauge.set(i64::try_from(pick(way)).unwrap_or(i64::MAX));
+        }
+        registry.register(name, help, family);
+    }
+    let lags = Family::<[(&str, String); 4], Gauge>::default();
+    for way in ways {
+        for one in &way.partitions {
+            let gauge = lags.get_or_create(&[
+                ("app", way.key.app.to_string()),
+                ("bridge", way.key.bridge.to_string()),
+                ("topic", way.key.topic.clone()),
+                ("partition", one.partition.to_string()),
+            ]);
+            gauge.set(i64::try_from(one.lag).unwrap_or(i64::MAX));
+        }
+    }
+    registry.register(
+        "tangelo_bridge_partition_lag",
+        "Records of a partition that a bridge has not read",
+        lags,
     );
 }
 

@@ -3,6 +3,7 @@
 //! Doors (`gateway`, `aws`, `api`) call this and nothing below it. `dispatch` imports no other module of this crate.
 
 pub mod apps;
+pub mod bridges;
 pub mod calls;
 pub mod contracts;
 pub mod databases;
@@ -77,6 +78,7 @@ struct Rooms {
     relays: databases::Relays,
     sweeps: reconcile::Sweeps,
     outsiders: outside::Outsiders,
+    ways: bridges::Bridges,
     keys: Arc<access::InstanceKeys<Presence>>,
     launcher: Launcher,
     usage_retention: std::time::Duration,
@@ -94,6 +96,10 @@ impl Platform {
 
     pub(crate) fn relays(&self) -> &databases::Relays {
         &self.0.relays
+    }
+
+    pub(crate) fn ways(&self) -> &bridges::Bridges {
+        &self.0.ways
     }
 
     pub(crate) fn leases(&self) -> &leases::Leases {

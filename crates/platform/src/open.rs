@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use access::{InstanceKeys, MeshTokens, Secrets};
+use access::{MeshTokens, Secrets};
 use bus::Bus;
 use model::{ByteSize, Clock, Error, Ids, Limits};
 use parking_lot::Mutex;
@@ -159,8 +159,7 @@ fn rooms(
         ..
     } = options;
     let (versions, apps) = (Versions::default(), Arc::new(Apps::default()));
-    let tokens = Arc::new(MeshTokens::default());
-    let keys = Arc::new(InstanceKeys::default());
+    let (tokens, keys) = (Arc::new(MeshTokens::default()), Arc::default());
     let dispatch = Dispatch::new(
         clock.clone(),
         ids.clone(),
@@ -250,6 +249,7 @@ fn rooms(
         relays: crate::databases::Relays::default(),
         sweeps: crate::reconcile::Sweeps::default(),
         outsiders: crate::outside::Outsiders::default(),
+        ways: crate::bridges::Bridges::default(),
         keys,
         launcher,
         usage_retention,

@@ -17,7 +17,7 @@ pub struct Row {
     pub workload: WorkloadName,
     /// Function, service or job.
     pub tier: Tier,
-    /// `wasm`, `lambda`, `process`, `container`, `external`, `webhook` or `pull`.
+    /// `wasm`, `lambda`, `process`, `container`, `external`, `webhook`, `pull` or `kafka`.
     pub runtime: &'static str,
     /// The first digits of its version.
     pub version: String,
@@ -117,7 +117,9 @@ fn workload_health(callee: &Callee) -> WorkloadHealth {
         && callee.workload.scale.min > 0
         && matches!(callee.workload.run.kind(), "process" | "container");
     let (healthy, reason) = match (ready, callee.workload.run.kind()) {
-        (0, "external" | "webhook" | "pull") => (true, "someone else's: not watched".to_owned()),
+        (0, "external" | "webhook" | "pull" | "kafka") => {
+            (true, "someone else's: not watched".to_owned())
+        }
         (0, _) if needed => (false, "no instance takes requests".to_owned()),
         (0, _) => (true, "starts on the first request".to_owned()),
         (n, _) => (true, format!("{n} ready")),

@@ -220,7 +220,7 @@ impl Runtime {
                 Pool::Process(process::Pool::new(context, spec))
             }
             Run::External { .. } => Pool::External(external::Pool::new(context, spec)),
-            Run::Pull(_) => Pool::Pull,
+            Run::Pull(_) | Run::Kafka(_) => Pool::Pull,
             Run::Webhook(webhook) => {
                 let webhook = webhook.clone();
                 Pool::Webhook(webhook::Pool::new(context, &self.endpoints, webhook, spec))
@@ -241,7 +241,7 @@ pub enum Pool {
     External(Arc<external::Pool>),
     /// An endpoint outside that gets events.
     Webhook(Arc<webhook::Pool>),
-    /// Somebody outside who comes for events: nothing here runs for them.
+    /// Somebody outside who comes for events, or a bridge: nothing here runs for them.
     Pull,
 }
 

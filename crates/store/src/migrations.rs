@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0013_streams.sql"),
     include_str!("schema/0014_extensions.sql"),
     include_str!("schema/0015_retention.sql"),
+    include_str!("schema/0016_intake.sql"),
 ];
 
 /// Brings the database to this binary's schema.

@@ -10,9 +10,10 @@ use crate::failure::Told;
 /// The server's own log, on stderr: quiet unless asked.
 pub(crate) fn start_logging(verbose: bool) {
     let default = if verbose {
-        "debug,hyper=info,h2=info,wasmtime=info,cranelift=info,rustls=info"
+        "debug,hyper=info,h2=info,wasmtime=info,cranelift=info,rustls=info,rskafka=warn"
     } else {
-        "warn"
+        // What bridges wait for they say themselves, once.
+        "warn,rskafka=off"
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TANGELO_LOG")
         .unwrap_or_else(|_| default.into());

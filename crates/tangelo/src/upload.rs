@@ -97,6 +97,7 @@ fn roots(folder: &Path, run: &Run) -> Vec<String> {
                 .collect()
         }
         Run::Webhook(webhook) => webhook.ca.iter().cloned().collect(),
+        Run::Kafka(kafka) => kafka.tls.iter().filter_map(|tls| tls.ca.clone()).collect(),
         Run::External { .. } | Run::Pull(_) | Run::Container { .. } => Vec::new(),
     }
 }

@@ -186,6 +186,15 @@ impl Server {
         Ok(())
     }
 
+    /// The same with other flags for `serve`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn restart_with(&mut self, flags: &[&str]) -> Result<()> {
+        self.flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        self.restart()
+    }
+
     /// Runs the command line against this server.
     ///
     /// # Errors

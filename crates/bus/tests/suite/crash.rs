@@ -258,6 +258,7 @@ async fn subscribe(bus: &Bus) {
         input: None,
         projection: None,
         pulled: false,
+        serial: false,
     };
     let key = "shop/w/s".parse().expect("is a key");
     let app = model::Name::literal("shop");

@@ -270,6 +270,7 @@ async fn concurrency_of_a_subscription_is_kept() {
         input: None,
         projection: None,
         pulled: false,
+        serial: false,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/w/s"), subscription)];
@@ -402,6 +403,7 @@ async fn a_filter_that_is_none_changes_nothing() {
         input: None,
         projection: None,
         pulled: false,
+        serial: false,
     };
     let app = model::Name::literal("shop");
     let wanted = vec![(key_of("shop/b/s"), bad)];

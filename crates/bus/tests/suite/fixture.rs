@@ -89,6 +89,7 @@ impl Fixture {
                     input: None,
                     projection: None,
                     pulled: false,
+                    serial: false,
                 };
                 (key, subscription)
             })

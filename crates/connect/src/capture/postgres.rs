@@ -90,7 +90,11 @@ impl Slot {
                 items.push(Item {
                     place: self.place,
                     key: event.subject.clone(),
-                    event: Ok(Relayed { event, trace: None }),
+                    event: Ok(Relayed {
+                        event,
+                        trace: None,
+                        depth: 0,
+                    }),
                 });
             } else if !self.read().await? {
                 break;

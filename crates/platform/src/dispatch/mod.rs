@@ -221,7 +221,7 @@ impl Dispatch {
 fn told(mut error: Error, target: &Target, workload: &Workload) -> Error {
     let external = matches!(
         workload.run,
-        Run::External { .. } | Run::Webhook(_) | Run::Pull(_)
+        Run::External { .. } | Run::Webhook(_) | Run::Pull(_) | Run::Kafka(_)
     );
     let more = match error.code {
         code::START_FAILED | code::NEVER_STARTED | code::UPSTREAM_UNREACHABLE if !external => {

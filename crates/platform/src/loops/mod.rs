@@ -3,6 +3,7 @@
 
 mod background;
 mod batch;
+mod bridge;
 mod callback;
 mod deliver;
 mod destination;
@@ -34,6 +35,7 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(reconcile::run(platform.clone(), stop.clone()));
+    loops.spawn(bridge::run(platform.clone(), stop.clone()));
     loops.spawn(relay::run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops.spawn(metering::run(platform.clone(), stop.clone()));

@@ -262,7 +262,12 @@ async fn publish(
 ) -> Result<(), Error> {
     let (events, types) = (platform.events(), declared.taken.types());
     let new_trace = || platform.new_trace();
-    let settled = relayed::publish(events, &key.app, &key.database, &types, items, new_trace);
+    let source = relayed::Source {
+        app: &key.app,
+        name: &key.database,
+        types: &types,
+    };
+    let settled = relayed::publish(events, source, items, new_trace);
     let settled = settled.await?;
     platform.store().pass(Moment::Relayed);
     for one in &settled {

@@ -12,7 +12,7 @@ use crate::{
     command,
     error::{Error, Result},
     format,
-    log::{Command, Log, Logged, Reply, UNEXPECTED, row_id, streams, tail::Committed},
+    log::{Command, Log, Logged, Reply, UNEXPECTED, intake, row_id, streams, tail::Committed},
     queue::Urgency,
 };
 
@@ -80,6 +80,7 @@ pub struct Append {
     namespace: Namespace,
     events: Vec<Encoded>,
     to: Option<streams::To>,
+    pub(super) step: Option<intake::Step>,
 }
 
 /// An event with everything that a row wants.
@@ -162,6 +163,7 @@ impl Log {
             namespace: namespace.clone(),
             events: encoded,
             to: None,
+            step: None,
         };
         Ok((append, size))
     }
@@ -196,6 +198,9 @@ impl Append {
                 Reply::Appended(appended)
             }
         };
+        if let Some(step) = &self.step {
+            step.apply(batch)?;
+        }
         batch.log.heads.insert(self.namespace.clone(), head);
         Ok(reply)
     }

@@ -7,6 +7,7 @@ mod append;
 mod audit;
 mod cursors;
 mod dead_letters;
+mod intake;
 mod jobs;
 mod pauses;
 mod projections;
@@ -34,6 +35,7 @@ pub use append::{Appended, NewEvent};
 pub use audit::Audited;
 pub use cursors::{Cursor, Source, StoredCursor};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, GivenUp, LeftDead, Redriven};
+pub use intake::{Intake, IntakeKey};
 pub use jobs::{Chunk, Job, JobSpec, Place, Replayed, Step};
 pub use model::Retention;
 pub use pauses::StoredPause;
@@ -117,6 +119,8 @@ pub enum Command {
     Projection(Box<projections::Ask>),
     /// Puts a snapshot of a stream.
     Snapshot(Box<snapshots::Put>),
+    /// Says how far partitions elsewhere were read.
+    Intake(Vec<intake::Step>),
     /// Takes events out of a stream.
     Truncate(Box<streams::Truncate>),
 }
@@ -190,6 +194,7 @@ impl Command {
             Self::RetryDone(_, id, position) => retries::done(batch, *id, *position),
             Self::GiveUp(_, given_up) => dead_letters::give_up(batch, given_up),
             Self::Keep(keep) => keep.apply(batch),
+            Self::Intake(steps) => steps.iter().try_for_each(|step| step.apply(batch)),
             Self::Snapshot(put) => put.apply(batch),
             Self::Edit(id, body, by) => redrives::edit(batch, *id, body, by),
             Self::Append(_)

@@ -8,6 +8,7 @@ mod blobs;
 mod calls;
 mod fixture;
 mod inbox;
+mod intake;
 mod kernel;
 mod kv;
 mod log;

@@ -1,6 +1,7 @@
 //! The command line: one file per command, each a thin client of the control API.
 
 mod app;
+mod bridges;
 mod capture;
 mod contracts;
 mod dead_letters;
@@ -116,6 +117,8 @@ enum Command {
     Capture(capture::Capture),
     /// Print the table of an outbox, and see how its relay is doing
     Outbox(outbox::Outbox),
+    /// Show bridges to other people's brokers, and what is in their way
+    Bridges(bridges::Bridges),
     /// See what differs between two places, and compare them now
     Reconcile(reconcile::Reconcile),
     /// List the keys of the bus: what each opens, and when it was used last
@@ -184,6 +187,7 @@ async fn run_client(cli: &Cli) -> Result<ExitCode> {
         Command::DeadLetters(ask) => dead_letters::run(cli, &client, ask).await,
         Command::Capture(ask) => capture::run(cli, &client, ask).await,
         Command::Outbox(ask) => outbox::run(cli, &client, ask).await,
+        Command::Bridges(ask) => bridges::run(cli, &client, ask).await,
         Command::Reconcile(ask) => reconcile::run(cli, &client, ask).await,
         Command::Keys(ask) => keys::run(cli, &client, ask).await,
         Command::Secret(ask) => secret::run(cli, ask),

@@ -132,6 +132,7 @@ async fn every_command_that_prints_has_json() -> Result<()> {
         &["outbox", "init", "sqlite"],
         &["outbox", "status"],
         &["capture", "status"],
+        &["bridges"],
         &["reconcile", "list"],
         &["traces"],
         &["traces", "last"],

@@ -17,6 +17,7 @@ mod failures;
 mod health;
 mod http;
 mod inbox;
+mod kafka;
 mod keyvalue;
 mod lambda;
 mod lifecycle;
