@@ -141,9 +141,12 @@ async fn a_program_with_limits_gets_the_same_and_fails_the_same() {
         }
     }
     // One that is ended by somebody else is no loss.
-    for spare in spares() {
-        kill("-KILL", spare);
+    let killed = spares();
+    for spare in &killed {
+        kill("-KILL", *spare);
     }
+    let is_noticed = || spares().iter().all(|pid| !killed.contains(pid));
+    eventually("the launcher has waited for them", is_noticed).await;
     let (text, _) = output(launcher, held(shell("echo still here"))).await;
     assert_eq!(text, "still here\n");
 }
