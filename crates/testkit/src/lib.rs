@@ -26,9 +26,9 @@ pub const SIGNED: [(&str, &str); 2] = [
 ];
 
 /// How long a test waits for something to become true before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `look` again and again until it gives something, and fails the test with `what` after half a minute.
+/// Asks `look` again and again until it gives something, and fails the test with `what` after a minute.
 ///
 /// # Panics
 /// When it does not become true.

@@ -13,7 +13,7 @@ workloads:
     as: service
     run: {process: {command: [python3, echo.py]}}
     state: [folder]
-    on: [{event: {type: [item.made]}, name: made}]
+    on: [{event: {type: [item.made]}, name: made, batch: {size: 100, window: 10ms}}]
 gateway:
   routes:
     - {path: /events, to: events}
