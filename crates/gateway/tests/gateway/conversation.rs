@@ -63,6 +63,11 @@ impl Conversation {
             .expect("it is open");
     }
 
+    /// Closes its half: nothing more is sent.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.expect("it is open");
+    }
+
     /// Writes bytes as they are; `false` when the other side has closed.
     pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()

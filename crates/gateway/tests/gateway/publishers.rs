@@ -201,6 +201,67 @@ async fn it_ends_with_its_route_and_with_the_server_and_says_so() {
 }
 
 #[tokio::test]
+async fn whoever_sends_all_and_closes_is_answered_all_and_the_close() {
+    let house = House::open(MANIFEST).await;
+    let mut client = client(&house).await;
+    for n in 0..50 {
+        client
+            .feed(event(&n.to_string()))
+            .await
+            .expect("it is taken");
+    }
+    client.close(None).await.expect("it is taken");
+    let mut answers = 0;
+    let closed = loop {
+        match client.next().await.expect("it is closed with a word") {
+            Ok(Message::Close(frame)) => break frame,
+            Ok(_) => answers += 1,
+            Err(error) => panic!("it broke off: {error}"),
+        }
+    };
+    assert_eq!((answers, closed), (50, None));
+
+    // One that closes its half without a word has an answer coming, too.
+    let mut half = Conversation::with(house.address()).await;
+    half.send("GET", "/in", &UPGRADE, "").await;
+    assert!(half.head().await.starts_with("HTTP/1.1 101"));
+    let event = event("half").into_text().expect("is a text");
+    let length = u8::try_from(event.len()).expect("is short");
+    let frame = [&[0x81, 0x80 | 126, 0, length, 0, 0, 0, 0], event.as_bytes()].concat();
+    assert!(half.try_write(&frame).await);
+    half.end().await;
+    let last = half.rest().await;
+    assert!(last.contains("\"position\":51"), "{last}");
+}
+
+#[tokio::test]
+async fn whoever_pings_and_never_reads_holds_no_more_than_a_buffer() {
+    let house = House::open(MANIFEST).await;
+    let before = resident();
+    let mut flood = Conversation::with(house.address()).await;
+    flood.send("GET", "/in", &UPGRADE, "").await;
+    assert!(flood.head().await.starts_with("HTTP/1.1 101"));
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0], [b'x'; 125].as_slice()].concat();
+    let pings = ping.repeat(1000);
+    for _ in 0..200 {
+        assert!(flood.try_write(&pings).await);
+    }
+    let more = resident().saturating_sub(before);
+    assert!(more < 8 << 20, "{more} bytes more for 26 MB of pings");
+    // It is there for others.
+    let mut other = client(&house).await;
+    other.send(event("b")).await.expect("it is taken");
+    assert_eq!(told(&mut other).await["id"], "b");
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("is Linux");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.map_or(0, |pages: u64| pages * 4096)
+}
+
+#[tokio::test]
 async fn what_is_no_handshake_is_refused_and_what_is_no_upgrade_is_a_request() {
     let house = House::open(MANIFEST).await;
     let upgrade = |more| [UPGRADE.as_slice(), &[more]].concat();

@@ -18,12 +18,22 @@ use platform::{
     events::{Publisher, Receipt, told},
     telemetry::Full,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         self, Message,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+        error::ProtocolError,
+        protocol::{
+            CloseFrame, Role, WebSocketConfig,
+            frame::{
+                Frame,
+                coding::{CloseCode, Data, OpCode},
+            },
+        },
     },
 };
 
@@ -31,6 +41,8 @@ use crate::server::Link;
 
 /// Bytes of the buffer to read into, and of that to write from.
 pub(super) const BUFFER: usize = 64 << 10;
+/// Bytes that wait for a client that takes none: an answer, and pongs to who pings and does not read.
+pub(super) const UNSENT: usize = 512 << 10;
 /// Events that are not answered yet.
 const WINDOW: usize = 1024;
 /// Events that are published together; and their bytes, give or take the last.
@@ -55,7 +67,7 @@ struct Line<'p> {
 
 /// Why nothing more is read.
 enum End {
-    /// The client closed it.
+    /// The client closed it, or its half of it.
     Closed,
     /// We do.
     Close(CloseCode, String),
@@ -89,6 +101,7 @@ pub(super) async fn run(
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
+        .max_write_buffer_size(UNSENT)
         .max_message_size(largest)
         .max_frame_size(largest);
     let io = TokioIo::new(client);
@@ -115,6 +128,7 @@ impl Line<'_> {
             tokio::select! {
                 biased;
                 Some(receipts) = self.open.next() => match receipts {
+                    Ok(receipts) if matches!(end, Some(End::Closed)) => self.answer_late(&receipts).await?,
                     Ok(receipts) => self.answer(receipts).await?,
                     // Whoever may not publish any more is not answered event by event.
                     Err(error) => {
@@ -194,6 +208,9 @@ impl Line<'_> {
                 let reason = "a text is not UTF-8".to_owned();
                 Ok(End::Close(CloseCode::Invalid, reason))
             }
+            tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                Ok(End::Closed)
+            }
             tungstenite::Error::Protocol(error) => {
                 Ok(End::Close(CloseCode::Protocol, error.to_string()))
             }
@@ -205,13 +222,18 @@ impl Line<'_> {
     /// Answers these events, and those whose receipts are there by now.
     async fn answer(&mut self, receipts: Vec<Receipt>) -> Result<(), Broken> {
         let patience = self.platform.limits().body_idle;
-        let mut ready = Some(receipts);
+        let (mut ready, mut unsent) = (Some(receipts), 0);
         while let Some(receipts) = ready {
             self.unanswered -= receipts.len();
             for receipt in &receipts {
                 self.note(receipt);
                 let message = Message::text(told(receipt)?);
+                unsent += message.len();
                 timeout(patience, self.socket.feed(message)).await??;
+                if unsent > BUFFER {
+                    timeout(patience, self.socket.flush()).await??;
+                    unsent = 0;
+                }
             }
             ready = match self.open.next().now_or_never() {
                 Some(Some(Ok(receipts))) => Some(receipts),
@@ -227,6 +249,22 @@ impl Line<'_> {
         Ok(())
     }
 
+    /// Answers these events although the client has closed its half: whoever sends all and then closes is told what became of
+    /// it before the close is answered (RFC 6455, section 5.5.1). The protocol's state knows no more messages by then.
+    async fn answer_late(&mut self, receipts: &[Receipt]) -> Result<(), Broken> {
+        let mut out = Vec::new();
+        for receipt in receipts {
+            self.note(receipt);
+            let frame = Frame::message(told(receipt)?, OpCode::Data(Data::Text), true);
+            frame.format(&mut out)?;
+        }
+        let stream = self.socket.get_mut();
+        let patience = self.platform.limits().body_idle;
+        let written = timeout(patience, stream.write_all(&out)).await?;
+        written.map_err(tungstenite::Error::Io)?;
+        Ok(())
+    }
+
     fn note(&self, receipt: &Receipt) {
         if let Err(error) = receipt
             && [code::LOG_FULL, code::STORE_BUSY].contains(&error.code)
@@ -237,19 +275,18 @@ impl Line<'_> {
     }
 
     async fn end(mut self, end: Option<End>) -> Result<(), Broken> {
-        let said = match end {
-            Some(End::Close(code, reason)) => {
-                let reason = reason[..reason.floor_char_boundary(REASON)].into();
-                self.socket.close(Some(CloseFrame { code, reason })).await
-            }
-            Some(End::Closed) | None => self.socket.close(None).await,
-        };
-        if let Err(tungstenite::Error::ConnectionClosed) | Ok(()) = said {
-            let closed = async { while let Some(Ok(_)) = self.socket.next().await {} };
-            let _ = timeout(GOODBYE, closed).await;
-            return Ok(());
+        if let Some(End::Close(code, reason)) = end {
+            let reason = reason[..reason.floor_char_boundary(REASON)].into();
+            let frame = Some(CloseFrame { code, reason });
+            self.socket.close(frame).await?;
         }
-        Ok(said?)
+        // Whoever closed it is answered; whoever did not is waited for.
+        let goodbye = async {
+            while let Some(Ok(_)) = self.socket.next().await {}
+            SinkExt::close(&mut self.socket).await
+        };
+        let _ = timeout(GOODBYE, goodbye).await;
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{server::Link, trail::Trail, upgrade};
 /// Connections that publish so at the same time.
 pub const MOST: usize = 1024;
 /// What each of them holds beside events: buffers to read into and to write from.
-pub const BUFFERS: ByteSize = ByteSize(2 * line::BUFFER as u64);
+pub const BUFFERS: ByteSize = ByteSize((line::BUFFER + line::UNSENT) as u64);
 /// When one who finds no place may come back.
 const COME_BACK: Duration = Duration::from_secs(5);
 

@@ -89,9 +89,9 @@ impl<'a> Outbound<'a> {
             };
             let wait = waits(self.platform, self.way, &error, failures);
             failures += 1;
+            self.give_up_what_is_too_old(&error).await;
             let bus = self.platform.bus();
             bus.park(&self.subscription, wait, &error.to_string());
-            self.give_up_what_is_too_old(&error).await;
             tokio::select! {
                 () = clock.sleep(wait) => {}
                 () = stopped(&mut stop) => {}
@@ -200,17 +200,31 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// What has waited longer than the manifest says it may is a dead letter, for the reason that is in the way.
+    /// What has waited longer than the manifest says it may is a dead letter, for the reason that is in the way; what was not
+    /// taken yet is looked at, too.
     async fn give_up_what_is_too_old(&mut self, error: &Error) {
         let Some(most) = self.doing.age else { return };
-        let now: Time = self.platform.clock().now();
-        let (old, rest) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition::<Vec<_>, _>(|one| now.since(one.delivery.published_at) > most);
-        self.held = rest;
-        let dead = old.into_iter();
-        let dead = dead.map(|one| (one.delivery, Settled::Dead(error.clone())));
-        self.settle(dead.collect()).await;
+        loop {
+            let now: Time = self.platform.clock().now();
+            if self.held.is_empty() {
+                let taken = self.platform.bus().pull(&self.subscription, 1, now).await;
+                let taken = taken.unwrap_or_default().into_iter();
+                self.held = taken.map(|delivery| self.record(delivery)).collect();
+            }
+            let (old, rest) = std::mem::take(&mut self.held)
+                .into_iter()
+                .partition::<Vec<_>, _>(|one| now.since(one.delivery.published_at) > most);
+            self.held = rest;
+            if old.is_empty() {
+                return;
+            }
+            let dead = old.into_iter();
+            let dead = dead.map(|one| (one.delivery, Settled::Dead(error.clone())));
+            self.settle(dead.collect()).await;
+            if !self.held.is_empty() {
+                return;
+            }
+        }
     }
 
     /// All with one commit.
