@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use model::{
-    Cause, Class, Namespace, Position, Principal, SubscriptionKey, Time, TraceContext, TraceId,
+    Cause, Namespace, Position, Principal, SubscriptionKey, Time, TraceContext,
     projection::Switching,
 };
 use serde::Serialize;
@@ -167,18 +167,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 impl Shared {
     async fn change(&self, key: &SubscriptionKey, what: What, by: &str) -> Result<u64, Error> {
-        let cause = Cause {
-            invocation: None,
-            class: Class::Async,
-            principals: vec![Principal::Operator],
-            trace: TraceContext {
-                trace: TraceId(self.ids.random().max(1)),
-                parent: None,
-                sampled: true,
-            },
-            depth: 1,
-            idempotency_key: None,
-        };
+        let trace = TraceContext::root(self.ids.random());
+        let cause = Cause::first(vec![Principal::Operator], trace);
         let namespace = Namespace::default_namespace();
         let changed = self.log.projection(&namespace, key, what, by, cause);
         changed.await.map_err(|error| match error {

@@ -129,6 +129,21 @@ pub struct Cause {
     pub idempotency_key: Option<Arc<str>>,
 }
 
+impl Cause {
+    /// Of work that no invocation caused: it begins a chain, on behalf of `principals`.
+    #[must_use]
+    pub const fn first(principals: Vec<Principal>, trace: TraceContext) -> Self {
+        Self {
+            invocation: None,
+            class: Class::Async,
+            principals,
+            trace,
+            depth: 1,
+            idempotency_key: None,
+        }
+    }
+}
+
 /// One call of a workload.
 #[derive(Debug, Clone)]
 pub struct Invocation {

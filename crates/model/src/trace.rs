@@ -26,6 +26,16 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// The root of a new trace, out of 128 random bits.
+    #[must_use]
+    pub fn root(random: u128) -> Self {
+        Self {
+            trace: TraceId(random.max(1)),
+            parent: None,
+            sampled: true,
+        }
+    }
+
     /// The same trace, below `span`.
     #[must_use]
     pub const fn below(self, span: SpanId) -> Self {

@@ -121,14 +121,7 @@ impl Platform {
     /// A cause for work that an operator asks for.
     #[must_use]
     pub fn operator_cause(&self, trace: TraceContext) -> Cause {
-        Cause {
-            invocation: None,
-            class: Class::Async,
-            principals: vec![Principal::Operator],
-            trace,
-            depth: 1,
-            idempotency_key: None,
-        }
+        Cause::first(vec![Principal::Operator], trace)
     }
 }
 

@@ -42,7 +42,7 @@ use events::Events;
 pub use host::Doors;
 use keyvalue::KeyValue;
 use mesh::Mesh;
-use model::{Clock, Ids, Limits, TraceContext, TraceId};
+use model::{Clock, Ids, Limits, TraceContext};
 pub use open::{Kept, Options, Running};
 pub use runtime::lambda::payload;
 use runtime::launcher::Launcher;
@@ -210,10 +210,6 @@ impl Platform {
     /// The root of a new trace.
     #[must_use]
     pub fn new_trace(&self) -> TraceContext {
-        TraceContext {
-            trace: TraceId(self.ids().random().max(1)),
-            parent: None,
-            sampled: true,
-        }
+        TraceContext::root(self.ids().random())
     }
 }

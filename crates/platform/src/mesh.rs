@@ -5,8 +5,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response, Uri};
 use model::{
-    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, TraceId,
-    Trigger, code,
+    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, Trigger,
+    code,
 };
 use runtime::{Body, Caller, Input, Presence};
 use telemetry::{Attributes, Span, SpanKind, Telemetry};
@@ -227,11 +227,7 @@ impl Mesh {
         match (&caller.working, from_headers(headers)) {
             (Some(working), _) => refines(&working.0.trace).unwrap_or(working.0.trace),
             (None, Some(said)) => said,
-            (None, None) => TraceContext {
-                trace: TraceId(self.ids.random().max(1)),
-                parent: None,
-                sampled: true,
-            },
+            (None, None) => TraceContext::root(self.ids.random()),
         }
     }
 

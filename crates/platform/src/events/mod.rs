@@ -165,64 +165,42 @@ impl Events {
         let cause = match origin {
             Origin::Outside {
                 trace, principals, ..
-            } => Cause {
-                invocation: None,
-                class: Class::Async,
-                principals: principals.clone(),
-                trace: *trace,
-                depth: 1,
-                idempotency_key: None,
-            },
+            } => Cause::first(principals.clone(), *trace),
             Origin::Key {
                 app, name, trace, ..
-            } => Cause {
-                invocation: None,
-                class: Class::Async,
-                principals: vec![Principal::User(format!("key {app}/{name}").into())],
-                trace: *trace,
-                depth: 1,
-                idempotency_key: None,
-            },
-            Origin::Workload(
-                Caller {
-                    working: Some(working),
-                    presence,
-                },
-                trace,
-            ) => {
-                let mut cause = working.0.cause(Class::Async);
-                cause.trace = *trace;
-                cause.idempotency_key = None;
-                cause.principals.push(Principal::Workload(
-                    format!("{}/{}", presence.app, presence.workload).into(),
-                ));
-                cause
+            } => {
+                let user = Principal::User(format!("key {app}/{name}").into());
+                Cause::first(vec![user], *trace)
             }
-            Origin::Workload(
-                Caller {
-                    working: None,
-                    presence,
-                },
-                trace,
-            ) => Cause {
-                invocation: None,
-                class: Class::Async,
-                principals: vec![Principal::Workload(
-                    format!("{}/{}", presence.app, presence.workload).into(),
-                )],
-                trace: *trace,
-                depth: 1,
-                idempotency_key: None,
-            },
+            Origin::Workload(Caller { working, presence }, trace) => {
+                let workload = format!("{}/{}", presence.app, presence.workload);
+                let workload = Principal::Workload(workload.into());
+                match working {
+                    None => Cause::first(vec![workload], *trace),
+                    Some(working) => {
+                        let mut cause = working.0.cause(Class::Async);
+                        cause.trace = *trace;
+                        cause.idempotency_key = None;
+                        cause.principals.push(workload);
+                        cause
+                    }
+                }
+            }
         };
-        if cause.depth > MAX_DEPTH {
-            let message = format!(
-                "the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?"
-            );
-            return Err(Error::new(code::TOO_DEEP, message));
-        }
-        Ok(cause)
+        not_too_deep(cause)
     }
+}
+
+/// # Errors
+/// `TOO_DEEP` when the chain that `cause` goes on with is.
+fn not_too_deep(cause: Cause) -> Result<Cause, Error> {
+    if cause.depth <= MAX_DEPTH {
+        return Ok(cause);
+    }
+    let message = format!(
+        "the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?"
+    );
+    Err(Error::new(code::TOO_DEEP, message))
 }
 
 /// The event without what only Tangelo says of events: who publishes one that it was given copies that, and who would say

@@ -1,6 +1,6 @@
 //! Publishing over a connection that stays open: each message is one event, and is answered by itself once it is durable.
 
-use model::{Cause, Error, Event, TraceContext, TraceId};
+use model::{Cause, Error, Event, TraceContext};
 
 use super::{Events, Origin, Receipt, Row, http_binding};
 use crate::dispatch::Charge;
@@ -77,11 +77,7 @@ impl Publisher {
     fn trace(&self, event: &Event) -> TraceContext {
         let said = event.extensions.get("traceparent");
         let said = said.and_then(|value| TraceContext::from_traceparent(value.as_str()?));
-        said.unwrap_or_else(|| TraceContext {
-            trace: TraceId(self.events.ids.random().max(1)),
-            parent: None,
-            sampled: true,
-        })
+        said.unwrap_or_else(|| TraceContext::root(self.events.ids.random()))
     }
 }
 

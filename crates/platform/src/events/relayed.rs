@@ -1,13 +1,10 @@
 //! Publishing what rows of an app's own database, or records of a topic, describe.
 
 use connect::{Fate, Item, Relayed, Settled};
-use model::{
-    AppName, Category, Cause, Class, Error, Event, Name, Namespace, Principal, TraceContext,
-    invocation::MAX_DEPTH,
-};
+use model::{AppName, Category, Cause, Error, Event, Name, Namespace, Principal, TraceContext};
 use store::log::{Intake, IntakeKey};
 
-use super::{Events, Origin};
+use super::{Events, Origin, not_too_deep};
 
 /// On whose side something is published.
 #[derive(Clone, Copy)]
@@ -154,19 +151,9 @@ fn sort(
 }
 
 fn cause(relayed: &Relayed, principal: Principal, trace: TraceContext) -> Result<Cause, String> {
-    if relayed.depth >= MAX_DEPTH {
-        return Err(format!(
-            "the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?"
-        ));
-    }
-    Ok(Cause {
-        invocation: None,
-        class: Class::Async,
-        principals: vec![principal],
-        trace,
-        depth: relayed.depth + 1,
-        idempotency_key: None,
-    })
+    let first = Cause::first(vec![principal], trace);
+    let depth = relayed.depth.saturating_add(first.depth);
+    not_too_deep(Cause { depth, ..first }).map_err(|error| error.message)
 }
 
 /// Whether publishing it again would fail again.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub use compare::{Difference, Kind};
 use http::Request;
 use model::{
-    AppName, Cause, Class, Error, InvocationId, Name, Principal, Time, Trigger, code,
+    AppName, Class, Error, InvocationId, Name, Principal, Time, Trigger, code,
     reconcile::{Reconciliation, Source},
 };
 use parking_lot::Mutex;
@@ -285,14 +285,7 @@ impl Platform {
         let payload = json!({
             "reconciliation": key.name, "found_at": one.found_at.rfc3339(), "difference": difference,
         });
-        let cause = Cause {
-            invocation: None,
-            class: Class::Async,
-            principals: vec![Principal::Operator],
-            trace: self.new_trace(),
-            depth: 1,
-            idempotency_key: None,
-        };
+        let cause = self.operator_cause(self.new_trace());
         let trigger = Trigger::Direct;
         let payload = Bytes::from(payload.to_string());
         self.calls()
