@@ -127,15 +127,10 @@ impl Line<'_> {
             let reads = end.is_none() && self.unanswered < WINDOW;
             tokio::select! {
                 biased;
-                Some(receipts) = self.open.next() => match receipts {
-                    Ok(receipts) if matches!(end, Some(End::Closed)) => self.answer_late(&receipts).await?,
-                    Ok(receipts) => self.answer(receipts).await?,
-                    // Whoever may not publish any more is not answered event by event.
-                    Err(error) => {
-                        self.open.clear();
-                        end = Some(forbidden(&error));
-                    }
-                },
+                Some(receipts) = self.open.next() => {
+                    let is_closed = matches!(end, Some(End::Closed));
+                    end = self.answer(receipts, is_closed).await?.or(end);
+                }
                 message = self.socket.next(), if reads => {
                     (self.heard, is_asked) = (Instant::now(), false);
                     end = self.gather(message)?;
@@ -219,50 +214,56 @@ impl Line<'_> {
         }
     }
 
-    /// Answers these events, and those whose receipts are there by now.
-    async fn answer(&mut self, receipts: Vec<Receipt>) -> Result<(), Broken> {
-        let patience = self.platform.limits().body_idle;
-        let (mut ready, mut unsent) = (Some(receipts), 0);
-        while let Some(receipts) = ready {
-            self.unanswered -= receipts.len();
-            for receipt in &receipts {
-                self.note(receipt);
-                let message = Message::text(told(receipt)?);
-                unsent += message.len();
-                timeout(patience, self.socket.feed(message)).await??;
-                if unsent > BUFFER {
-                    timeout(patience, self.socket.flush()).await??;
-                    unsent = 0;
+    /// Answers these events, and those whose receipts are there by now; why nothing more is to be read, if so.
+    async fn answer(
+        &mut self,
+        first: Result<Vec<Receipt>, Error>,
+        is_closed: bool,
+    ) -> Result<Option<End>, Broken> {
+        let (mut ready, mut receipts, mut end) = (Some(first), Vec::new(), None);
+        while let Some(some) = ready {
+            match some {
+                Ok(some) => receipts.extend(some),
+                // Whoever may not publish any more is not answered event by event.
+                Err(error) => {
+                    self.open.clear();
+                    end = Some(forbidden(&error));
+                    break;
                 }
             }
-            ready = match self.open.next().now_or_never() {
-                Some(Some(Ok(receipts))) => Some(receipts),
-                // The next look at them says so again.
-                Some(Some(Err(error))) => {
-                    self.open.push_front(Box::pin(async { Err(error) }));
-                    None
-                }
-                Some(None) | None => None,
-            };
+            ready = self.open.next().now_or_never().flatten();
         }
-        timeout(patience, self.socket.flush()).await??;
-        Ok(())
+        self.send(&receipts, is_closed).await?;
+        Ok(end)
     }
 
-    /// Answers these events although the client has closed its half: whoever sends all and then closes is told what became of
-    /// it before the close is answered (RFC 6455, section 5.5.1). The protocol's state knows no more messages by then.
-    async fn answer_late(&mut self, receipts: &[Receipt]) -> Result<(), Broken> {
-        let mut out = Vec::new();
+    /// Says what became of these events, and does so although the client has closed its half: whoever sends all and then
+    /// closes is told before the close is answered (RFC 6455, section 5.5.1). The protocol's state knows no more messages by
+    /// then.
+    async fn send(&mut self, receipts: &[Receipt], is_closed: bool) -> Result<(), Broken> {
+        let patience = self.platform.limits().body_idle;
+        self.unanswered -= receipts.len();
+        let (mut late, mut unsent) = (Vec::new(), 0);
         for receipt in receipts {
             self.note(receipt);
-            let frame = Frame::message(told(receipt)?, OpCode::Data(Data::Text), true);
-            frame.format(&mut out)?;
+            let text = told(receipt)?;
+            if is_closed {
+                let frame = Frame::message(text, OpCode::Data(Data::Text), true);
+                frame.format(&mut late)?;
+                continue;
+            }
+            unsent += text.len();
+            timeout(patience, self.socket.feed(Message::text(text))).await??;
+            if unsent > BUFFER {
+                timeout(patience, self.socket.flush()).await??;
+                unsent = 0;
+            }
         }
-        let stream = self.socket.get_mut();
-        let patience = self.platform.limits().body_idle;
-        let written = timeout(patience, stream.write_all(&out)).await?;
-        written.map_err(tungstenite::Error::Io)?;
-        Ok(())
+        if is_closed {
+            let written = timeout(patience, self.socket.get_mut().write_all(&late)).await?;
+            return Ok(written.map_err(tungstenite::Error::Io)?);
+        }
+        Ok(timeout(patience, self.socket.flush()).await??)
     }
 
     fn note(&self, receipt: &Receipt) {
