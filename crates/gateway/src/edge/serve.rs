@@ -161,7 +161,7 @@ impl EdgeFront {
                     .await
             }
             (Answerer::Events, None) if headers::is_websocket(&head.headers) => {
-                let who = self.who(serving, head, principals);
+                let who = self.who(serving, head, principals)?;
                 self.publishers.admit(platform, head, who)
             }
             (Answerer::Events, None) => {
@@ -183,17 +183,21 @@ impl EdgeFront {
     }
 
     /// Who publishes over a connection that came by `serving`, as long as that is there.
-    fn who(&self, serving: &Serving, head: &Parts, principals: Vec<Principal>) -> Who {
+    fn who(
+        &self,
+        serving: &Serving,
+        head: &Parts,
+        principals: Vec<Principal>,
+    ) -> Result<Who, Error> {
         let (routes, platform) = (Arc::clone(&self.routes), self.platform.clone());
-        let host = Authority::read(head).map(|host| host.name().to_owned());
+        let host = Authority::read(head)?.name().to_owned();
         let (app, method, path) = (
             serving.app.clone(),
             head.method.clone(),
             head.uri.path().to_owned(),
         );
-        Box::new(move || {
+        Ok(Box::new(move || {
             let compiled = routes.now(&platform);
-            let host = host.clone()?;
             match compiled.table.find(&host, &method, &checked(&path)?) {
                 Found::Route(serving)
                     if serving.app == app && matches!(serving.target, Answerer::Events) =>
@@ -209,7 +213,7 @@ impl EdgeFront {
                     Err(Error::new(code::NO_ROUTE, message))
                 }
             }
-        })
+        }))
     }
 
     /// The whole body, for what is stored before it is answered. Nobody's timeout bounds how long a client takes for
