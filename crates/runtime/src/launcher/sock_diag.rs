@@ -32,11 +32,10 @@ const TCP: u8 = 6;
 /// # Errors
 /// The system does not say: it is to be looked for in the list.
 pub(super) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Option<u32>> {
-    let kind = (SocketType::DGRAM, SocketFlags::CLOEXEC);
     let kernel = socket_with(
         AddressFamily::NETLINK,
-        kind.0,
-        kind.1,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
     )?;
     send(&kernel, &ask(local, remote), SendFlags::empty())?;
