@@ -10,17 +10,18 @@ mod destination;
 mod errand;
 mod housekeeping;
 mod input;
+mod kept;
 mod leases;
 pub(crate) mod metering;
 mod reconcile;
 mod relay;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 pub(crate) use deliver::dwell;
 pub(crate) use input::transformed;
-use model::{Error, code};
+use model::{Clock, Error, code};
 use runtime::{Body, BodyError};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -35,8 +36,8 @@ pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSe
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(reconcile::run(platform.clone(), stop.clone()));
-    loops.spawn(bridge::run(platform.clone(), stop.clone()));
-    loops.spawn(relay::run(platform.clone(), stop.clone()));
+    loops.spawn(bridge::BRIDGES.run(platform.clone(), stop.clone()));
+    loops.spawn(relay::RELAYS.run(platform.clone(), stop.clone()));
     loops.spawn(housekeeping::run(platform.clone(), stop.clone()));
     loops.spawn(metering::run(platform.clone(), stop.clone()));
     loops
@@ -68,4 +69,12 @@ async fn read_answer(platform: &Platform, body: Body, deadline: Instant) -> Resu
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone: the platform is ending.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits for so long, or until it is to stop.
+async fn slept(clock: &Clock, long: Duration, stop: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = clock.sleep(long) => {}
+        () = stopped(stop) => {}
+    }
 }

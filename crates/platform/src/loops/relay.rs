@@ -6,9 +6,15 @@ use std::{collections::BTreeMap, time::Duration};
 use connect::{Fate, Feed, Options, What};
 use model::{Capture, Database, Error, Outbox, database::Sent};
 use store::crash::Moment;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
-use super::stopped;
+use super::{
+    kept::{Kept, backoff},
+    stopped,
+};
 use crate::{
     Platform,
     databases::{RelayKey, RelayKind, slot},
@@ -21,14 +27,12 @@ const ROWS: u32 = 500;
 const BYTES: u64 = 2 << 20;
 /// The first wait after a failure, doubled after each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// The longest.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// How often what waits is counted while there is work.
 const COUNT: Duration = Duration::from_secs(1);
 
 /// What a relay takes, as it is declared.
 #[derive(Clone, PartialEq)]
-struct Declared {
+pub(super) struct Declared {
     database: Database,
     taken: Taken,
 }
@@ -74,48 +78,12 @@ impl Taken {
     }
 }
 
-/// A relay that runs.
-struct Relay {
-    declared: Declared,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-/// Keeps one relay for each outbox of what is live.
-pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
-    let mut changed = platform.apps().changed();
-    let mut relays: BTreeMap<RelayKey, Relay> = BTreeMap::new();
-    loop {
-        changed.mark_unchanged();
-        reconcile(&platform, &mut relays).await;
-        tokio::select! {
-            switched = changed.changed() => if switched.is_err() { break },
-            () = stopped(&mut stop) => break,
-        }
-    }
-    for (key, relay) in relays {
-        end(&platform, &key, relay).await;
-    }
-}
-
-async fn reconcile(platform: &Platform, relays: &mut BTreeMap<RelayKey, Relay>) {
-    let wanted = wanted(platform);
-    let over: Vec<_> = relays
-        .iter()
-        .filter(|(key, relay)| wanted.get(key) != Some(&relay.declared))
-        .map(|(key, _)| key.clone())
-        .collect();
-    for key in over {
-        if let Some(relay) = relays.remove(&key) {
-            end(platform, &key, relay).await;
-        }
-    }
-    for (key, declared) in wanted {
-        relays
-            .entry(key.clone())
-            .or_insert_with(|| begin(platform, key, declared));
-    }
-}
+/// One relay for each outbox, and for each database whose changes are captured.
+pub(super) const RELAYS: Kept<RelayKey, Declared> = Kept {
+    wanted,
+    begin,
+    ended,
+};
 
 fn wanted(platform: &Platform) -> BTreeMap<RelayKey, Declared> {
     let live = platform.apps().live();
@@ -142,23 +110,20 @@ fn wanted(platform: &Platform) -> BTreeMap<RelayKey, Declared> {
     wanted
 }
 
-fn begin(platform: &Platform, key: RelayKey, declared: Declared) -> Relay {
+fn begin(
+    platform: &Platform,
+    key: RelayKey,
+    declared: Declared,
+    stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
     let (database, table) = (&declared.database, declared.taken.table(&key));
     let now = platform.clock().now();
     platform.relays().begin(&key, database, &table, now);
-    let stop = watch::Sender::new(false);
-    let told = stop.subscribe();
-    let task = tokio::spawn(relay(platform.clone(), key, declared.clone(), told));
-    Relay {
-        declared,
-        stop,
-        task,
-    }
+    tokio::spawn(relay(platform.clone(), key, declared, stop))
 }
 
-async fn end(platform: &Platform, key: &RelayKey, relay: Relay) {
-    relay.stop.send_replace(true);
-    if let Err(error) = relay.task.await {
+fn ended(platform: &Platform, key: &RelayKey, how: Result<(), JoinError>) {
+    if let Err(error) = how {
         tracing::error!(%error, app = %key.app, database = %key.database, "a relay panicked");
     }
     platform.relays().end(key);
@@ -183,10 +148,10 @@ async fn relay(
         {
             tracing::warn!(%error, app = %key.app, database = %key.database, "a relay waits");
         }
-        let doubled = BACKOFF.saturating_mul(1 << failures.min(10));
+        let wait = backoff(BACKOFF, failures);
         failures += 1;
         tokio::select! {
-            () = platform.clock().sleep(doubled.min(MAX_BACKOFF)) => {}
+            () = platform.clock().sleep(wait) => {}
             () = platform.relays().nudged() => {}
             () = stopped(&mut stop) => return,
         }

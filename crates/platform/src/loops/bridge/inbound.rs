@@ -12,7 +12,10 @@ use model::{Error, Name};
 use store::{crash::Moment, log::Intake};
 use tokio::sync::watch;
 
-use super::{super::stopped, Doing, waits};
+use super::{
+    super::{slept, stopped},
+    Doing, waits,
+};
 use crate::{Platform, bridges::WayKey, events::relayed};
 
 /// How often it is looked whether the topic has other partitions.
@@ -59,10 +62,7 @@ impl Inbound<'_> {
             let Err(error) = ended else { continue };
             let wait = waits(self.platform, self.key, &error, failures);
             failures += 1;
-            tokio::select! {
-                () = self.platform.clock().sleep(wait) => {}
-                () = stopped(&mut stop) => return,
-            }
+            slept(self.platform.clock(), wait, &mut stop).await;
         }
     }
 

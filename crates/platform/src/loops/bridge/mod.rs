@@ -7,9 +7,15 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use model::{Error, Kafka, KafkaWay, RetryPolicy, Run, VersionId};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
-use super::stopped;
+use super::{
+    kept::{Kept, backoff},
+    slept,
+};
 use crate::{
     Platform,
     bridges::{Way, WayKey},
@@ -17,12 +23,10 @@ use crate::{
 
 /// The first wait after a failure, doubled after each further one.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// The longest.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// What a task does, as it is declared.
 #[derive(Clone, PartialEq)]
-struct Declared {
+pub(super) struct Declared {
     doing: Doing,
     way: KafkaWay,
 }
@@ -37,42 +41,12 @@ struct Doing {
     age: Option<Duration>,
 }
 
-struct Task {
-    declared: Declared,
-    stop: watch::Sender<bool>,
-    handle: JoinHandle<()>,
-}
-
-pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
-    let mut changed = platform.apps().changed();
-    let mut tasks: BTreeMap<WayKey, Task> = BTreeMap::new();
-    loop {
-        changed.mark_unchanged();
-        reconcile(&platform, &mut tasks).await;
-        tokio::select! {
-            switched = changed.changed() => if switched.is_err() { break },
-            () = stopped(&mut stop) => break,
-        }
-    }
-    end_all(&platform, tasks).await;
-}
-
-async fn reconcile(platform: &Platform, tasks: &mut BTreeMap<WayKey, Task>) {
-    let wanted = wanted(platform);
-    let over = |(key, task): &(&WayKey, &Task)| wanted.get(key) != Some(&task.declared);
-    let over: Vec<_> = tasks
-        .iter()
-        .filter(over)
-        .map(|(key, _)| key.clone())
-        .collect();
-    let over = over.into_iter().filter_map(|key| tasks.remove_entry(&key));
-    end_all(platform, over.collect()).await;
-    for (key, declared) in wanted {
-        tasks
-            .entry(key.clone())
-            .or_insert_with(|| begin(platform, key, declared));
-    }
-}
+/// One task for each way.
+pub(super) const BRIDGES: Kept<WayKey, Declared> = Kept {
+    wanted,
+    begin,
+    ended,
+};
 
 fn wanted(platform: &Platform) -> BTreeMap<WayKey, Declared> {
     let live = platform.apps().live();
@@ -112,28 +86,34 @@ fn wanted(platform: &Platform) -> BTreeMap<WayKey, Declared> {
     wanted
 }
 
-fn begin(platform: &Platform, key: WayKey, declared: Declared) -> Task {
+fn begin(
+    platform: &Platform,
+    key: WayKey,
+    declared: Declared,
+    mut stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
     platform.ways().begin(&key, platform.clock().now());
-    let stop = watch::Sender::new(false);
-    let (told, platform, own) = (stop.subscribe(), platform.clone(), declared.clone());
-    let handle = tokio::spawn(async move {
+    let platform = platform.clone();
+    tokio::spawn(async move {
         let mut failures = 0;
         loop {
-            let moving = AssertUnwindSafe(run_one(&platform, &key, &own, told.clone()));
+            let moving = AssertUnwindSafe(run_one(&platform, &key, &declared, stop.clone()));
             if moving.catch_unwind().await.is_ok() {
                 return;
             }
             let error = Error::internal("the bridge panicked; it begins anew");
             let wait = waits(&platform, &key, &error, failures);
             failures += 1;
-            platform.clock().sleep(wait).await;
+            slept(platform.clock(), wait, &mut stop).await;
         }
-    });
-    Task {
-        declared,
-        stop,
-        handle,
+    })
+}
+
+fn ended(platform: &Platform, key: &WayKey, how: Result<(), JoinError>) {
+    if let Err(error) = how {
+        tracing::error!(%error, app = %key.app, bridge = %key.bridge, "a bridge ended badly");
     }
+    platform.ways().end(key);
 }
 
 async fn run_one(platform: &Platform, key: &WayKey, own: &Declared, told: watch::Receiver<bool>) {
@@ -162,18 +142,6 @@ async fn run_one(platform: &Platform, key: &WayKey, own: &Declared, told: watch:
     }
 }
 
-async fn end_all(platform: &Platform, tasks: BTreeMap<WayKey, Task>) {
-    for task in tasks.values() {
-        task.stop.send_replace(true);
-    }
-    for (key, task) in tasks {
-        if let Err(error) = task.handle.await {
-            tracing::error!(%error, app = %key.app, bridge = %key.bridge, "a bridge ended badly");
-        }
-        platform.ways().end(&key);
-    }
-}
-
 /// Says what is in the way, and how long to wait for it.
 fn waits(platform: &Platform, key: &WayKey, error: &Error, failures: u32) -> Duration {
     let mut error = error.clone();
@@ -186,6 +154,5 @@ fn waits(platform: &Platform, key: &WayKey, error: &Error, failures: u32) -> Dur
     if platform.ways().waits(key, &error, platform.clock().now()) {
         tracing::warn!(%error, app = %key.app, bridge = %key.bridge, topic = key.topic, "a bridge waits");
     }
-    let doubled = BACKOFF.saturating_mul(1 << failures.min(10));
-    doubled.min(MAX_BACKOFF)
+    backoff(BACKOFF, failures)
 }

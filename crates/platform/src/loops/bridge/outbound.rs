@@ -13,7 +13,10 @@ use serde_json::Value;
 use store::crash::Moment;
 use tokio::sync::watch;
 
-use super::{super::stopped, Doing, waits};
+use super::{
+    super::{slept, stopped},
+    Doing, waits,
+};
 use crate::{Platform, bridges::WayKey, loops};
 
 /// Bytes of one request, unless one record alone is larger: brokers take about 1 MiB unless told otherwise.
@@ -92,10 +95,7 @@ impl<'a> Outbound<'a> {
             self.give_up_what_is_too_old(&error).await;
             let bus = self.platform.bus();
             bus.park(&self.subscription, wait, &error.to_string());
-            tokio::select! {
-                () = clock.sleep(wait) => {}
-                () = stopped(&mut stop) => {}
-            }
+            slept(&clock, wait, &mut stop).await;
         }
         // Whoever comes next writes it: it was no attempt.
         let error = || Error::new(code::SHUTTING_DOWN, "the bridge ended");
@@ -125,15 +125,21 @@ impl<'a> Outbound<'a> {
                 }
                 looked = now;
             }
-            if self.held.is_empty() {
-                let taken = platform.bus().pull(&self.subscription, 1, now + WAIT);
-                let taken = taken.await?.into_iter();
-                self.held = taken.map(|delivery| self.record(delivery)).collect();
-            }
+            self.take(now + WAIT).await?;
             if !self.held.is_empty() {
                 self.write(&partitions).await?;
             }
             *failures = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes what there is, and waits for it until then; nothing when there is still something held.
+    async fn take(&mut self, until: Time) -> Result<(), Error> {
+        if self.held.is_empty() {
+            let taken = self.platform.bus().pull(&self.subscription, 1, until);
+            let taken = taken.await?.into_iter();
+            self.held = taken.map(|delivery| self.record(delivery)).collect();
         }
         Ok(())
     }
@@ -205,11 +211,9 @@ impl<'a> Outbound<'a> {
     async fn give_up_what_is_too_old(&mut self, error: &Error) {
         let Some(most) = self.doing.age else { return };
         loop {
-            let now: Time = self.platform.clock().now();
-            if self.held.is_empty() {
-                let taken = self.platform.bus().pull(&self.subscription, 1, now).await;
-                let taken = taken.unwrap_or_default().into_iter();
-                self.held = taken.map(|delivery| self.record(delivery)).collect();
+            let now = self.platform.clock().now();
+            if self.take(now).await.is_err() {
+                return;
             }
             let (old, rest) = std::mem::take(&mut self.held)
                 .into_iter()
