@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -27,25 +27,20 @@ impl Tls {
     ///
     /// # Errors
     /// When it cannot be read, or holds no certificate.
-    pub(crate) fn new(roots: Option<&Path>) -> Result<Self, String> {
+    pub(crate) async fn new(roots: Option<&Path>) -> Result<Self, String> {
+        let Some(file) = roots else {
+            return Ok(Self(system().await));
+        };
+        let unusable = |why: String| {
+            format!(
+                "the authorities of its `sslrootcert` {} cannot be used: {why}",
+                file.display()
+            )
+        };
         let mut store = rustls::RootCertStore::empty();
-        match roots {
-            None => {
-                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-            Some(file) => {
-                let unusable = |why: String| {
-                    format!(
-                        "the authorities of its `sslrootcert` {} cannot be used: {why}",
-                        file.display()
-                    )
-                };
-                let certificates = read(file).map_err(&unusable)?;
-                let (taken, _) = store.add_parsable_certificates(certificates);
-                if taken == 0 {
-                    return Err(unusable("it holds no certificate in PEM".to_owned()));
-                }
-            }
+        let (taken, _) = store.add_parsable_certificates(read(file).map_err(&unusable)?);
+        if taken == 0 {
+            return Err(unusable("it holds no certificate in PEM".to_owned()));
         }
         Ok(Self(in_roots(store)))
     }
@@ -64,11 +59,24 @@ fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates.map_err(|_| "it is no PEM".to_owned())
 }
 
-/// With whoever has a certificate that the machine trusts.
-pub(crate) fn system() -> Arc<rustls::ClientConfig> {
+/// With whoever has a certificate that the machine trusts. Those are read once, and not on a thread that serves; as long as there
+/// are none, again.
+pub(crate) async fn system() -> Arc<rustls::ClientConfig> {
+    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Arc::clone(config);
+    }
+    let reading = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
+    let found = reading
+        .await
+        .map_or_else(|_| Vec::new(), |found| found.certs);
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    in_roots(roots)
+    let (trusted, _) = roots.add_parsable_certificates(found);
+    let config = in_roots(roots);
+    match trusted {
+        0 => config,
+        _ => Arc::clone(CONFIG.get_or_init(|| config)),
+    }
 }
 
 /// With whoever has a certificate that leads to one of those in `pem`.

@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use connect::kafka::{Cluster, Login, Options, Start, Trust};
 use model::{AppName, Error, Kafka, Name, Run, SubscriptionKey, Time, VersionId, code};
 use parking_lot::Mutex;
+use runtime::webhook::certificates;
 use serde::Serialize;
 use store::log::{Intake, IntakeKey};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::Platform;
 
-/// Largest file of certificates.
-const CERTIFICATES: u64 = 1 << 20;
 /// How often a reader is asked to let go.
 const ASK: Duration = Duration::from_millis(20);
 
@@ -287,7 +286,8 @@ impl Platform {
                 None => Trust::System,
                 Some(ca) => {
                     let file = self.deployer().unpacked.join(version.to_string()).join(ca);
-                    let read = certificates(&file).await;
+                    let read = spawn_blocking(move || certificates(&file)).await;
+                    let read = read.map_err(Error::internal)?;
                     Trust::Pem(read.map_err(|error| forbids(format!("`{ca}`: {error}")))?)
                 }
             }),
@@ -390,13 +390,4 @@ impl Platform {
         let options = self.cluster(kafka, callee.version).await?;
         Ok((key, options))
     }
-}
-
-async fn certificates(file: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    let size = tokio::fs::metadata(file).await?.len();
-    if size > CERTIFICATES {
-        let message = format!("it has {size} bytes; {CERTIFICATES} are the most");
-        return Err(std::io::Error::other(message));
-    }
-    tokio::fs::read(file).await
 }

@@ -130,7 +130,7 @@ impl Cluster {
             .backoff_config(backoff);
         if let Some(trust) = tls {
             let config = match &trust {
-                Trust::System => tls::system(),
+                Trust::System => tls::system().await,
                 Trust::Pem(pem) => tls::in_pem(pem).map_err(Error::Certificates)?,
             };
             builder = builder.tls_config(config);

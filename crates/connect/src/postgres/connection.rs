@@ -40,7 +40,7 @@ impl Connection {
             (client, drive(connection, Arc::clone(&notified)))
         } else {
             let tls = Tls::new(server.roots.as_deref());
-            let tls = tls.map_err(|why| Error::Unreachable {
+            let tls = tls.await.map_err(|why| Error::Unreachable {
                 place: place.clone(),
                 why,
             })?;

@@ -304,8 +304,7 @@ fn endpoint(ctx: &Context, spec: &Spec, webhook: &Webhook) -> Result<Endpoint, S
     let trust = match &webhook.ca {
         None => None,
         Some(path) => {
-            let read =
-                read_certificates(&spec.folder.join(path)).and_then(|pem| trust::in_pem(&pem));
+            let read = certificates(&spec.folder.join(path)).and_then(|pem| trust::in_pem(&pem));
             Some(read.map_err(|problem| format!("{path}: {problem}"))?)
         }
     };
@@ -318,7 +317,11 @@ fn endpoint(ctx: &Context, spec: &Spec, webhook: &Webhook) -> Result<Endpoint, S
     })
 }
 
-fn read_certificates(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Certificates that come with an app.
+///
+/// # Errors
+/// When they cannot be read, or are too many.
+pub fn certificates(path: &Path) -> std::io::Result<Vec<u8>> {
     if std::fs::metadata(path)?.len() > CERTIFICATES {
         return Err(std::io::Error::other("it is larger than 1 MiB"));
     }
