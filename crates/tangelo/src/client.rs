@@ -70,14 +70,7 @@ impl Client {
         body: Bytes,
     ) -> Result<T> {
         let response = self.send(method, path, body).await?;
-        let bytes = response
-            .into_body()
-            .collect()
-            .await
-            .coded(code::NO_SERVER, || {
-                "the server's answer broke off".to_owned()
-            })?
-            .to_bytes();
+        let bytes = whole(response).await?;
         serde_json::from_slice(&bytes).coded(code::ANOTHER_SERVER, || {
             format!("the server's answer to {path} is not what this tangelo expects: same version?")
         })
@@ -151,14 +144,7 @@ impl Client {
         let status = response.status();
         let after = response.headers().get(http::header::RETRY_AFTER);
         let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
-        let bytes = response
-            .into_body()
-            .collect()
-            .await
-            .coded(code::NO_SERVER, || {
-                "the server's answer broke off".to_owned()
-            })?
-            .to_bytes();
+        let bytes = whole(response).await?;
         let Some(mut problem) = problem(&bytes) else {
             fail!(
                 ANOTHER_SERVER,
@@ -168,6 +154,14 @@ impl Client {
         problem.retry_after = after.map(Duration::from_secs);
         Err(problem.into())
     }
+}
+
+async fn whole(response: http::Response<Incoming>) -> Result<Bytes> {
+    let collected = response.into_body().collect().await;
+    let collected = collected.coded(code::NO_SERVER, || {
+        "the server's answer broke off".to_owned()
+    })?;
+    Ok(collected.to_bytes())
 }
 
 /// What a problem document says.
