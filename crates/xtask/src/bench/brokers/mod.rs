@@ -11,6 +11,8 @@ mod tangelo;
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
@@ -30,13 +32,56 @@ const BATCHED_IN_FLIGHT: usize = 256;
 /// Bytes of an event's data.
 const SIZE: usize = 1024;
 
+/// What is sent and heard over one connection.
+struct Wire {
+    stream: BufReader<TcpStream>,
+    out: Vec<u8>,
+}
+
+impl Wire {
+    fn new(stream: TcpStream) -> anyhow::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            out: Vec::new(),
+        })
+    }
+
+    /// Sends what is buffered.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.stream.get_mut().write_all(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// A line, without its end.
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        let length = self.stream.read_line(&mut line)?;
+        ensure!(length > 0, "the connection was closed");
+        Ok(line.trim_end().to_owned())
+    }
+}
+
 /// A connection to a broker.
 trait Publisher {
+    fn wire(&mut self) -> &mut Wire;
+
     /// Buffers a message.
     fn publish(&mut self, data: &[u8]) -> anyhow::Result<()>;
 
+    /// One thing that the broker says: how many messages it acknowledges.
+    fn hear(&mut self) -> anyhow::Result<usize>;
+
     /// Sends what is buffered, waits for acknowledgements, and says how many came.
-    fn acknowledged(&mut self) -> anyhow::Result<usize>;
+    fn acknowledged(&mut self) -> anyhow::Result<usize> {
+        self.wire().flush()?;
+        let mut count = 0;
+        while count == 0 || !self.wire().stream.buffer().is_empty() {
+            count += self.hear()?;
+        }
+        Ok(count)
+    }
 }
 
 /// A broker that serves, with a connection to it.
@@ -93,10 +138,13 @@ impl Ours<'_> {
         batch: usize,
     ) -> anyhow::Result<[Figure; 2]> {
         let url = format!("{}/events", self.server.addresses.gateway);
-        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
         let seconds = bench.options.seconds;
-        for round in 0..bench.options.rounds {
-            let argument = format!("{batch}:{SIZE}:{}-{in_flight}-{round}", broker.name);
+        let how = match batch {
+            1 => format!("{in_flight} in flight"),
+            _ => format!("{in_flight} in flight, ours in batches of {batch}"),
+        };
+        in_turns(bench, broker, in_flight, &how, |run, ours| {
+            let argument = format!("{batch}:{SIZE}:{run}");
             let connections = in_flight.div_ceil(batch);
             let load = (self.script, argument.as_str());
             let (round, _) = load::scripted(&url, connections, load, self.server.pid(), seconds)?;
@@ -104,13 +152,8 @@ impl Ours<'_> {
             let events = batch as f64;
             ours.per_second.push(round.per_second * events);
             ours.per_cpu_second.push(round.per_cpu_second * events);
-            theirs.note_broker(broker, in_flight, seconds)?;
-        }
-        let how = match batch {
-            1 => format!("{in_flight} in flight"),
-            _ => format!("{in_flight} in flight, ours in batches of {batch}"),
-        };
-        Ok(figures(bench, &how, &broker.name, ours, theirs))
+            Ok(())
+        })
     }
 
     /// Over one connection that stays.
@@ -120,17 +163,36 @@ impl Ours<'_> {
         broker: &mut Broker,
         in_flight: usize,
     ) -> anyhow::Result<[Figure; 2]> {
-        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
-        let seconds = bench.options.seconds;
-        for round in 0..bench.options.rounds {
-            let run = format!("{}-{in_flight}-{round}-one", broker.name);
-            let mut connection = Tangelo::connect(&self.server.addresses.gateway, run)?;
-            ours.note(&mut connection, self.server.pid(), in_flight, seconds)?;
-            theirs.note_broker(broker, in_flight, seconds)?;
-        }
         let how = format!("{in_flight} in flight, ours on one connection");
-        Ok(figures(bench, &how, &broker.name, ours, theirs))
+        in_turns(bench, broker, in_flight, &how, |run, ours| {
+            let gateway = &self.server.addresses.gateway;
+            let mut connection = Tangelo::connect(gateway, format!("{run}-one"))?;
+            let seconds = bench.options.seconds;
+            ours.note(&mut connection, self.server.pid(), in_flight, seconds)
+        })
     }
+}
+
+/// Measures one round of ours by `measure`, which is told its name, then one of the broker's, and so on.
+fn in_turns(
+    bench: &Bench<'_>,
+    broker: &mut Broker,
+    in_flight: usize,
+    how: &str,
+    measure: impl Fn(&str, &mut Rounds) -> anyhow::Result<()>,
+) -> anyhow::Result<[Figure; 2]> {
+    let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+    for round in 0..bench.options.rounds {
+        measure(&format!("{}-{in_flight}-{round}", broker.name), &mut ours)?;
+        let publisher = broker.publisher.as_mut();
+        theirs.note(
+            publisher,
+            broker.peer.pid(),
+            in_flight,
+            bench.options.seconds,
+        )?;
+    }
+    Ok(figures(bench, how, &broker.name, ours, theirs))
 }
 
 fn figures(
@@ -159,18 +221,6 @@ fn figures(
 }
 
 impl Rounds {
-    fn note_broker(
-        &mut self,
-        broker: &mut Broker,
-        in_flight: usize,
-        seconds: u64,
-    ) -> anyhow::Result<()> {
-        let Broker {
-            peer, publisher, ..
-        } = broker;
-        self.note(publisher.as_mut(), peer.pid(), in_flight, seconds)
-    }
-
     /// Keeps `in_flight` messages unacknowledged for a while at the process `pid`.
     fn note(
         &mut self,

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
 };
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Broker, Publisher};
+use super::{Broker, Publisher, Wire};
 use crate::{
     bench::{
         Bench,
@@ -73,49 +73,46 @@ fn installed(bench: &Bench<'_>) -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// NATS's client protocol, as much of it as publishing needs.
-struct Nats {
-    stream: BufReader<TcpStream>,
-    out: Vec<u8>,
-}
+struct Nats(Wire);
 
 impl Nats {
     fn connect(stream: TcpStream) -> anyhow::Result<Self> {
-        stream.set_nodelay(true)?;
-        let mut nats = Self {
-            stream: BufReader::new(stream),
-            out: Vec::new(),
-        };
-        let hello = nats.line()?;
+        let mut nats = Self(Wire::new(stream)?);
+        let hello = nats.0.line()?;
         ensure!(hello.starts_with("INFO "), "no NATS server: {hello}");
         write!(
-            nats.out,
+            nats.0.out,
             "CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {INBOX} 1\r\n"
         )?;
         let create = r#"{"name":"bench","subjects":["bench"],"storage":"file","num_replicas":1}"#;
         write!(
-            nats.out,
+            nats.0.out,
             "PUB $JS.API.STREAM.CREATE.bench {INBOX} {}\r\n{create}\r\n",
             create.len()
         )?;
         ensure!(nats.acknowledged()? == 1, "the stream is made once");
         Ok(nats)
     }
+}
 
-    fn line(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        ensure!(
-            self.stream.read_line(&mut line)? > 0,
-            "NATS closed the connection"
-        );
-        Ok(line.trim_end().to_owned())
+impl Publisher for Nats {
+    fn wire(&mut self) -> &mut Wire {
+        &mut self.0
     }
 
-    /// One thing that the server says; whether it acknowledges a message.
-    fn hear(&mut self) -> anyhow::Result<bool> {
-        let line = self.line()?;
+    fn publish(&mut self, data: &[u8]) -> anyhow::Result<()> {
+        let out = &mut self.0.out;
+        write!(out, "PUB bench {INBOX} {}\r\n", data.len())?;
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn hear(&mut self) -> anyhow::Result<usize> {
+        let line = self.0.line()?;
         if line == "PING" {
-            self.stream.get_mut().write_all(b"PONG\r\n")?;
-            return Ok(false);
+            self.0.stream.get_mut().write_all(b"PONG\r\n")?;
+            return Ok(0);
         }
         let Some(length) = line
             .strip_prefix("MSG ")
@@ -124,28 +121,9 @@ impl Nats {
             bail!("NATS says: {line}");
         };
         let mut body = vec![0; length.parse::<usize>()? + 2];
-        self.stream.read_exact(&mut body)?;
+        self.0.stream.read_exact(&mut body)?;
         let body = String::from_utf8_lossy(&body);
         ensure!(!body.contains("\"error\""), "NATS refuses: {body}");
-        Ok(true)
-    }
-}
-
-impl Publisher for Nats {
-    fn publish(&mut self, data: &[u8]) -> anyhow::Result<()> {
-        write!(self.out, "PUB bench {INBOX} {}\r\n", data.len())?;
-        self.out.extend_from_slice(data);
-        self.out.extend_from_slice(b"\r\n");
-        Ok(())
-    }
-
-    fn acknowledged(&mut self) -> anyhow::Result<usize> {
-        self.stream.get_mut().write_all(&self.out)?;
-        self.out.clear();
-        let mut count = 0;
-        while count == 0 || !self.stream.buffer().is_empty() {
-            count += usize::from(self.hear()?);
-        }
-        Ok(count)
+        Ok(1)
     }
 }

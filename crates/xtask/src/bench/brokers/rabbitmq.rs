@@ -1,16 +1,10 @@
 //! RabbitMQ's quorum queues with publisher confirms: one node, which syncs what it confirms.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{BufReader, Read, Write},
-    net::TcpStream,
-    process::Stdio,
-};
+use std::{collections::BTreeSet, fs, io::Read, net::TcpStream, process::Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Broker, Publisher};
+use super::{Broker, Publisher, Wire};
 use crate::{
     bench::{
         Bench,
@@ -95,20 +89,17 @@ const DURABLE: u8 = 0b10;
 
 /// AMQP 0-9-1, as much of it as publishing with confirms needs.
 struct Amqp {
-    stream: BufReader<TcpStream>,
-    out: Vec<u8>,
+    wire: Wire,
     confirmed: Confirmed,
 }
 
 impl Amqp {
     fn connect(stream: TcpStream) -> anyhow::Result<Self> {
-        stream.set_nodelay(true)?;
         let mut amqp = Self {
-            stream: BufReader::new(stream),
-            out: Vec::new(),
+            wire: Wire::new(stream)?,
             confirmed: Confirmed::default(),
         };
-        amqp.out.extend_from_slice(b"AMQP\x00\x00\x09\x01");
+        amqp.wire.out.extend_from_slice(b"AMQP\x00\x00\x09\x01");
         amqp.expect(method::START)?;
         let login = [
             &table(&[])[..],
@@ -141,13 +132,12 @@ impl Amqp {
     fn frame(&mut self, kind: u8, channel: u16, payload: &[&[u8]]) {
         let length: usize = payload.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).expect("frames are small");
-        self.out.push(kind);
-        self.out.extend_from_slice(&channel.to_be_bytes());
-        self.out.extend_from_slice(&length.to_be_bytes());
-        payload
-            .iter()
-            .for_each(|part| self.out.extend_from_slice(part));
-        self.out.push(FRAME_END);
+        let out = &mut self.wire.out;
+        out.push(kind);
+        out.extend_from_slice(&channel.to_be_bytes());
+        out.extend_from_slice(&length.to_be_bytes());
+        payload.iter().for_each(|part| out.extend_from_slice(part));
+        out.push(FRAME_END);
     }
 
     fn method(&mut self, channel: u16, (class, method): (u16, u16), arguments: &[u8]) {
@@ -156,14 +146,15 @@ impl Amqp {
     }
 
     /// The next method that the server says, and its arguments.
-    fn hear(&mut self) -> anyhow::Result<((u16, u16), Vec<u8>)> {
+    fn said(&mut self) -> anyhow::Result<((u16, u16), Vec<u8>)> {
         let mut head = [0; 7];
-        self.stream
+        self.wire
+            .stream
             .read_exact(&mut head)
             .context("RabbitMQ closed the connection")?;
         let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         let mut payload = vec![0; length as usize + 1];
-        self.stream.read_exact(&mut payload)?;
+        self.wire.stream.read_exact(&mut payload)?;
         ensure!(
             payload.pop() == Some(FRAME_END) && payload.len() >= 4,
             "no AMQP frame"
@@ -175,8 +166,8 @@ impl Amqp {
     }
 
     fn expect(&mut self, wanted: (u16, u16)) -> anyhow::Result<Vec<u8>> {
-        self.flush()?;
-        let (method, arguments) = self.hear()?;
+        self.wire.flush()?;
+        let (method, arguments) = self.said()?;
         if method != wanted {
             bail!(
                 "RabbitMQ says {method:?} and not {wanted:?}: {}",
@@ -185,15 +176,13 @@ impl Amqp {
         }
         Ok(arguments)
     }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.get_mut().write_all(&self.out)?;
-        self.out.clear();
-        Ok(())
-    }
 }
 
 impl Publisher for Amqp {
+    fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
     fn publish(&mut self, data: &[u8]) -> anyhow::Result<()> {
         let route = [&[0, 0][..], &short(""), &short(QUEUE), &[0]].concat();
         self.method(1, method::PUBLISH, &route);
@@ -210,17 +199,12 @@ impl Publisher for Amqp {
     }
 
     /// A confirm names a message, and with `multiple` all before it that were not confirmed; the others come one by one.
-    fn acknowledged(&mut self) -> anyhow::Result<usize> {
-        self.flush()?;
-        let mut count = 0;
-        while count == 0 || !self.stream.buffer().is_empty() {
-            let (method, arguments) = self.hear()?;
-            ensure!(method == method::ACK, "RabbitMQ says {method:?}");
-            let tag: [u8; 8] = arguments.get(..8).context("a tag")?.try_into()?;
-            let multiple = arguments.get(8) == Some(&1);
-            count += self.confirmed.note(u64::from_be_bytes(tag), multiple);
-        }
-        Ok(count)
+    fn hear(&mut self) -> anyhow::Result<usize> {
+        let (method, arguments) = self.said()?;
+        ensure!(method == method::ACK, "RabbitMQ says {method:?}");
+        let tag: [u8; 8] = arguments.get(..8).context("a tag")?.try_into()?;
+        let multiple = arguments.get(8) == Some(&1);
+        Ok(self.confirmed.note(u64::from_be_bytes(tag), multiple))
     }
 }
 

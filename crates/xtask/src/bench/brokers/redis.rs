@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
-use super::{Broker, Publisher};
+use super::{Broker, Publisher, Wire};
 use crate::{
     bench::{
         Bench,
@@ -30,8 +30,7 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
         .arg(&folder);
     let peer = Peer::start(&mut command, address)
         .context("redis-server is needed: apt install redis-server")?;
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
+    let wire = Wire::new(TcpStream::connect(address)?)?;
     let version = shell::output(process::clean("redis-server").arg("--version"))?;
     let version = version
         .split_whitespace()
@@ -39,54 +38,34 @@ pub(super) fn start(bench: &Bench<'_>) -> anyhow::Result<Broker> {
     Ok(Broker {
         name: format!("Redis Streams {}", version.unwrap_or("")),
         peer,
-        publisher: Box::new(Redis {
-            stream: BufReader::new(stream),
-            out: Vec::new(),
-        }),
+        publisher: Box::new(Redis(wire)),
     })
 }
 
 /// RESP, as much of it as `XADD` needs.
-struct Redis {
-    stream: BufReader<TcpStream>,
-    out: Vec<u8>,
-}
-
-impl Redis {
-    /// One answer: the id of an entry.
-    fn hear(&mut self) -> anyhow::Result<()> {
-        let mut line = String::new();
-        ensure!(
-            self.stream.read_line(&mut line)? > 0,
-            "Redis closed the connection"
-        );
-        let length = line.trim_end().strip_prefix('$');
-        let length: usize = length
-            .with_context(|| format!("Redis says: {line}"))?
-            .parse()?;
-        let mut id = vec![0; length + 2];
-        Ok(self.stream.read_exact(&mut id)?)
-    }
-}
+struct Redis(Wire);
 
 impl Publisher for Redis {
+    fn wire(&mut self) -> &mut Wire {
+        &mut self.0
+    }
+
     fn publish(&mut self, data: &[u8]) -> anyhow::Result<()> {
-        self.out
-            .extend_from_slice(b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n");
-        write!(self.out, "${}\r\n", data.len())?;
-        self.out.extend_from_slice(data);
-        self.out.extend_from_slice(b"\r\n");
+        let out = &mut self.0.out;
+        out.extend_from_slice(b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$4\r\ndata\r\n");
+        write!(out, "${}\r\n", data.len())?;
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
         Ok(())
     }
 
-    fn acknowledged(&mut self) -> anyhow::Result<usize> {
-        self.stream.get_mut().write_all(&self.out)?;
-        self.out.clear();
-        let mut count = 0;
-        while count == 0 || !self.stream.buffer().is_empty() {
-            self.hear()?;
-            count += 1;
-        }
-        Ok(count)
+    /// One answer: the id of an entry.
+    fn hear(&mut self) -> anyhow::Result<usize> {
+        let line = self.0.line()?;
+        let length = line.strip_prefix('$');
+        let length = length.with_context(|| format!("Redis says: {line}"))?;
+        let mut id = vec![0; length.parse::<usize>()? + 2];
+        self.0.stream.read_exact(&mut id)?;
+        Ok(1)
     }
 }
