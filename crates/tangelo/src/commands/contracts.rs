@@ -94,6 +94,17 @@ fn read(place: &Place) -> Result<(Source, Contracts)> {
 
 fn diff(cli: &Cli, place: &Place, only: Option<&str>) -> Result<ExitCode> {
     let (_, contracts) = read(place)?;
+    if let Some(only) = only.filter(|only| contracts.versions(only).is_none()) {
+        let known: Vec<_> = contracts.types().map(|(kind, _)| kind).collect();
+        let known = match known.is_empty() {
+            true => "there is none at all".to_owned(),
+            false => format!("there are some of {}", known.join(", ")),
+        };
+        fail!(
+            BAD_ARGUMENT,
+            "there is no contract of the type `{only}`: {known}"
+        );
+    }
     let mut rows = Vec::new();
     for (kind, versions) in contracts
         .types()

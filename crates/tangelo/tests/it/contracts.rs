@@ -243,6 +243,11 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
     let differences = server.json(&["contracts", "diff", at])?;
     assert_eq!(differences["versions"][0]["verdict"], "incompatible");
     assert!(differences["versions"][0]["violations"][0]["message"].is_string());
+    let error = said(server.json(&["contracts", "diff", at, "--type", "order.lost"]));
+    assert!(
+        error.contains("no contract of the type `order.lost`: there are some of order.created"),
+        "{error}"
+    );
     let described = server.json(&["contracts", "asyncapi", at])?;
     assert_eq!(
         described["operations"]["orders-send-order.created"]["action"],
