@@ -32,6 +32,8 @@ pub(crate) const TARGETS: &[&str] = &["webhook", "pull"];
 pub(crate) const WEBHOOK_KEYS: &[&str] = &["url", "secret", "timeout", "ca", "egress", "breaker"];
 /// Keys of `pull`.
 pub(crate) const PULL_KEYS: &[&str] = &["lease"];
+/// What of these stands deeper than a subscription, and deeper than `to`.
+const INNER: &[(&str, &[&str])] = &[("webhook", WEBHOOK_KEYS), ("pull", PULL_KEYS)];
 /// Keys of `breaker`.
 pub(crate) const BREAKER_KEYS: &[&str] = &["failures", "wait", "max_wait"];
 
@@ -78,7 +80,7 @@ fn read_one(
     node: &Node,
     places: &mut WorkloadPlaces,
 ) -> Option<Workload> {
-    let fields = reader.fields(node, key.at, KEYS)?;
+    let fields = reader.fields_around(node, key.at, KEYS, INNER)?;
     let owner = fields
         .get("owner")
         .and_then(|node| reader.string(node, "the name of a team"));
@@ -119,7 +121,7 @@ fn read_target(
         noted.help("those outside: `webhook: {url: …}` or `pull: {}`; a workload says itself what it reacts to, with `on`");
         return None;
     }
-    let fields = reader.fields(to, to.at, TARGETS)?;
+    let fields = reader.fields_around(to, to.at, TARGETS, INNER)?;
     match (fields.entry("webhook"), fields.entry("pull")) {
         (Some((key, node)), None) => read_webhook(reader, key.at, node, places),
         (None, Some((key, node))) => read_pull(reader, key.at, node),
@@ -410,6 +412,20 @@ mod tests {
             let noted = parsed(&what).diagnostics;
             let all: Vec<_> = noted.into_iter().map(|d| d.message).collect();
             assert!(all.iter().any(|one| one == told), "{what}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_too_high_is_told_where_it_belongs() {
+        let to = "webhook: {url: 'https://a.example', secret: S}";
+        for what in [
+            format!("{{event: {{type: [a.b]}}, egress: [a], to: {{{to}}}}}"),
+            format!("{{event: {{type: [a.b]}}, to: {{{to}, egress: [a]}}}}"),
+        ] {
+            let noted = parsed(&what).diagnostics;
+            let one = noted.iter().find(|d| d.message == "unknown key `egress`");
+            let told = one.and_then(|d| d.expected.as_deref());
+            assert_eq!(told, Some("it belongs inside `webhook`"), "{noted:?}");
         }
     }
 

@@ -110,6 +110,17 @@ impl<'t> Reader<'t> {
         owner: Bytes,
         keys: &[&str],
     ) -> Option<Fields<'n>> {
+        self.fields_around(node, owner, keys, &[])
+    }
+
+    /// The same where keys have keys of their own, which are easily written one level too high.
+    pub(crate) fn fields_around<'n>(
+        &mut self,
+        node: &'n Node,
+        owner: Bytes,
+        keys: &[&str],
+        inner: &[(&str, &[&str])],
+    ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             let expected = format!("expected a map with {}", listed(keys));
             self.wrong(node, &expected);
@@ -117,19 +128,25 @@ impl<'t> Reader<'t> {
         };
         for (key, _) in entries {
             if !keys.contains(&key.text.as_str()) {
-                self.unknown_key(key, keys);
+                self.unknown_key(key, keys, inner);
             }
         }
         Some(Fields { at: owner, entries })
     }
 
-    fn unknown_key(&mut self, key: &Key, keys: &[&str]) {
+    fn unknown_key(&mut self, key: &Key, keys: &[&str], inner: &[(&str, &[&str])]) {
         let run_here = |word: &&str| !crate::app::LATER.contains(word);
         let keys: Vec<&str> = keys.iter().copied().filter(run_here).collect();
-        let meant = nearest(&key.text, keys.iter().copied());
+        let mut inner = inner.iter();
+        let around = inner.find(|(_, keys)| keys.contains(&key.text.as_str()));
+        let meant = match around {
+            Some((around, _)) => Some(format!("it belongs inside `{around}`")),
+            None => nearest(&key.text, keys.iter().copied())
+                .map(|meant| format!("did you mean `{meant}`?")),
+        };
         let noted = self.error(key.at, format!("unknown key `{}`", shown(&key.text)));
         let noted = match meant {
-            Some(meant) => noted.expected(format!("did you mean `{meant}`?")),
+            Some(meant) => noted.expected(meant),
             None => noted,
         };
         noted.help(format!("the keys here are {}", listed(&keys)));
