@@ -50,8 +50,16 @@ pub(super) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
 /// would hold the log. Anything else waits without using up an attempt.
 async fn wait_or_give_up(platform: &Platform, key: &SubscriptionKey, error: &Error) {
     let gone = matches!(error.code, code::NO_SUCH_APP | code::NO_SUCH_WORKLOAD);
-    if gone && platform.bus().give_up_ended(key, error).await > 0 {
-        return;
+    if gone {
+        let SubscriptionKey { app, workload, .. } = key;
+        // It may have been any of these.
+        let message = format!(
+            "`{app}/{workload}` is no more: no workload, bridge or subscription of that name is deployed"
+        );
+        let reason = Error::new(error.code, message);
+        if platform.bus().give_up_ended(key, &reason).await > 0 {
+            return;
+        }
     }
     let wait = error.retry_after.unwrap_or(PARKED);
     platform.bus().park(key, wait, &error.to_string());
