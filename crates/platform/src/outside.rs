@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use access::bearer;
 use bus::{Delivery, Settled};
 use http::{HeaderMap, Request, Response};
-use model::{AccessKey, Error, Name, Run, SubscriptionKey, TraceContext, Usage, code};
+use model::{AccessKey, AppName, Error, Name, Run, SubscriptionKey, TraceContext, Usage, code};
 use runtime::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -278,6 +278,12 @@ impl Outsider {
             publishes: self.key()?.publishes.clone(),
             trace,
         })
+    }
+
+    /// The app whose key it is.
+    #[must_use]
+    pub fn app(&self) -> &AppName {
+        &self.app.name
     }
 
     fn key(&self) -> Result<&AccessKey, Error> {

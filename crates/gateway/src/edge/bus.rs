@@ -117,18 +117,20 @@ impl EdgeFront {
         exchange: &Exchange,
         head: &Parts,
     ) -> Result<Response<Body>, Error> {
-        if let Err(error) = self.platform.outsider(app, &head.headers) {
-            return Ok(challenge(&error, exchange));
-        }
-        let (platform, app) = (self.platform.clone(), app.to_owned());
+        let outsider = match self.platform.outsider(app, &head.headers) {
+            Ok(outsider) => outsider,
+            Err(error) => return Ok(challenge(&error, exchange)),
+        };
+        let (platform, app) = (self.platform.clone(), outsider.app().clone());
         let presented = head.headers.get_all(header::AUTHORIZATION).iter();
         let presented = presented.map(|value| (header::AUTHORIZATION, value.clone()));
         let presented: HeaderMap = presented.collect();
+        let own = app.clone();
         let who = Box::new(move || {
-            let outsider = platform.outsider(&app, &presented)?;
+            let outsider = platform.outsider(own.as_str(), &presented)?;
             outsider.publishes(platform.new_trace())
         });
-        self.publishers.admit(&self.platform, head, who)
+        self.publishers.admit(&self.platform, head, &app, who)
     }
 }
 

@@ -162,7 +162,7 @@ impl EdgeFront {
             }
             (Answerer::Events, None) if headers::is_websocket(&head.headers) => {
                 let who = self.who(serving, head, principals)?;
-                self.publishers.admit(platform, head, who)
+                self.publishers.admit(platform, head, &serving.app, who)
             }
             (Answerer::Events, None) => {
                 let origin = Origin::Outside {

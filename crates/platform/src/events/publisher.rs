@@ -27,6 +27,14 @@ impl Publisher {
         Self { events, who }
     }
 
+    /// Whether anything may still be published.
+    ///
+    /// # Errors
+    /// Why nobody may any more.
+    pub fn allowed(&self) -> Result<(), Error> {
+        (self.who)().map(drop)
+    }
+
     /// Reads `message`: an event in CloudEvents' JSON format. It goes on the trace that its `traceparent` names
     /// (CloudEvents Distributed Tracing), or on a new one.
     #[must_use]

@@ -122,6 +122,9 @@ impl Line<'_> {
         let silence = self.platform.limits().body_idle / 2;
         let mut draining = pin!(link.draining());
         let mut alarm = pin!(sleep_until(self.heard + silence));
+        let mut switched = self.platform.apps().changed();
+        // What was taken away since the handshake is seen, too.
+        switched.mark_changed();
         let (mut is_asked, mut end) = (false, None);
         while end.is_none() || !self.open.is_empty() {
             let reads = end.is_none() && self.unanswered < WINDOW;
@@ -130,6 +133,9 @@ impl Line<'_> {
                 Some(receipts) = self.open.next() => {
                     let is_closed = matches!(end, Some(End::Closed));
                     end = self.answer(receipts, is_closed).await?.or(end);
+                }
+                Ok(()) = switched.changed(), if end.is_none() => {
+                    end = self.publisher.allowed().err().map(|error| forbidden(&error));
                 }
                 message = self.socket.next(), if reads => {
                     (self.heard, is_asked) = (Instant::now(), false);
