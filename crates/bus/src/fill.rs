@@ -70,7 +70,7 @@ struct Wanted {
     through: Position,
 }
 
-/// Reads one chunk for a range that is behind; it comes back when it wants more.
+/// Reads one chunk for a range that is behind, and for all others that want it; each comes back when it wants more.
 async fn fill(shared: &Arc<Shared>, id: SubscriptionId) {
     let Some(wanted) = wanted(shared, id) else {
         return;
@@ -84,11 +84,14 @@ async fn fill(shared: &Arc<Shared>, id: SubscriptionId) {
     match shared.log.range(&namespace, after, through, READ).await {
         Ok(events) => {
             let read = events.last().map_or(through, |last| last.position);
-            let events = events.into_iter().map(Arc::new);
-            let matching = events
-                .filter(|logged| matches(pattern.as_ref(), logged))
-                .collect();
-            hand_over(shared, id, matching, read);
+            let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+            let others = shared.state.lock().fills_of(&namespace, after..read);
+            for (id, pattern) in std::iter::once((id, pattern)).chain(others) {
+                let matching = events
+                    .iter()
+                    .filter(|logged| matches(pattern.as_ref(), logged));
+                hand_over(shared, id, matching.cloned().collect(), read);
+            }
         }
         Err(error) => {
             tracing::error!(%error, "the log cannot be read for a subscription; trying again");

@@ -425,6 +425,11 @@ impl Range {
         matches!(self.work, Work::Serial(_))
     }
 
+    /// Whether its events come in no order.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self.work, Work::Plain(_))
+    }
+
     /// Whether nothing is outstanding that has no row of its own, so that the log's mark speaks for it.
     pub(crate) fn is_idle(&self) -> bool {
         self.behind.is_none() && self.ready() == 0 && self.running.is_empty()

@@ -33,6 +33,24 @@ impl Bus {
         delivery.settled = true;
         self.0.shared.settle(&delivery.facts(), settled).await
     }
+
+    /// Says that a delivery was taken, where nobody is told so: of a subscription without order this does not wait for
+    /// the disk. It is written with the next commit, at most 20 ms later; a server that is killed before makes the
+    /// delivery again. What comes in an order is durable when this returns, as with [`Bus::settle`], since what is
+    /// behind it may come only when it does not come again.
+    ///
+    /// # Errors
+    /// As [`Bus::settle`].
+    pub async fn done(&self, mut delivery: Delivery) -> Result<(), Error> {
+        let facts = delivery.facts();
+        let shared = &self.0.shared;
+        if !shared.note_done(&facts) {
+            return self.settle(delivery, Settled::Done).await;
+        }
+        delivery.settled = true;
+        shared.after(&facts);
+        Ok(())
+    }
 }
 
 impl Shared {
@@ -70,6 +88,20 @@ impl Shared {
             self.chores.notify_one();
         }
         self.wake(wake);
+    }
+
+    /// Ends in memory what nothing behind it waits for, and has the store write that soon; whether it was such.
+    fn note_done(&self, facts: &Abandoned) -> bool {
+        let mut state = self.state.lock();
+        let Some(range) = state.ranges.get_mut(&facts.range) else {
+            return false;
+        };
+        if facts.has_row || !range.is_plain() {
+            return false;
+        }
+        range.ended(facts.position);
+        state.note(&self.log, &self.shards, facts.range, Urgency::Soon);
+        true
     }
 
     async fn done_first(&self, facts: &Abandoned) -> Result<(), Error> {

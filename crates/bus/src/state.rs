@@ -1,9 +1,13 @@
 //! All subscriptions in memory, and which of them have something to deliver now. Pure but for the notes to the store,
 //! which are queued while the state is locked so that they are written in the order in which things happened.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use model::{Namespace, Position, SubscriptionKey, Time};
+use pattern::Pattern;
 use store::{
     Urgency,
     log::{Cursor, LeftDead, Log, SubscriptionId},
@@ -246,6 +250,25 @@ impl State {
             return true;
         }
         false
+    }
+
+    /// Takes out of the queue whoever has read up to somewhere in `within`, and what it looks for.
+    pub(crate) fn fills_of(
+        &mut self,
+        namespace: &Namespace,
+        within: std::ops::Range<Position>,
+    ) -> Vec<(SubscriptionId, Option<Arc<Pattern>>)> {
+        let ranges = &self.ranges;
+        let is_of = |range: &Range| {
+            range.namespace == *namespace && range.behind.is_some_and(|at| within.contains(&at))
+        };
+        let (these, others) = std::mem::take(&mut self.fills)
+            .into_iter()
+            .partition(|id| ranges.get(id).is_some_and(is_of));
+        self.fills = others;
+        let these: VecDeque<SubscriptionId> = these;
+        let with_pattern = |id| Some((id, ranges.get(&id)?.pattern.clone()));
+        these.into_iter().filter_map(with_pattern).collect()
     }
 
     /// Where a range stands, for the store, which writes it now.

@@ -3,6 +3,7 @@
 //! Doors (`gateway`, `aws`, `api`) call this and nothing below it. `dispatch` imports no other module of this crate.
 
 pub mod apps;
+pub mod background;
 pub mod bridges;
 pub mod calls;
 pub mod contracts;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use runtime::{Context, Runtime, container::Engine, launcher::Launcher};
 use store::{FolderLock, Store, crash::Crash};
 use telemetry::Telemetry;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     Platform, Rooms,
@@ -63,6 +63,9 @@ pub struct Options {
     pub aws: SocketAddr,
     /// When to end without notice: for soaks.
     pub crash: Crash,
+    /// Where work runs that nobody waits for: deliveries and asynchronous invocations. Its threads may have a lower claim
+    /// to the processors than those of requests; instances are started elsewhere, since they would inherit that.
+    pub background: Handle,
 }
 
 /// How traces and logs are kept.
@@ -102,19 +105,20 @@ impl Platform {
             .await
             .map_err(Error::internal)??;
         let telemetry = open_telemetry(&options, &store)?;
+        let background = options.background.clone();
         let bus = Bus::open(
             store.clone(),
             options.clock.clone(),
             options.ids.clone(),
             options.limits,
-        )
-        .await?;
+        );
+        let bus = background.spawn(bus).await.map_err(Error::internal)??;
         let (rooms, host) = rooms(options, store, telemetry, bus)?;
         let platform = Self(Arc::new(rooms));
         let _ = host.mesh.set(platform.mesh().clone());
         platform.deployer().restore().await?;
         let stop = watch::Sender::new(false);
-        let loops = loops::start(&platform, &stop.subscribe());
+        let loops = loops::start(&platform, &background, &stop.subscribe());
         Ok(Running {
             platform,
             stop,

@@ -17,6 +17,7 @@ mod memory;
 mod secrets;
 mod serve;
 mod show;
+mod threads;
 mod upload;
 
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ use runtime::{
     launcher::{self, Launcher},
 };
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     client,
@@ -27,6 +27,7 @@ use crate::{
     config::{Config, Flags},
     health::{self, HealthDoor},
     memory,
+    threads::Threads,
 };
 
 /// Run the server
@@ -71,12 +72,9 @@ pub(crate) struct Server {
 pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let config = Config::read(cli.data.as_deref(), &serve.flags)?;
     let footing = Footing::take(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("control")
-        .build()?;
-    runtime.block_on(async {
-        let server = Server::start(config, footing).await?;
+    let threads = Threads::start()?;
+    threads.block_on(async {
+        let server = Server::start(config, footing, threads.background()).await?;
         server.announce(cli.json)?;
         interrupted().await;
         anstream::eprintln!("stopping: requests under way finish, then instances end");
@@ -141,7 +139,11 @@ fn allow_open_files() {
 
 impl Server {
     /// Opens everything; when this returns, requests are served.
-    pub(crate) async fn start(config: Config, footing: Footing) -> Result<Self> {
+    pub(crate) async fn start(
+        config: Config,
+        footing: Footing,
+        background: Handle,
+    ) -> Result<Self> {
         let mut gateway = vec![Listener::bind(config.gateway, config.workers)?];
         let tls = tls_listener(&config)?;
         let mesh_listener = Listener::bind(config.mesh, 1)?;
@@ -167,6 +169,7 @@ impl Server {
             secrets.clone(),
             mesh_listener.address(),
             aws.local_addr()?,
+            background,
         );
         let running = open(options, control.try_clone()?).await?;
         let platform = running.platform.clone();
@@ -289,6 +292,7 @@ fn options(
     secrets: Secrets,
     mesh: SocketAddr,
     aws: SocketAddr,
+    background: Handle,
 ) -> Options {
     Options {
         data: config.data.clone(),
@@ -314,6 +318,7 @@ fn options(
         crash: config.crash.clone(),
         mesh,
         aws,
+        background,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Publishing and delivering within one life of the server.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bus::{DeadLetterFilter, Error, Settled};
 use model::{Error as Fault, RetryPolicy, code};
@@ -254,6 +254,34 @@ async fn one_that_falls_behind_reads_the_log_and_gets_all() {
     let mut expected = ids(0..=3999);
     expected.push("9999".to_owned());
     assert_eq!((slow, fast), (expected, ids(9999..=9999)));
+}
+
+#[tokio::test]
+async fn those_that_fall_behind_together_get_all_that_each_asked_for() {
+    let fixture = Fixture::new().await;
+    let odd = json!({"data": {"of": [1]}});
+    let wanted = [
+        ("shop/all/s", all()),
+        ("shop/odd/s", odd),
+        ("shop/too/s", all()),
+    ];
+    fixture.subscribe(wanted.to_vec()).await;
+    for chunk in 0..4u32 {
+        let numbers = chunk * 900..=chunk * 900 + 899;
+        fixture.publish("t", numbers).await;
+    }
+    let mut got: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for _ in 0..3600 * 2 + 1200 {
+        let delivery = fixture.next().await;
+        let of = got.entry(delivery.key.to_string()).or_default();
+        of.push(delivery.event.id.clone());
+        fixture.bus.done(delivery).await.expect("is noted");
+    }
+    let odd = (0..3600).filter(|id| id % 3 == 1).map(|id| id.to_string());
+    assert_eq!(got["shop/odd/s"], odd.collect::<Vec<_>>());
+    assert_eq!(got["shop/all/s"], ids(0..=3599));
+    assert_eq!(got["shop/too/s"], ids(0..=3599));
+    assert!(fixture.next_or_none().await.is_none());
 }
 
 #[tokio::test]

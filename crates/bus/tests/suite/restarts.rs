@@ -71,6 +71,38 @@ async fn what_was_settled_out_of_order_is_known() {
 }
 
 #[tokio::test]
+async fn what_was_said_to_be_done_is_written_with_the_next_commit() {
+    let fixture = Fixture::new().await;
+    fixture.subscribe(vec![("shop/w/s", all())]).await;
+    fixture.publish("t", 1..=2).await;
+    let (first, second) = (fixture.next().await, fixture.next().await);
+    fixture.bus.done(first).await.expect("is noted");
+    assert_eq!(fixture.bus.stats()[0].in_flight, 1, "its place is free");
+    std::mem::forget(second);
+    fixture.publish("t", 3..=3).await;
+    let fixture = fixture.crash().await;
+    let mut left = fixture.drain(2).await;
+    left.sort();
+    assert_eq!(left, ids(2..=3));
+    assert!(fixture.next_or_none().await.is_none());
+}
+
+#[tokio::test]
+async fn a_retry_that_was_said_to_be_done_does_not_come_again() {
+    let fixture = Fixture::new().await;
+    fixture.subscribe(vec![("shop/w/s", all())]).await;
+    fixture.publish("t", 1..=1).await;
+    let first = fixture.next().await;
+    fixture.fail(first).await;
+    fixture.clock.advance(Duration::from_secs(2));
+    let again = fixture.next().await;
+    fixture.bus.done(again).await.expect("is settled");
+    let fixture = fixture.crash().await;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert!(fixture.next_or_none().await.is_none());
+}
+
+#[tokio::test]
 async fn an_event_that_kills_the_server_again_and_again_is_given_up() {
     let mut fixture = Fixture::new().await;
     let policy = RetryPolicy {

@@ -368,3 +368,15 @@ async fn a_batch_of_an_ordered_subscription_has_one_event_of_a_key() {
     }
     assert_eq!(names(&rest), ["a-2", "c-2"]);
 }
+
+#[tokio::test]
+async fn what_comes_in_an_order_is_done_only_when_it_will_not_come_again() {
+    let fixture = Fixture::new().await;
+    set(&fixture, ordered(AfterDead::Skip)).await;
+    publish(&fixture, &["a", "a"]).await;
+    let first = fixture.next().await;
+    fixture.bus.done(first).await.expect("is settled");
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.drain(1).await, ["a-2"]);
+    assert!(fixture.next_or_none().await.is_none());
+}

@@ -146,6 +146,7 @@ fn options(folder: &Path, wishes: &Wishes, mesh: SocketAddr) -> Options {
         mesh,
         aws: mesh,
         crash: platform::crash::Crash::default(),
+        background: tokio::runtime::Handle::current(),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{read_answer, stopped};
 use crate::{
     Platform,
+    background::breathe,
     calls::{StoredInput, kept_headers},
     dispatch::{Callee, Permit},
 };
@@ -57,6 +58,7 @@ async fn run_one(platform: Platform, callee: Arc<Callee>, permit: Permit, attemp
     if let Err(error) = platform.bus().calls().settle(attempt, settled).await {
         tracing::error!(%error, %id, "an asynchronous invocation could not be settled; it will be made again");
     }
+    breathe();
 }
 
 /// The answer, or how the attempt failed and what it answered nevertheless.

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     Platform,
+    background::breathe,
     dispatch::{Callee, Permit},
 };
 
@@ -112,11 +113,19 @@ async fn deliver(
     let settles = deliveries
         .into_iter()
         .zip(ends)
-        .map(|(delivery, settled)| platform.bus().settle(delivery, settled));
+        .map(|(delivery, end)| settle(&platform, delivery, end));
     for settled in futures_util::future::join_all(settles).await {
         if let Err(error) = settled {
             tracing::error!(%error, "a delivery could not be settled; it will be made again");
         }
+    }
+    breathe();
+}
+
+async fn settle(platform: &Platform, delivery: Delivery, end: Settled) -> Result<(), bus::Error> {
+    match end {
+        Settled::Done => platform.bus().done(delivery).await,
+        end => platform.bus().settle(delivery, end).await,
     }
 }
 

@@ -23,16 +23,21 @@ pub(crate) use deliver::dwell;
 pub(crate) use input::transformed;
 use model::{Clock, Error, code};
 use runtime::{Body, BodyError};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::Platform;
 
-/// Starts all loops; each ends soon after `stop` turns true, when what it has under way has ended.
-pub(crate) fn start(platform: &Platform, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+/// Starts all loops, those that invoke for nobody who waits in `background`; each ends soon after `stop` turns true, when
+/// what it has under way has ended.
+pub(crate) fn start(
+    platform: &Platform,
+    background: &Handle,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    loops.spawn(deliver::run(platform.clone(), stop.clone()));
+    loops.spawn_on(deliver::run(platform.clone(), stop.clone()), background);
+    loops.spawn_on(background::run(platform.clone(), stop.clone()), background);
     loops.spawn(leases::run(platform.clone(), stop.clone()));
-    loops.spawn(background::run(platform.clone(), stop.clone()));
     loops.spawn(callback::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(destination::ERRAND.run(platform.clone(), stop.clone()));
     loops.spawn(reconcile::run(platform.clone(), stop.clone()));

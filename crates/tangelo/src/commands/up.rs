@@ -22,6 +22,7 @@ use crate::{
     client::Client,
     config::{Config, Flags},
     serve::{self, Footing, Server},
+    threads::Threads,
     upload::{Artifacts, Hashes},
 };
 
@@ -46,12 +47,9 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     let source = Source::read(&ask.path)?;
     let data = config.data.clone();
     let footing = Footing::take(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("control")
-        .build()?;
-    runtime.block_on(async {
-        let server = Server::start(config, footing).await?;
+    let threads = Threads::start()?;
+    threads.block_on(async {
+        let server = Server::start(config, footing, threads.background()).await?;
         server.announce(cli.json)?;
         let client = Client::new(&data);
         let (changes, watcher) = watch(&source.folder)?;

@@ -1,6 +1,7 @@
 //! The binary as its users have it: started, deployed to, asked over HTTP and by command line, killed, started again.
 
 mod capture;
+mod claims;
 mod command_line;
 mod containers;
 mod contract_versions;
