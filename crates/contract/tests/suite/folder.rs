@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Contracts, Problem};
+use contract::{Contracts, Direction, Problem};
 use serde_json::{Value, json};
 
 pub(crate) fn read(files: &[(&str, Value)]) -> Result<Contracts, Vec<Problem>> {
@@ -88,6 +88,30 @@ fn dataschema_chooses_the_version() {
     let missing = chosen(Some("/contracts/a.made/3")).expect_err("is not there");
     assert!(missing.contains("1, 1.2, 2"), "{missing}");
     assert!(contracts.contract_of("b.made", None).is_none());
+}
+
+#[test]
+fn a_schema_says_what_it_promises_beside_earlier_versions() {
+    let mode = |schema: Value| {
+        let contracts = read(&[("a.made/1.json", schema)]).expect("reads");
+        let contract = contracts.contract_of("a.made", None).expect("has one");
+        contract.expect("is there").mode
+    };
+    let both = [Direction::Backward, Direction::Forward];
+    for (said, directions) in [
+        ("backward", &both[..1]),
+        ("forward", &both[1..]),
+        ("full", &both[..]),
+        ("none", &both[..0]),
+    ] {
+        let schema = json!({"x-compatibility": said});
+        assert_eq!(mode(schema).directions(), directions, "{said}");
+    }
+    assert_eq!(mode(json!({})).directions(), &both[..1]);
+    refused(
+        &[("a.made/1.json", json!({"x-compatibility": "sideways"}))],
+        "`sideways` is no mode",
+    );
 }
 
 #[test]
