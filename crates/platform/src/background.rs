@@ -8,9 +8,14 @@ use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, time::Duration};
 const NICE: i32 = 10;
 /// How long a thread runs until it asks whether others wanted its processor meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long it rests for the time that it ran, where others wanted its processor for as long as it ran: then it takes a
-/// fifth of one at most.
-const REST: f64 = 4.0;
+/// Others wanted it when this thread waited to run for more than this part of the time that it ran.
+const CONTENDED: f64 = 0.3;
+/// The most that a thread rests for the time that it ran: it takes a fifth of a processor then.
+const MOST: f64 = 4.0;
+/// How much more it rests each time that it finds others waiting, and how much less when it finds none: it comes to rest
+/// where it hardly keeps others waiting, so that a server with few requests leaves nothing of the machine unused.
+const MORE: f64 = 0.5;
+const LESS: f64 = 0.25;
 /// The longest rest: what the runtime has this thread do next waits with it.
 const LONGEST: Duration = Duration::from_millis(5);
 /// A shorter one is none: timers are not that exact.
@@ -26,6 +31,8 @@ struct Claim {
     file: File,
     ran: Duration,
     waited: Duration,
+    /// How long it rests for the time that it ran.
+    rests: f64,
 }
 
 /// Makes this thread one of those. Where the system refuses or does not say how long threads wait, its claim stays what it
@@ -41,6 +48,7 @@ pub fn step_back() {
         file,
         ran: Duration::ZERO,
         waited: Duration::ZERO,
+        rests: 0.0,
     };
     CLAIM.replace(Some(claim));
 }
@@ -63,7 +71,9 @@ impl Claim {
             return None;
         }
         (self.ran, self.waited) = (ran, waited);
-        Some(rest(runs, waits)).filter(|rest| *rest >= SHORTEST)
+        self.rests = rests(self.rests, runs, waits);
+        let rest = runs.mul_f64(self.rests).min(LONGEST);
+        (rest >= SHORTEST).then_some(rest)
     }
 
     fn read(&self) -> Option<(Duration, Duration)> {
@@ -76,13 +86,13 @@ impl Claim {
     }
 }
 
-/// The rest of a thread that ran so long, and waited so long to run. One that hardly waits hardly rests: a server whose
-/// requests take little of the machine leaves nothing of it unused.
-fn rest(ran: Duration, waited: Duration) -> Duration {
-    let contended = waited
-        .div_duration_f64(ran.max(Duration::from_nanos(1)))
-        .min(1.0);
-    ran.mul_f64(REST * contended * contended).min(LONGEST)
+/// How long a thread rests for the time that it runs, after it ran so long and waited so long to run.
+fn rests(before: f64, ran: Duration, waited: Duration) -> f64 {
+    let after = match waited > ran.mul_f64(CONTENDED) {
+        true => before + MORE,
+        false => before - LESS,
+    };
+    after.clamp(0.0, MOST)
 }
 
 #[cfg(test)]
@@ -90,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_a_processor_rests_and_who_hardly_waits_does_not() {
-        let rest = |ran, waited| rest(Duration::from_micros(ran), Duration::from_micros(waited));
-        assert_eq!(rest(1000, 0), Duration::ZERO);
-        assert_eq!(rest(0, 1000), Duration::ZERO);
-        assert_eq!(rest(1000, 100), Duration::from_micros(40));
-        assert_eq!(rest(1000, 1000), Duration::from_millis(4));
-        assert_eq!(rest(1000, 50_000), Duration::from_millis(4));
-        assert_eq!(rest(9000, 9000), LONGEST);
+    fn who_finds_others_waiting_rests_longer_and_who_finds_none_works_on() {
+        let [ran, long, short] = [1000, 400, 200].map(Duration::from_micros);
+        let after =
+            |waits: &[Duration]| waits.iter().fold(0.0, |at, waited| rests(at, ran, *waited));
+        assert!((after(&[long; 2]) - 1.0).abs() < f64::EPSILON);
+        assert!((after(&[long; 100]) - MOST).abs() < f64::EPSILON);
+        assert!((after(&[long, long, short]) - 0.75).abs() < f64::EPSILON);
+        assert!(after(&[long, short, short, short]).abs() < f64::EPSILON);
     }
 
     #[test]

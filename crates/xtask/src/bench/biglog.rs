@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::{Bench, Figure, load, median, memory, wasm};
+use super::{
+    Bench, Figure,
+    load::{self, Round},
+    median, memory, wasm,
+};
 use crate::{
     http::{Client, Request},
     server::Server,
@@ -46,6 +50,7 @@ gateway:
 #[derive(Default)]
 struct Shown {
     published: Vec<f64>,
+    per_cpu_second: Vec<f64>,
     resident: Vec<f64>,
     ready: Vec<f64>,
 }
@@ -79,8 +84,9 @@ fn compared(bench: &Bench<'_>, shown: &mut [Shown; 2], events: u64) -> Vec<Figur
     let [small, large] = shown;
     let peer = format!("tangelo with a log of {}", events / SMALLER);
     let name = |metric: &str| format!("{metric}, a log of {events}");
-    let (published, resident, ready) = (
+    let (published, per_cpu, resident, ready) = (
         name("events published per second, 64 in flight"),
+        name("events published per CPU second, 64 in flight"),
         name("MiB resident"),
         name("ms from start to ready"),
     );
@@ -89,9 +95,16 @@ fn compared(bench: &Bench<'_>, shown: &mut [Shown; 2], events: u64) -> Vec<Figur
     };
     let memory = less(&resident, &mut large.resident, &mut small.resident);
     let start = less(&ready, &mut large.ready, &mut small.ready);
-    let (more, few) = (median(&mut large.published), median(&mut small.published));
+    let more = |metric: &str, large: &mut [f64], small: &mut [f64]| {
+        bench.more("biglog", metric, &peer, median(large), median(small))
+    };
     vec![
-        bench.more("biglog", &published, &peer, more, few),
+        more(&published, &mut large.published, &mut small.published),
+        more(
+            &per_cpu,
+            &mut large.per_cpu_second,
+            &mut small.per_cpu_second,
+        ),
         memory,
         start,
     ]
@@ -159,27 +172,24 @@ fn measure(
     let server = wasm::serve(bench, &bench.folder.join(name), false, &[], None)?;
     shown.ready.push(begun.elapsed().as_secs_f64() * 1000.0);
     thread::sleep(SETTLES);
-    shown.published.push(published(
-        bench,
-        &server,
-        script,
-        &format!("{name}-{round}"),
-    )?);
+    let round = published(bench, &server, script, &format!("{name}-{round}"))?;
+    shown.published.push(round.per_second);
+    shown.per_cpu_second.push(round.per_cpu_second);
     shown.resident.push(memory::resident_mib(server.pid())?);
     server.stop()
 }
 
-/// Events published per second, each with its own request and its own answer.
+/// Events published, each with its own request and its own answer.
 fn published(
     bench: &Bench<'_>,
     server: &Server,
     script: &Path,
     prefix: &str,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Round> {
     let url = format!("{}/events", server.addresses.gateway);
     let seconds = bench.options.seconds;
     let (round, _) = load::scripted(&url, IN_FLIGHT, (script, prefix), server.pid(), seconds)?;
-    Ok(round.per_second)
+    Ok(round)
 }
 
 /// Publishing beside a backlog that is delivered, and beside none.
@@ -188,12 +198,8 @@ fn backlog(bench: &Bench<'_>, script: &Path, count: u64) -> anyhow::Result<Vec<F
     thread::sleep(SETTLES);
     let mut alone = Vec::new();
     for round in 0..bench.options.rounds {
-        alone.push(published(
-            bench,
-            &server,
-            script,
-            &format!("alone-{round}"),
-        )?);
+        let round = published(bench, &server, script, &format!("alone-{round}"))?;
+        alone.push(round.per_second);
     }
     server.tangelo(&["subscriptions", "pause", WAITING])?;
     fill(&server, "bench.waited", count)?;
@@ -202,10 +208,10 @@ fn backlog(bench: &Bench<'_>, script: &Path, count: u64) -> anyhow::Result<Vec<F
     server.tangelo(&["subscriptions", "resume", WAITING])?;
     let (begun, mut beside, mut round) = (Instant::now(), Vec::new(), 0);
     while left(&server)? > 0 && round < bench.options.rounds {
-        let rate = published(bench, &server, script, &format!("beside-{round}"))?;
+        let published = published(bench, &server, script, &format!("beside-{round}"))?;
         // A round in whose middle the backlog ended shows neither.
         if left(&server)? > 0 {
-            beside.push(rate);
+            beside.push(published.per_second);
         }
         round += 1;
     }

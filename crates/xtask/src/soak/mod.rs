@@ -132,7 +132,7 @@ impl Name {
     /// Subscriptions whose settling is seen and acknowledged.
     const fn observed(self) -> &'static [&'static str] {
         match self {
-            Self::Deliveries => &[app::HAPPENED],
+            Self::Events | Self::Deliveries => &[app::HAPPENED],
             Self::Replays => &[app::HAPPENED, app::BROKEN],
             _ => &[],
         }
@@ -355,7 +355,8 @@ fn observer(
         control,
         ledger,
         name.observed(),
-        Arc::clone(&shared),
+        // Where publishers count what they are told themselves, that is what a kill wants.
+        (Arc::clone(&shared), name != Name::Events),
     )))
 }
 
@@ -400,6 +401,11 @@ fn wait_for(
         }
         thread::sleep(Duration::from_millis(200));
     }
+    let is_observed = observer.is_some();
     let settled = observer.map_or_else(|| Ok(nothing.clone()), Observer::stop)?;
+    ensure!(
+        !is_observed || !settled.is_empty(),
+        "nothing was seen to be settled"
+    );
     compare(&settled)
 }

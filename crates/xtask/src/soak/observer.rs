@@ -34,12 +34,12 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// Looks at `subscriptions`; what it sees settled, `shared` counts as acknowledged.
+    /// Looks at `subscriptions`; what it sees settled, `shared` counts as acknowledged where it is to count.
     pub(super) fn start(
         control: Control,
         ledger: PathBuf,
         subscriptions: &'static [&'static str],
-        shared: Arc<Shared>,
+        (shared, counts): (Arc<Shared>, bool),
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
@@ -48,6 +48,7 @@ impl Observer {
                 control,
                 ledger,
                 shared,
+                counts,
                 read: 0,
                 known: subscriptions.iter().map(|name| Pending::of(name)).collect(),
                 placeless: Vec::new(),
@@ -95,6 +96,7 @@ struct Look {
     control: Control,
     ledger: PathBuf,
     shared: Arc<Shared>,
+    counts: bool,
     /// How far the ledger was read.
     read: usize,
     known: Vec<Pending>,
@@ -116,7 +118,9 @@ impl Look {
             let pending = &mut self.known[nth].keys;
             let waits = pending.split_off(&(stands.settled + 1));
             for key in std::mem::replace(pending, waits).into_values().flatten() {
-                self.shared.acknowledge();
+                if self.counts {
+                    self.shared.acknowledge();
+                }
                 self.settled.entry(key).or_insert(long);
             }
         }

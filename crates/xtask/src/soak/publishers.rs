@@ -188,20 +188,22 @@ fn run(shared: &Shared, kind: Kind, gateway: SocketAddr, number: usize) -> Vec<S
         }
         let id = format!("{number}-{count}");
         match send(&mut client, kind, &id) {
-            Ok(true) => {
+            Ok(Some(places)) => {
+                let places = places.into_iter().map(|at| (id.clone(), at));
+                shared.positions().extend(places);
                 acknowledged.push(id);
                 shared.acknowledge();
                 thread::sleep(PAUSE);
             }
             // Refused or cut off: it may arrive or not, and the next one is tried a little later.
-            Ok(false) | Err(_) => thread::sleep(LATER),
+            Ok(None) | Err(_) => thread::sleep(LATER),
         }
     }
     acknowledged
 }
 
-/// Whether it was acknowledged.
-fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<bool> {
+/// Sends one, and says where it is in the log, if it is there; `None`: it was not acknowledged.
+fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<Option<Vec<u64>>> {
     let body = json!({"id": id});
     let request = match kind {
         Kind::Invokes => Request::post("/later", &body),
@@ -211,7 +213,9 @@ fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<bool> {
             .header("ce-source", "/soak")
             .header("ce-type", "soak.happened"),
     };
-    Ok((200..300).contains(&client.send(&request)?.status))
+    let answer = client.send(&request)?;
+    let is_acknowledged = (200..300).contains(&answer.status);
+    Ok(is_acknowledged.then(|| places(&answer.json(), 1).unwrap_or_default()))
 }
 
 /// Publishes events of keys, `KEY-NUMBER` each, as often as it takes.
