@@ -16,7 +16,10 @@ use super::{
     pgoutput::{self, Lsn},
 };
 use crate::{
-    Backlog, Error, Item, Relayed, Settled, address::Server, feed::Options, postgres::Connection,
+    Backlog, Error, Item, Relayed, Settled,
+    address::Server,
+    feed::Options,
+    postgres::{Connection, SlotProblem},
 };
 
 /// Changes that are looked at at once; a transaction is never cut.
@@ -243,8 +246,9 @@ pub(super) async fn status(
 /// Drops slot and publication; whether the slot was there.
 pub(super) async fn drop(server: &Server, slot: &str) -> Result<u64, Error> {
     let connection = Connection::open(server).await?;
-    let text =
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+    // Names are the server's: one of another database is somebody else's.
+    let text = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                WHERE slot_name = $1 AND database = current_database()";
     let dropped = connection.query(text, &[&slot]).await?;
     connection
         .run(&format!("DROP PUBLICATION IF EXISTS {slot}"))
@@ -257,9 +261,9 @@ async fn look(
     slot: &str,
     tables: &[String],
 ) -> Result<Vec<TableStatus>, Error> {
+    let of_slot = connection.slot_problem(slot).await?;
     let text = "SELECT
         to_regclass($2) IS NOT NULL,
-        EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1),
         EXISTS (SELECT 1 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
                 WHERE p.pubname = $1 AND r.prrelid = to_regclass($2)),
         (SELECT relreplident = 'f' FROM pg_class WHERE oid = to_regclass($2))";
@@ -272,20 +276,23 @@ async fn look(
                 .unwrap_or_default()
         };
         let problem = if !is(0) {
-            Some("there is no such table")
+            Some("there is no such table".to_owned())
+        } else if let Some(of_slot) = &of_slot {
+            Some(match of_slot {
+                SlotProblem::Missing(_) => format!("{of_slot}: run `tangelo capture init`"),
+                _ => of_slot.to_string(),
+            })
         } else if !is(1) {
-            Some("there is no slot: run `tangelo capture init`")
+            Some("it is not in the publication: run `tangelo capture init` again".to_owned())
         } else if !is(2) {
-            Some("it is not in the publication: run `tangelo capture init` again")
-        } else if !is(3) {
-            Some("its REPLICA IDENTITY is not FULL: `before` has the key only")
+            Some("its REPLICA IDENTITY is not FULL: `before` has the key only".to_owned())
         } else {
             None
         };
         found.push(TableStatus {
             table: table.clone(),
-            captured: is(0) && is(1) && is(2),
-            problem: problem.map(str::to_owned),
+            captured: is(0) && of_slot.is_none() && is(1),
+            problem,
         });
     }
     Ok(found)

@@ -9,6 +9,7 @@ use tokio_postgres::{
     AsyncMessage, Client, NoTls, Row, RowStream, config::SslMode, error::SqlState, types::ToSql,
 };
 
+use super::slot::{SlotFound, SlotProblem};
 use crate::{Error, address::Server, tls::Tls};
 
 /// What a statement may take on the server: nothing of a relay's is long.
@@ -142,28 +143,27 @@ impl Connection {
 
     /// An error unless there is a slot `name` for `pgoutput`, with its publication, that has not lost what it was to keep.
     pub(crate) async fn check_slot(&self, name: &str) -> Result<(), Error> {
-        let text = "SELECT coalesce(plugin::text, ''), coalesce(wal_status, ''), \
-                      EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1) \
-                    FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()";
-        let rows = self.query(text, &[&name]).await?;
-        let Some(row) = rows.first() else {
-            return Err(self.no_capture(format!("there is no slot `{name}`")));
-        };
-        let (plugin, status): (String, String) = (row.get(0), row.get(1));
-        if plugin != "pgoutput" {
-            return Err(self.no_capture(format!("the slot `{name}` is one of `{plugin}`")));
+        if let Some(problem) = self.slot_problem(name).await? {
+            return Err(self.no_capture(problem.to_string()));
         }
-        if status == "lost" {
-            let why = format!(
-                "the server has removed what the slot `{name}` was to keep (max_slot_wal_keep_size): changes were lost. \
-                 `tangelo capture drop`, then init, begins anew"
-            );
-            return Err(self.no_capture(why));
-        }
-        if !row.get::<_, bool>(2) {
+        let text = "SELECT 1 FROM pg_publication WHERE pubname = $1";
+        if self.query(text, &[&name]).await?.is_empty() {
             return Err(self.no_capture(format!("there is no publication `{name}`")));
         }
         Ok(())
+    }
+
+    /// Why nothing can be read from the slot `name`; `None`: it can.
+    pub(crate) async fn slot_problem(&self, name: &str) -> Result<Option<SlotProblem>, Error> {
+        let text = "SELECT coalesce(plugin::text, ''), coalesce(wal_status, ''), database = current_database() \
+                    FROM pg_replication_slots WHERE slot_name = $1";
+        let rows = self.query(text, &[&name]).await?;
+        let found = rows.first().map(|row| SlotFound {
+            plugin: row.get(0),
+            wal_status: row.get(1),
+            is_here: row.get::<_, Option<bool>>(2).unwrap_or_default(),
+        });
+        Ok(SlotProblem::of(name, found.as_ref()))
     }
 
     /// The columns of the primary keys of a publication's tables, by the tables' numbers.

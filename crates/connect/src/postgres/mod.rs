@@ -9,6 +9,7 @@
 //! horizon) would let any long transaction of the server, a backup for one, hold every event.
 
 mod connection;
+mod slot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub(crate) use connection::Connection;
+pub(crate) use slot::SlotProblem;
 
 /// What waits.
 const PENDING: &str = "sent_at IS NULL AND refused IS NULL";

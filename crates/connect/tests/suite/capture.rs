@@ -266,6 +266,57 @@ async fn what_is_settled_does_not_come_again(
     );
 }
 
+/// The server may give up what a slot was to keep: it stays there, and nothing comes from it any more.
+#[tokio::test]
+async fn a_slot_that_the_server_gave_up_is_said_and_made_anew() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    server
+        .psql("CREATE TABLE orders (id int PRIMARY KEY)")
+        .expect("works");
+    let address = Address::postgres(&server.url(), None).expect("an URL");
+    let capture = capture(&address);
+    assert!(capture.init().await.expect("works")[0].captured);
+    server
+        .psql("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        .expect("works");
+    server.psql("SELECT pg_reload_conf()").expect("works");
+    testkit::eventually("the server gives it up", || async {
+        let lost = "INSERT INTO orders SELECT coalesce(max(id), 0) + 1 FROM orders; SELECT pg_switch_wal(); CHECKPOINT;
+                    SELECT wal_status FROM pg_replication_slots";
+        let said = server.psql(lost).ok()?;
+        (said.lines().last() == Some("lost")).then_some(())
+    })
+    .await;
+    let status = capture.status().await.expect("looks");
+    let problem = status[0].problem.as_deref().unwrap_or_default();
+    assert!(
+        !status[0].captured
+            && problem.contains("changes were lost")
+            && problem.contains("`tangelo capture drop`, then init"),
+        "{status:?}"
+    );
+    let Err(error) = Feed::open(options(&address)).await else {
+        panic!("nothing can be read from it")
+    };
+    assert!(
+        error.code() == code::CAPTURE_MISSING && error.to_string().contains("changes were lost"),
+        "{error}"
+    );
+    // To make it again changes nothing; to drop it first does.
+    assert!(!capture.init().await.expect("works")[0].captured);
+    assert_eq!(capture.drop().await.expect("works"), 1);
+    assert!(capture.init().await.expect("works")[0].captured);
+    server
+        .psql("INSERT INTO orders VALUES (1000000)")
+        .expect("works");
+    let mut feed = Feed::open(options(&address)).await.expect("opens");
+    let all = changes(&mut feed).await;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].1, "orders/1000000");
+}
+
 /// A transaction of more changes than a batch has comes in batches, and moves the slot when all of it was settled.
 #[tokio::test]
 async fn a_large_transaction_is_told_in_pieces() {
