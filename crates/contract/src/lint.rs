@@ -27,9 +27,16 @@ pub fn type_problem(kind: &str) -> Option<String> {
     if words.len() < 2 || !words.iter().all(|part| word(part)) {
         return Some(format!("`{shown}`: {rule}"));
     }
-    let verb = words.last()?.rsplit('-').next()?;
+    let mut last = words.last()?.rsplit('-');
+    let (end, before) = (last.next()?, last.next());
+    let verb = before.filter(|_| PARTICLES.contains(&end)).unwrap_or(end);
     (!is_past(verb)).then(|| format!("`{shown}`: {rule}; `{verb}` is no verb in the past tense"))
 }
+
+/// What stands behind a verb that is only whole with it: `user.signed-in`, `cart.checked-out`.
+const PARTICLES: &[&str] = &[
+    "away", "back", "down", "in", "off", "on", "out", "over", "through", "up",
+];
 
 /// Irregular verbs that things happen by.
 const IRREGULAR: &[&str] = &[
@@ -156,6 +163,8 @@ mod tests {
             "invoice.paid",
             "shop2.item.back-ordered",
             "mail.sent",
+            "user.signed-in",
+            "machine.shut-down",
         ] {
             assert_eq!(type_problem(good), None);
         }
@@ -166,6 +175,8 @@ mod tests {
         bad("OrderCreated", "lower case");
         bad("order", "noun.verb-past");
         bad("order.create", "`create` is no verb in the past tense");
+        bad("user.sign-in", "`sign` is no verb in the past tense");
+        bad("user.in", "`in` is no verb in the past tense");
         bad("order.created.v2", "belongs into `dataschema`");
         bad("order.created.2", "belongs into `dataschema`");
         bad("order..created", "noun.verb-past");

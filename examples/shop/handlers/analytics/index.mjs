@@ -5,7 +5,7 @@
 const figures = {
   "order.created": (order) => ({ orders: 1, films: count(order), revenue: 0 }),
   "order.paid": (order) => ({ paid: 1, revenue: order.total }),
-  "user.signed_in": () => ({ sign_ins: 1 }),
+  "user.signed-in": () => ({ sign_ins: 1 }),
 };
 
 export async function handler(event) {

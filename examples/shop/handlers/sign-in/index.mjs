@@ -58,14 +58,14 @@ async function announce(user, id) {
         "ce-specversion": "1.0",
         "ce-id": id, // the invocation's id: a repeated invocation announces the same event
         "ce-source": "/shop/sign-in",
-        "ce-type": "user.signed_in",
+        "ce-type": "user.signed-in",
         "ce-time": new Date().toISOString(),
       },
       body: JSON.stringify({ user }),
     });
-    if (!response.ok) console.error(`user.signed_in was refused: ${response.status} ${await response.text()}`);
+    if (!response.ok) console.error(`user.signed-in was refused: ${response.status} ${await response.text()}`);
   } catch (error) {
-    console.error(`user.signed_in was not published: ${error.message}`);
+    console.error(`user.signed-in was not published: ${error.message}`);
   }
 }
 
