@@ -35,6 +35,16 @@ const TIMED: usize = 300;
 const PAUSE: Duration = Duration::from_millis(5);
 const DRAINS_WITHIN: Duration = Duration::from_secs(300);
 
+/// The function that passes on what it gets; built beside the other.
+const PASSES_ON: &str = "passes_on.wasm";
+/// Types of events that are timed, and where they are when they arrive.
+type Way = (&'static str, &'static str);
+const TO_A_SERVICE: Way = ("bench.timed", "to its arrival at a service");
+const THROUGH_A_FUNCTION: Way = (
+    "bench.passed-on",
+    "through a Wasm function, on to a service",
+);
+
 /// When each event came last, by its id.
 type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
 
@@ -43,6 +53,9 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let component = wasm::component(bench.workspace, None)?;
     let script = bench.folder.join("publish.lua");
     fs::write(&script, SCRIPT)?;
+    let app = bench.folder.join("app");
+    fs::create_dir_all(&app)?;
+    fs::copy(component.with_file_name(PASSES_ON), app.join(PASSES_ON))?;
     let (sink, arrivals) = sink()?;
     let mut figures = Vec::new();
     for matching in MATCHING {
@@ -50,25 +63,43 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         for in_flight in IN_FLIGHT {
             figures.extend(flow(bench, &server, &script, matching, in_flight)?);
         }
-        figures.extend(way(bench, &server, &arrivals, matching)?);
+        for way in [TO_A_SERVICE, THROUGH_A_FUNCTION] {
+            figures.extend(timed_way(bench, &server, &arrivals, (way, matching))?);
+        }
         server.stop()?;
     }
     Ok(figures)
 }
 
-/// An app whose function and service have so many subscriptions each for an event.
+/// An app whose functions and service have so many subscriptions each for an event.
 fn manifest(matching: usize, sink: SocketAddr) -> String {
-    let all = |kind: &str| -> String {
+    let on = |kind: &str| -> String {
         let one = |number| format!("{{event: {{type: [{kind}]}}, name: on-{number}}}");
         let all: Vec<_> = (0..matching).map(one).collect();
-        all.join(", ")
+        format!("[{}]", all.join(", "))
     };
+    let [happened, timed, passed] = ["bench.happened", "bench.timed", "bench.passed-on"].map(on);
     format!(
-        "app: events\nworkloads:\n  react:\n    as: function\n    run: {{wasm: {{component: hello.wasm}}}}\n    \
-         on: [{}]\n  sink:\n    as: service\n    run: {{external: {{url: \"http://{sink}\"}}}}\n    \
-         on: [{}]\ngateway:\n  routes:\n    - {{path: /events, methods: [POST], to: events}}\n",
-        all("bench.happened"),
-        all("bench.timed"),
+        "app: events
+workloads:
+  react:
+    as: function
+    run: {{wasm: {{component: hello.wasm}}}}
+    on: {happened}
+  passes-on:
+    as: function
+    run: {{wasm: {{component: passes_on.wasm}}}}
+    env: {{SINK: \"http://{sink}/\"}}
+    egress: [\"{sink}\"]
+    on: {passed}
+  sink:
+    as: service
+    run: {{external: {{url: \"http://{sink}\"}}}}
+    on: {timed}
+gateway:
+  routes:
+    - {{path: /events, methods: [POST], to: events}}
+"
     )
 }
 
@@ -123,14 +154,14 @@ fn flow(
     Ok(all.map(figure).into())
 }
 
-/// How long one event takes from its publish to a service, for its last subscription, when nothing else is under way.
-fn way(
+/// How long one event takes from its publish until it arrived for its last subscription, when nothing else is under way.
+fn timed_way(
     bench: &Bench<'_>,
     server: &Server,
     arrivals: &Arrivals,
-    matching: usize,
+    ((kind, way), matching): (Way, usize),
 ) -> anyhow::Result<Vec<Figure>> {
-    let mut millis = timed(server, arrivals)?;
+    let mut millis = timed(server, arrivals, kind)?;
     arrivals
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -138,9 +169,8 @@ fn way(
     millis.sort_by(f64::total_cmp);
     let named = [("median", TIMED / 2), ("99 of 100", TIMED * 99 / 100)];
     let figure = |(name, at): (&str, usize)| {
-        let metric = format!(
-            "ms from the publish of an event to its arrival at a service, {name}, {matching} subscribed"
-        );
+        let metric =
+            format!("ms from the publish of an event {way}, {name}, {matching} subscribed");
         bench.alone("deliver", &metric, millis[at])
     };
     Ok(named.map(figure).into())
@@ -180,16 +210,16 @@ fn drained(server: &Server) -> anyhow::Result<()> {
 }
 
 /// Milliseconds from the publish of each event, one after another, to its arrival.
-fn timed(server: &Server, arrivals: &Arrivals) -> anyhow::Result<Vec<f64>> {
+fn timed(server: &Server, arrivals: &Arrivals, kind: &str) -> anyhow::Result<Vec<f64>> {
     let mut client = Client::new(server.gateway()?);
     let mut sent = Vec::new();
     for number in 0..TIMED {
-        let id = format!("timed-{number}");
+        let id = format!("{kind}-{number}");
         let request = Request::post("/events", &json!({"number": number}))
             .header("ce-specversion", "1.0")
             .header("ce-id", &id)
             .header("ce-source", "/bench")
-            .header("ce-type", "bench.timed");
+            .header("ce-type", kind);
         sent.push((id, Instant::now()));
         let status = client.send(&request)?.status;
         ensure!(status == 202, "a publish was answered with {status}");
@@ -243,7 +273,9 @@ fn note(stream: TcpStream, arrivals: &Arrivals) -> anyhow::Result<()> {
         }
         let mut body = vec![0; length];
         std::io::Read::read_exact(&mut stream, &mut body)?;
-        let _: Value = serde_json::from_slice(&body)?;
+        if length > 0 {
+            let _: Value = serde_json::from_slice(&body)?;
+        }
         if let Some((id, at)) = id {
             let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
             arrivals.insert(id, at);
