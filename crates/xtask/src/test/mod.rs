@@ -32,6 +32,13 @@ pub(crate) struct Options {
 enum Verdict {
     /// It is as it should be; so many tests say so.
     Passed(usize),
+    /// What was looked at is as it should be, and the rest could not be looked at.
+    Partly {
+        /// Tests that passed.
+        passed: usize,
+        /// What was not looked at, and why; one for each test.
+        skipped: Vec<String>,
+    },
     /// Some tests failed.
     Failed {
         /// Tests that passed.
@@ -41,6 +48,17 @@ enum Verdict {
     },
     /// It could not be looked at, and why; visible, but not a failure.
     Skipped(String),
+}
+
+impl Verdict {
+    /// Of `all` tests, none of which failed, all but `skipped` passed.
+    fn of(all: usize, skipped: Vec<String>) -> Self {
+        match all.saturating_sub(skipped.len()) {
+            passed if skipped.is_empty() => Self::Passed(passed),
+            0 => Self::Skipped(skipped.join("; ")),
+            passed => Self::Partly { passed, skipped },
+        }
+    }
 }
 
 /// A check with a name.
@@ -138,6 +156,10 @@ fn describe(ended: &Ended) -> String {
     let verdict = match &ended.verdict {
         Verdict::Passed(1) => "ok".to_owned(),
         Verdict::Passed(tests) => format!("ok, {tests} tests"),
+        Verdict::Partly { passed, skipped } => {
+            let (count, why) = (skipped.len(), skipped.join("; "));
+            format!("ok, {passed} tests, {count} skipped: {why}")
+        }
         Verdict::Failed { passed: 0, .. } => "FAILED".to_owned(),
         Verdict::Failed { passed, failed } => format!("FAILED: {failed} of {}", passed + failed),
         Verdict::Skipped(why) => format!("skipped: {why}"),
@@ -156,11 +178,30 @@ fn describe(ended: &Ended) -> String {
 
 fn sum_up(ended: &[Ended], chosen: &[&'static Step]) -> anyhow::Result<()> {
     println!("\n== summary");
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for one in ended {
         println!("{}", describe(one));
-        match one.verdict {
+    }
+    for step in &chosen[ended.len()..] {
+        println!("{:<12}            not run", step.name);
+    }
+    let (line, failed) = totals(ended.iter().map(|one| &one.verdict));
+    println!("{line}");
+    if failed > 0 {
+        bail!("not everything is as it should be");
+    }
+    Ok(())
+}
+
+/// `7 passed, 0 failed, 1 skipped`, and how many failed. What was skipped is never among what passed.
+fn totals<'v>(verdicts: impl Iterator<Item = &'v Verdict>) -> (String, usize) {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for verdict in verdicts {
+        match verdict {
             Verdict::Passed(tests) => passed += tests,
+            Verdict::Partly {
+                passed: tests,
+                skipped: missed,
+            } => (passed, skipped) = (passed + tests, skipped + missed.len()),
             Verdict::Failed {
                 passed: p,
                 failed: f,
@@ -168,16 +209,36 @@ fn sum_up(ended: &[Ended], chosen: &[&'static Step]) -> anyhow::Result<()> {
             Verdict::Skipped(_) => skipped += 1,
         }
     }
-    for step in &chosen[ended.len()..] {
-        println!("{:<12}            not run", step.name);
-    }
     let skipped = match skipped {
         0 => String::new(),
         n => format!(", {n} skipped"),
     };
-    println!("{passed} passed, {failed} failed{skipped}");
-    if failed > 0 {
-        bail!("not everything is as it should be");
+    (format!("{passed} passed, {failed} failed{skipped}"), failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_is_not_among_what_passed() {
+        let why = || "OutboxPostgres: this machine has no postgres".to_owned();
+        let verdict = Verdict::of(6, vec![why()]);
+        let (line, failed) = totals([&Verdict::Passed(40), &verdict].into_iter());
+        assert_eq!(
+            (line.as_str(), failed),
+            ("45 passed, 0 failed, 1 skipped", 0)
+        );
+        let said = describe(&Ended {
+            step: &steps::ALL[0],
+            verdict,
+            took: Duration::ZERO,
+        });
+        assert!(
+            said.ends_with(&format!("ok, 5 tests, 1 skipped: {}", why())),
+            "{said}"
+        );
+        assert!(matches!(Verdict::of(6, Vec::new()), Verdict::Passed(6)));
+        assert!(matches!(Verdict::of(1, vec![why()]), Verdict::Skipped(_)));
     }
-    Ok(())
 }
