@@ -136,11 +136,13 @@ impl Contracts {
     }
 }
 
-/// The type and version that a file is of: `order.created/1.2.json`. Other files are only referred to.
+/// The type and version that a file is of: `order.created/1.2.json`. Other files are only referred to; what is called like a version
+/// is meant as one, so that a contract of a misspelt type is not passed over.
 fn named(path: &str) -> Option<(&str, &str)> {
     let (kind, file) = path.split_once('/')?;
     let version = file.strip_suffix(".json")?;
-    let of_a_type = kind.contains('.') && !version.contains('/');
+    let is_meant = kind.contains('.') || version.parse::<Version>().is_ok();
+    let of_a_type = is_meant && !version.contains('/');
     of_a_type.then_some((kind, version))
 }
 

@@ -6,6 +6,7 @@ mod expected;
 pub(crate) mod gate;
 mod graph;
 mod notes;
+mod sides;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
@@ -14,6 +15,7 @@ use model::{App, AppName};
 
 pub use graph::{Consumer, Producer, Shipped, Type, graph};
 pub(crate) use notes::notes;
+pub use sides::{Untaken, misnamed, untaken};
 
 use crate::{
     Platform,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use contract::Contracts;
 use model::App;
 
-use super::{World, graph};
+use super::{World, graph, untaken};
 use crate::apps::Live;
 
 /// Notes on `app`, which is among what is live or about to be.
@@ -14,9 +14,13 @@ pub(crate) fn notes(app: &App, contracts: &Contracts, live: &Live) -> Vec<String
     let before = World::live(live);
     let world = before.with(app, contracts);
     let mut notes = waited_for(app, &world);
-    if !contracts.is_empty() {
-        notes.extend(untaken(app, &world));
-    }
+    notes.extend(untaken(app, &world).iter().map(|one| {
+        let producers = one.producers.join("`, `");
+        format!(
+            "no deployed app takes `{}`, which `{producers}` publishes",
+            one.kind
+        )
+    }));
     notes.extend(otherwise(app, contracts, &world));
     notes
 }
@@ -50,21 +54,6 @@ fn waited_for(app: &App, world: &World<'_>) -> Vec<String> {
     }
     notes.dedup();
     notes
-}
-
-/// Types that the app publishes and that nobody takes.
-fn untaken(app: &App, world: &World<'_>) -> Vec<String> {
-    let types = graph::graph(world).into_iter();
-    let untaken = types.filter(|one| one.consumers.is_empty());
-    untaken
-        .filter_map(|one| {
-            let own = one.producers.iter().find(|side| side.app == app.name)?;
-            Some(format!(
-                "no deployed app takes `{}`, which `{}` publishes",
-                one.kind, own.name
-            ))
-        })
-        .collect()
 }
 
 /// Versions that another app has under the same name and with another schema: each publisher is checked by its own app's.

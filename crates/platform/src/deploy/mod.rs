@@ -242,7 +242,8 @@ impl Deployer {
                 // Of one app alone; the notes say it over all that are deployed.
                 let of_the_app = |d: &&manifest::Diagnostic| d.code != code::TYPE_NOT_PUBLISHED;
                 let warnings = parsed.diagnostics.iter().filter(of_the_app);
-                let warnings = warnings.map(|d| d.message.clone()).collect();
+                let warnings = warnings.map(|d| d.message.clone());
+                let warnings = warnings.chain(contracts::misnamed(app)).collect();
                 Ok((app.clone(), warnings))
             }
         }

@@ -231,6 +231,11 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
+/// A name inside a JSON Pointer (RFC 6901): types without a contract may be called anything.
+fn in_pointer(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// AsyncAPI 3.0: a channel for each type, a message for each version, an operation for each workload.
 fn asyncapi(app: &App, contracts: &Contracts) -> Value {
     let (mut channels, mut messages, mut operations) = (Map::new(), Map::new(), Map::new());
@@ -262,8 +267,8 @@ fn asyncapi(app: &App, contracts: &Contracts) -> Value {
         }
         for (action, workloads) in [("send", sides.producers), ("receive", sides.consumers)] {
             for workload in workloads {
-                let operation =
-                    json!({"action": action, "channel": {"$ref": format!("#/channels/{kind}")}});
+                let channel = format!("#/channels/{}", in_pointer(&kind));
+                let operation = json!({"action": action, "channel": {"$ref": channel}});
                 operations.insert(format!("{workload}-{action}-{kind}"), operation);
             }
         }

@@ -223,23 +223,13 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
     write("contracts/order.created/2.json", &v2())?;
     let at = folder.to_str().expect("is UTF-8");
     let output = server.cli(&["--json", "contracts", "lint", at])?;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(0), "nothing of it is an error");
     let found = String::from_utf8(output.stdout)?;
     assert!(
         found.contains("`OrderLost`: a type is `noun.verb-past`")
             && found.contains("`order.created` of `orders` has no consumer in this app"),
         "{found}"
     );
-    // The check of the manifest says it, too.
-    let checked = server.cli(&["--json", "check", at])?;
-    assert_eq!(checked.status.code(), Some(1));
-    let checked: Value = serde_json::from_slice(&checked.stdout)?;
-    assert_eq!(checked["valid"], false);
-    let errors = checked["contracts"].as_array().expect("a list");
-    let named = |finding: &&Value| {
-        finding["severity"] == "error" && finding["message"].to_string().contains("`OrderLost`")
-    };
-    assert_eq!(errors.iter().filter(named).count(), 1, "{errors:?}");
     let differences = server.json(&["contracts", "diff", at])?;
     assert_eq!(differences["versions"][0]["verdict"], "incompatible");
     assert!(differences["versions"][0]["violations"][0]["message"].is_string());
@@ -247,18 +237,6 @@ async fn the_command_line_looks_at_contracts_without_a_server() -> Result<()> {
     assert!(
         error.contains("no contract of the type `order.lost`: there are some of order.created"),
         "{error}"
-    );
-    let described = server.json(&["contracts", "asyncapi", at])?;
-    assert_eq!(
-        described["operations"]["orders-send-order.created"]["action"],
-        "send"
-    );
-    let place = described["components"]["messages"]["order.created-1"]["payload"]["schema"]["$ref"]
-        .as_str()
-        .expect("refers");
-    assert!(
-        described.pointer(place.trim_start_matches('#')).is_some(),
-        "{place}"
     );
     let docs = String::from_utf8(server.cli(&["contracts", "docs", at])?.stdout)?;
     assert!(

@@ -4,6 +4,7 @@ mod capture;
 mod claims;
 mod command_line;
 mod containers;
+mod contract_rules;
 mod contract_versions;
 mod contracts;
 mod database_tls;

@@ -88,34 +88,43 @@ pub(super) fn graph(app: &App, contracts: &Contracts) -> BTreeMap<String, Sides>
     types.map(sides).collect()
 }
 
-/// What `check` and `deploy` say of an app that has contracts; nothing of one that has none. A type that nobody publishes is
-/// told by the check of its manifest.
+/// What `check` and `deploy` say of the types that an app names, and of its contracts. A type that nobody publishes is told by the
+/// check of its manifest.
 pub(crate) fn look(app: &App, files: &BTreeMap<String, String>) -> Vec<Finding> {
     match Contracts::read(files) {
         Err(problems) => {
             let said = problems.iter().map(ToString::to_string);
             said.map(Finding::error).collect()
         }
-        Ok(contracts) if contracts.is_empty() => Vec::new(),
+        // Who has no contracts is not told of each that is not there.
+        Ok(contracts) if contracts.is_empty() => of_types(app, &contracts),
         Ok(contracts) => findings(app, &contracts),
     }
 }
 
+/// Of the types that an app names, whether or not they have contracts.
+fn of_types(app: &App, contracts: &Contracts) -> Vec<Finding> {
+    let misnamed = platform::contracts::misnamed(app).into_iter();
+    let mut found: Vec<Finding> = misnamed.map(Finding::warning).collect();
+    let untaken = platform::contracts::untaken(app, &World::alone(app, contracts));
+    found.extend(untaken.into_iter().map(|one| {
+        let producers = one.producers.join("`, `");
+        let message = format!(
+            "`{}` of `{producers}` has no consumer in this app",
+            one.kind
+        );
+        Finding::of_one_app(message)
+    }));
+    found
+}
+
 fn findings(app: &App, contracts: &Contracts) -> Vec<Finding> {
-    let mut found = Vec::new();
+    let mut found = of_types(app, contracts);
     for (kind, sides) in graph(app, contracts) {
-        found.extend(contract::type_problem(&kind).map(Finding::error));
         if sides.producers.is_empty() && sides.consumers.is_empty() {
             let message = format!("nobody publishes or takes `{kind}`, which has a contract");
             found.push(Finding::of_one_app(message));
-            continue;
-        }
-        if sides.consumers.is_empty() {
-            let producers = sides.producers.join("`, `");
-            let message = format!("`{kind}` of `{producers}` has no consumer in this app");
-            found.push(Finding::of_one_app(message));
-        }
-        if contracts.versions(&kind).is_none() {
+        } else if contracts.versions(&kind).is_none() {
             let message = format!("`{kind}` has no contract: contracts/{kind}/1.json would be one");
             found.push(Finding::warning(message));
         }
