@@ -1,5 +1,6 @@
 //! What a statement reads from a database of an app, as JSON: for comparing. It can only read.
 
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use serde_json::{Map, Number, Value};
 
 use crate::{Address, Error, postgres, sqlite};
@@ -26,7 +27,7 @@ pub async fn query(address: &Address, sql: &str) -> Result<Vec<JsonRow>, Error> 
             let connection = postgres::Connection::open(server).await?;
             connection.run("BEGIN READ ONLY").await?;
             let text = format!(
-                "SELECT row_to_json(q)::text FROM ({}) AS q LIMIT {}",
+                "SELECT row_to_json(q)::text FROM (\n{}\n) AS q LIMIT {}",
                 sql.trim_end().trim_end_matches(';'),
                 MAX_ROWS + 1
             );
@@ -43,8 +44,11 @@ pub async fn query(address: &Address, sql: &str) -> Result<Vec<JsonRow>, Error> 
 }
 
 fn of_file(file: &std::path::Path, sql: &str) -> Result<Vec<JsonRow>, Error> {
-    let connection = sqlite::Connection::open(file)?;
-    connection.run(|db| db.pragma_update(None, "query_only", true))?;
+    let mut connection = sqlite::Connection::open(file)?;
+    connection.run_mut(|db| {
+        db.pragma_update(None, "query_only", true)?;
+        db.authorizer(Some(only_reads))
+    })?;
     let mut rows = Rows::new(&Address::Sqlite(file.to_owned()));
     let mut refused = None;
     connection.run(|db| {
@@ -67,6 +71,22 @@ fn of_file(file: &std::path::Path, sql: &str) -> Result<Vec<JsonRow>, Error> {
         Ok(())
     })?;
     refused.map_or(Ok(rows.found), Err)
+}
+
+/// What a statement may do. `query_only` keeps the file as it is; a statement could still turn that off, make other files
+/// (`VACUUM INTO`) or open them (`ATTACH`).
+fn only_reads(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Select
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive
+        // The index for full-text search asks for it.
+        | AuthAction::Pragma { pragma_name: "data_version", pragma_value: None } => {
+            Authorization::Allow
+        }
+        _ => Authorization::Deny,
+    }
 }
 
 fn value(found: rusqlite::types::ValueRef<'_>) -> Value {

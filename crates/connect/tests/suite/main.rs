@@ -3,4 +3,5 @@
 mod capture;
 mod fixture;
 mod postgres;
+mod queries;
 mod sqlite;

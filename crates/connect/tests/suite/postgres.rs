@@ -40,6 +40,35 @@ async fn one_relay_at_a_time() {
     fixture::the_second_is_refused(address(&server)).await;
 }
 
+#[tokio::test]
+async fn rows_are_deleted_unless_they_are_kept() {
+    let Some(server) = database() else { return };
+    let insert = "INSERT INTO tangelo_outbox (id, type) VALUES ('1', 'a.b'), ('2', 'a.b')";
+    let count = || {
+        let text = "SELECT count(*) || ' ' || count(sent_at) FROM tangelo_outbox";
+        server.psql(text).expect("it counts")
+    };
+    server.psql(insert).expect("it works");
+    let mut feed = Feed::open(options(address(&server))).await.expect("opens");
+    let items = feed.next().await.expect("works");
+    assert_eq!((ids(&items), count().as_str()), (vec!["1", "2"], "2 0"));
+    feed.settle(sent(&items[..1])).await.expect("works");
+    assert_eq!(count(), "1 0", "what is settled goes, and nothing else");
+    assert_eq!(drain(&mut feed).await, ["2"]);
+    assert_eq!(count(), "0 0");
+    drop(feed);
+    server.psql(insert).expect("it works");
+    let keep = || connect::Options {
+        keep: true,
+        ..options(address(&server))
+    };
+    let opened = testkit::eventually("the lock of the feed before is free", || async {
+        Feed::open(keep()).await.ok()
+    });
+    assert_eq!(drain(&mut opened.await).await, ["1", "2"]);
+    assert_eq!(count(), "2 2", "they are marked, and come no more");
+}
+
 /// Transactions of one key wait for each other, so that positions are in the order of commits; those of other keys do not, and a
 /// transaction that stays open holds nobody else's events.
 #[tokio::test]

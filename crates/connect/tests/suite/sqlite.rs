@@ -87,6 +87,29 @@ async fn data_of_other_types_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn rows_are_deleted_unless_they_are_kept() {
+    let (_folder, file) = database();
+    run(
+        &file,
+        "INSERT INTO tangelo_outbox (id, type) VALUES ('1', 'a.b'), ('2', 'a.b')",
+    );
+    let count = || -> u32 {
+        let db = rusqlite::Connection::open(&file).expect("a file");
+        let text = "SELECT count(*) FROM tangelo_outbox";
+        db.query_row(text, [], |row| row.get(0)).expect("counts")
+    };
+    let mut feed = Feed::open(options(Address::Sqlite(file.clone())))
+        .await
+        .expect("opens");
+    let items = feed.next().await.expect("works");
+    assert_eq!((fixture::ids(&items), count()), (vec!["1", "2"], 2));
+    feed.settle(sent(&items[..1])).await.expect("works");
+    assert_eq!(count(), 1, "what is settled goes, and nothing else");
+    assert_eq!(drain(&mut feed).await, ["2"]);
+    assert_eq!(count(), 0);
+}
+
+#[tokio::test]
 async fn rows_stay_where_they_are_kept() {
     let (_folder, file) = database();
     run(
