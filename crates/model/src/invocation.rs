@@ -12,8 +12,8 @@ use crate::{
     trace::TraceContext,
 };
 
-/// Calls deeper than this are refused: a loop, almost certainly.
-pub const MAX_DEPTH: u8 = 16;
+/// The most that [`crate::Limits::chain_depth`] may be: what counts has room for one step more.
+pub const MAX_CHAIN_DEPTH: u8 = 250;
 
 /// Which version of a workload is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -46,6 +46,9 @@ pub struct Limits {
     pub manifest: ByteSize,
     /// Deepest nesting of any JSON or YAML from outside.
     pub depth: usize,
+    /// Steps of a chain of calls and events that cause each other, 1 to [`crate::invocation::MAX_CHAIN_DEPTH`]; deeper ones
+    /// are refused: a loop, almost certainly.
+    pub chain_depth: u8,
     /// Largest Wasm component.
     pub component: ByteSize,
     /// Largest artifact of one workload.
@@ -113,6 +116,7 @@ impl Limits {
         keyvalue_bytes: ByteSize::mib(4096),
         manifest: ByteSize::mib(1),
         depth: 64,
+        chain_depth: 16,
         component: ByteSize::mib(100),
         artifact: ByteSize::mib(512),
         inline_payload: ByteSize::kib(16),

@@ -169,7 +169,7 @@ fn rooms(
         ids.clone(),
         telemetry.clone(),
         Buffers::new(limits.body_buffers),
-        limits.requests,
+        &limits,
     );
     let buffers = dispatch.buffers().clone();
     let keyvalue = KeyValue::new(&store, &apps, &versions, buffers.clone(), limits);

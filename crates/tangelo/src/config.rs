@@ -116,6 +116,7 @@ pub(crate) struct File {
     pub(crate) wasm_guests: Option<u32>,
     pub(crate) wasm_memory: Option<String>,
     pub(crate) wasi_preview3: Option<bool>,
+    pub(crate) chain_depth: Option<u8>,
     cgroups: Option<PathBuf>,
     containers: Option<PathBuf>,
     secrets: Option<PathBuf>,

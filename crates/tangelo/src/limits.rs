@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use model::{ByteSize, Limits, Profile, code};
+use model::{ByteSize, Limits, Profile, code, invocation::MAX_CHAIN_DEPTH};
 
 use crate::{
     config::{File, Flags, Picker},
@@ -29,6 +29,9 @@ pub(crate) struct LimitFlags {
     /// Whether components of WASI 0.3 run, which wasmtime calls experimental [default: false]
     #[arg(long, env = "TANGELO_WASI_PREVIEW3", value_name = "BOOL")]
     wasi_preview3: Option<bool>,
+    /// How deep calls and events that cause each other may go, at most 250 [default: 16]
+    #[arg(long, env = "TANGELO_CHAIN_DEPTH", value_name = "N")]
+    chain_depth: Option<u8>,
 }
 
 impl Picker<'_> {
@@ -84,8 +87,20 @@ impl Picker<'_> {
                 file.wasi_preview3,
                 &limits.wasi_preview3.to_string(),
             )?,
+            chain_depth: self.chain_depth(own.chain_depth, file.chain_depth, limits)?,
             ..limits
         })
+    }
+
+    fn chain_depth(&mut self, flag: Option<u8>, file: Option<u8>, limits: Limits) -> Result<u8> {
+        let depth = self.count("chain_depth", flag, file, limits.chain_depth)?;
+        if depth > MAX_CHAIN_DEPTH {
+            fail!(
+                BAD_CONFIG,
+                "setting `chain_depth` is {depth}: it must be at most {MAX_CHAIN_DEPTH}"
+            );
+        }
+        Ok(depth)
     }
 
     /// A number of things, of which there must be some.
@@ -136,10 +151,7 @@ fn profile(text: &str) -> Result<Profile> {
 #[cfg(test)]
 mod tests {
     use gateway::ConnectionLimits;
-    use model::{
-        event::{MAX_ATTRIBUTE, MAX_EXTENSION_NAME, MAX_EXTENSIONS},
-        invocation::MAX_DEPTH,
-    };
+    use model::event::{MAX_ATTRIBUTE, MAX_EXTENSION_NAME, MAX_EXTENSIONS};
 
     use super::*;
 
@@ -187,7 +199,10 @@ mod tests {
             ),
             (
                 "events and calls that cause each other",
-                format!("{MAX_DEPTH} steps"),
+                format!(
+                    "{} steps, unless `chain_depth` says otherwise",
+                    limits.chain_depth
+                ),
             ),
         ] {
             let row = format!("\n| {what} | {most} | ");

@@ -23,8 +23,7 @@ pub(crate) use buffers::Charge;
 use buffers::Price;
 pub use callee::{Callee, Permit};
 use model::{
-    Class, Clock, Error, Ids, Invocation, Outcome, Run, SpanId, Target, Workload, code,
-    invocation::MAX_DEPTH,
+    Class, Clock, Error, Ids, Invocation, Limits, Outcome, Run, SpanId, Target, Workload, code,
 };
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
@@ -72,25 +71,27 @@ pub struct Dispatch {
     telemetry: Telemetry,
     buffers: Buffers,
     total: Arc<Total>,
+    depth: u8,
 }
 
 impl Dispatch {
-    /// A door that records to `telemetry`, whose workloads' whole bodies share `buffers`, and that lets `requests`
-    /// invocations in at the same time.
+    /// A door that records to `telemetry`, whose workloads' whole bodies share `buffers`, and that lets as many
+    /// invocations in at the same time, and chains of them be as deep, as `limits` say.
     #[must_use]
     pub fn new(
         clock: Clock,
         ids: Ids,
         telemetry: Telemetry,
         buffers: Buffers,
-        requests: u32,
+        limits: &Limits,
     ) -> Self {
         Self {
             clock,
             ids,
             telemetry,
             buffers,
-            total: Arc::new(Total::new(requests)),
+            total: Arc::new(Total::new(limits.requests)),
+            depth: limits.chain_depth,
         }
     }
 
@@ -169,7 +170,7 @@ impl Dispatch {
         invocation: Arc<Invocation>,
         input: Input,
     ) -> Result<http::Response<Body>, Error> {
-        if let Some(error) = refuse_late(&invocation, &self.clock) {
+        if let Some(error) = refuse_late(&invocation, &self.clock, self.depth) {
             tally.fail(&error);
             return Err(error);
         }
@@ -242,10 +243,10 @@ fn told(mut error: Error, target: &Target, workload: &Workload) -> Error {
 }
 
 /// What only the invocation itself can tell: it came too late, or from too deep.
-fn refuse_late(invocation: &Invocation, clock: &Clock) -> Option<Error> {
-    if invocation.depth > MAX_DEPTH {
+fn refuse_late(invocation: &Invocation, clock: &Clock, most: u8) -> Option<Error> {
+    if invocation.depth > most {
         let message = format!(
-            "the chain of calls is deeper than {MAX_DEPTH}: does `{}` call itself?",
+            "the chain of calls is deeper than {most}: does `{}` call itself?",
             invocation.target
         );
         return Some(Error::new(code::TOO_DEEP, message));

@@ -17,7 +17,7 @@ use contract::pin;
 use http::{Request, Response};
 use model::{
     AppName, Category, Cause, Class, Clock, Code, Error, Event, Ids, Limits, Name, Namespace,
-    Principal, TraceContext, code, event::MAX_EXTENSIONS, invocation::MAX_DEPTH,
+    Principal, TraceContext, code, event::MAX_EXTENSIONS,
 };
 pub use publisher::{Message, Publisher, Who, told};
 use runtime::{Body, Caller};
@@ -187,20 +187,21 @@ impl Events {
                 }
             }
         };
-        not_too_deep(cause)
+        self.not_too_deep(cause)
     }
-}
 
-/// # Errors
-/// `TOO_DEEP` when the chain that `cause` goes on with is.
-fn not_too_deep(cause: Cause) -> Result<Cause, Error> {
-    if cause.depth <= MAX_DEPTH {
-        return Ok(cause);
+    /// # Errors
+    /// `TOO_DEEP` when the chain that `cause` goes on with is.
+    fn not_too_deep(&self, cause: Cause) -> Result<Cause, Error> {
+        let most = self.limits.chain_depth;
+        if cause.depth <= most {
+            return Ok(cause);
+        }
+        let message = format!(
+            "the chain of events and calls is deeper than {most}: does an event cause itself?"
+        );
+        Err(Error::new(code::TOO_DEEP, message))
     }
-    let message = format!(
-        "the chain of events and calls is deeper than {MAX_DEPTH}: does an event cause itself?"
-    );
-    Err(Error::new(code::TOO_DEEP, message))
 }
 
 /// The event without what only Tangelo says of events: who publishes one that it was given copies that, and who would say

@@ -4,7 +4,7 @@ use connect::{Fate, Item, Relayed, Settled};
 use model::{AppName, Category, Cause, Error, Event, Name, Namespace, Principal, TraceContext};
 use store::log::{Intake, IntakeKey};
 
-use super::{Events, Origin, not_too_deep};
+use super::{Events, Origin};
 
 /// On whose side something is published.
 #[derive(Clone, Copy)]
@@ -127,7 +127,7 @@ fn sort(
         let relayed = item.event.and_then(|relayed| {
             declared(types, &relayed.event.kind)?;
             let trace = relayed.trace.unwrap_or_else(&new_trace);
-            let cause = cause(&relayed, principal.clone(), trace)?;
+            let cause = cause(events, &relayed, principal.clone(), trace)?;
             let origin = Origin::Outside {
                 app: Some(app.clone()),
                 trace,
@@ -150,10 +150,16 @@ fn sort(
     sorted
 }
 
-fn cause(relayed: &Relayed, principal: Principal, trace: TraceContext) -> Result<Cause, String> {
+fn cause(
+    events: &Events,
+    relayed: &Relayed,
+    principal: Principal,
+    trace: TraceContext,
+) -> Result<Cause, String> {
     let first = Cause::first(vec![principal], trace);
     let depth = relayed.depth.saturating_add(first.depth);
-    not_too_deep(Cause { depth, ..first }).map_err(|error| error.message)
+    let cause = events.not_too_deep(Cause { depth, ..first });
+    cause.map_err(|error| error.message)
 }
 
 /// Whether publishing it again would fail again.

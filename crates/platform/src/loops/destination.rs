@@ -10,7 +10,7 @@ use bus::{CALL_DESTINED, Condition, Ended};
 use bytes::Bytes;
 use model::{
     ByteSize, Cause, Class, Destination, Error, Event, InvocationId, Principal, Select, Target,
-    Time, Trigger, code, event::EventData, invocation::MAX_DEPTH, name::Name,
+    Time, Trigger, code, event::EventData, name::Name,
 };
 use runtime::lambda::payload::function_arn;
 use serde_json::{Value, json};
@@ -78,8 +78,9 @@ async fn publish(platform: &Platform, ended: &Ended, now: Time) -> Result<(), Er
 /// The record as the payload of an asynchronous invocation of its own.
 async fn call(platform: &Platform, ended: &Ended, name: &str) -> Result<(), Error> {
     let cause = cause(ended);
-    if cause.depth > MAX_DEPTH {
-        let (id, depth) = (ended.status.id, MAX_DEPTH);
+    let depth = platform.limits().chain_depth;
+    if cause.depth > depth {
+        let id = ended.status.id;
         tracing::error!(%id, "destinations of destinations, more than {depth} deep: the record is lost");
         return Ok(());
     }

@@ -79,21 +79,29 @@ class Handler(Answers):
 
 /// Publishes what it hears, for ever.
 const ECHO: &str = "
-import json, os, urllib.request
+import json, os, urllib.error, urllib.request
 def handler(event, context):
     body = json.dumps({'specversion': '1.0', 'source': '/echo', 'type': 'echo.heard', 'data': {}}).encode()
     request = urllib.request.Request(os.environ['TANGELO_EVENTS_URL'], body, {'content-type': 'application/cloudevents+json'})
-    urllib.request.urlopen(request)
+    try:
+        urllib.request.urlopen(request)
+    except urllib.error.HTTPError as refused:
+        raise Exception(refused.read().decode())
 ";
 
 fn deployed() -> Result<Server> {
     let server = server();
+    deploy(&server)?;
+    Ok(server)
+}
+
+fn deploy(server: &Server) -> Result<()> {
     server.deploy(&[
         ("tangelo.yaml", MANIFEST),
         ("account.py", &python::service(ACCOUNT)),
         ("functions/echo.py", ECHO),
     ])?;
-    Ok(server)
+    Ok(())
 }
 
 async fn publish(server: &Server, events: Vec<Value>) -> Result<()> {
@@ -153,9 +161,8 @@ async fn events_that_come_out_of_order_converge_to_the_newest() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_event_that_causes_itself_stops_and_says_so() -> Result<()> {
-    let server = deployed()?;
+/// Lets an event cause itself, and holds that the one at depth `most` is the last, and is a dead letter that says why.
+async fn goes_no_further_than(server: &Server, most: u64) -> Result<()> {
     let first = server.json(&["publish", "echo.heard", "-d", "{}"])?;
     let first = first["events"][0]["position"].as_u64();
     let letter = eventually("the loop ends as a dead letter", || async {
@@ -166,9 +173,25 @@ async fn an_event_that_causes_itself_stops_and_says_so() -> Result<()> {
     assert_eq!(letter["subscription"], "bank/echo/echo-heard", "{letter}");
     let hops = letter["position"].as_u64().zip(first);
     let hops = hops.map(|(last, first)| last - first);
-    assert!(
-        hops.is_some_and(|hops| (4..=16).contains(&hops)),
-        "it went on, but no further than 16: {letter}"
-    );
+    assert_eq!(hops, Some(most - 1), "the first is one deep: {letter}");
+    let why = format!("deeper than {most}: does an event cause itself?");
+    let told = letter.to_string();
+    assert!(told.contains(&why) && told.contains("TG0302"), "{told}");
     Ok(())
+}
+
+#[tokio::test]
+async fn an_event_that_causes_itself_stops_and_says_so() -> Result<()> {
+    goes_no_further_than(&deployed()?, 16).await
+}
+
+#[tokio::test]
+async fn a_chain_goes_as_deep_as_the_server_says() -> Result<()> {
+    for bad in ["0", "251"] {
+        let refused = Server::start_with(crate::TANGELO, &["--chain-depth", bad]);
+        assert!(refused.is_err(), "{bad}");
+    }
+    let server = Server::start_with(crate::TANGELO, &["--chain-depth", "4"])?;
+    deploy(&server)?;
+    goes_no_further_than(&server, 4).await
 }
