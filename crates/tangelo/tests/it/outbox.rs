@@ -223,6 +223,39 @@ async fn rows_of_a_postgres_are_relayed_through_its_restarts() -> Result<()> {
     Ok(())
 }
 
+/// A commit that tells nobody: the trigger that wakes is optional.
+#[tokio::test]
+async fn rows_without_the_trigger_that_wakes_are_found_by_polling() -> Result<()> {
+    let Some(database) = Postgres::start() else {
+        return Ok(());
+    };
+    let server = server();
+    let sql = server.json(&["outbox", "init", "postgres"])?;
+    database.psql(sql["sql"].as_str().unwrap_or_default())?;
+    database.psql("DROP TRIGGER tangelo_outbox_wake ON tangelo_outbox")?;
+    let manifest = POSTGRES.replace("URL", &database.url());
+    let manifest = manifest.replace(", password: ORDERS_PASSWORD", "");
+    let manifest = manifest.replace("sent: keep, poll: 60s", "poll: 1s");
+    server.deploy(&[("tangelo.yaml", &manifest), ("echo.py", ECHO)])?;
+    reaches(&server, "it relays", |s| s["state"] == "relaying").await;
+    // One after another: a row is not found by the look of the one before.
+    for number in 1..=3_usize {
+        database.psql(&format!(
+            "INSERT INTO tangelo_outbox (id, type) VALUES ('{number}', 'order.created')"
+        ))?;
+        eventually("it arrives", || async {
+            (seen(&server).await.len() == number).then_some(())
+        })
+        .await;
+    }
+    eventually("rows are deleted", || async {
+        let left = database.psql("SELECT count(*) FROM tangelo_outbox").ok()?;
+        (left == "0").then_some(())
+    })
+    .await;
+    Ok(())
+}
+
 /// An app that is killed at a moment of its choice around its commit. `direct` publishes itself, after the commit; `outbox` commits
 /// the row of the event with the order.
 const CUT_OFF: &str = r#"
