@@ -18,11 +18,13 @@ pub(crate) const KEYS: &[&str] = &[
     "every", "after", "key", "compare", "left", "right", "repair",
 ];
 /// Keys of a source.
-pub(crate) const SOURCE_KEYS: &[&str] = &["query", "workload"];
+pub(crate) const SOURCE_KEYS: &[&str] = &["query", "workload", "projection"];
 /// Keys of `query`.
 pub(crate) const QUERY_KEYS: &[&str] = &["database", "sql"];
 /// Keys of `workload`.
 pub(crate) const WORKLOAD_KEYS: &[&str] = &["name", "path"];
+/// Keys of `projection`.
+pub(crate) const PROJECTION_KEYS: &[&str] = &["workload", "name", "path"];
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LONGEST: usize = 16 << 10;
@@ -90,8 +92,9 @@ fn read_source(
     let node = fields.required(reader, side, &example)?;
     let source = reader.fields(node, node.at, SOURCE_KEYS)?;
     *place = node.at;
-    match (source.get("query"), source.get("workload")) {
-        (Some(node), None) => {
+    let ways = SOURCE_KEYS.iter().map(|key| source.get(key));
+    match ways.collect::<Vec<_>>()[..] {
+        [Some(node), None, None] => {
             let fields = reader.fields(node, node.at, QUERY_KEYS)?;
             let database = name(reader, fields, "database", "database: orders", place)?;
             let node = fields.required(reader, "sql", "sql: SELECT id, total FROM orders")?;
@@ -101,28 +104,47 @@ fn read_source(
             }
             Some(Source::Query { database, sql })
         }
-        (None, Some(node)) => {
+        [None, Some(node), None] => {
             let fields = reader.fields(node, node.at, WORKLOAD_KEYS)?;
             let name = name(reader, fields, "name", "name: warehouse", place)?;
-            let node = fields.required(reader, "path", "path: /stock")?;
-            let path = reader.string(node, "a path")?;
-            let sound = path.starts_with('/')
-                && path.len() <= 1024
-                && path.bytes().all(|byte| byte.is_ascii_graphic());
-            if !sound {
-                reader
-                    .error(node.at, "expected a path that begins with `/`")
-                    .help("for example `/stock?limit=1000`");
-            }
+            let path = path(reader, fields)?;
             Some(Source::Workload { name, path })
+        }
+        [None, None, Some(node)] => {
+            let fields = reader.fields(node, node.at, PROJECTION_KEYS)?;
+            let workload = name(reader, fields, "workload", "workload: search", place)?;
+            let name = name(reader, fields, "name", "name: orders", place)?;
+            let path = path(reader, fields)?;
+            Some(Source::Projection {
+                workload,
+                name,
+                path,
+            })
         }
         _ => {
             reader
-                .error(node.at, "rows come from a `query` or from a `workload`")
+                .error(
+                    node.at,
+                    "rows come from a `query`, a `workload` or a `projection`: one of them",
+                )
                 .help("for example `query: {database: orders, sql: SELECT id, total FROM orders}`");
             None
         }
     }
+}
+
+fn path(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<String> {
+    let node = fields.required(reader, "path", "path: /stock")?;
+    let path = reader.string(node, "a path")?;
+    let sound = path.starts_with('/')
+        && path.len() <= 1024
+        && path.bytes().all(|byte| byte.is_ascii_graphic());
+    if !sound {
+        reader
+            .error(node.at, "expected a path that begins with `/`")
+            .help("for example `/stock?limit=1000`");
+    }
+    Some(path)
 }
 
 fn name(
@@ -145,6 +167,9 @@ pub(crate) fn check(reader: &mut Reader<'_>, draft: &Draft) {
         for (source, at) in [(&what.left, places.left), (&what.right, places.right)] {
             match source {
                 Source::Workload { name, .. } => workload(reader, draft, at, name),
+                Source::Projection { workload, name, .. } => {
+                    projection(reader, draft, at, (workload, name));
+                }
                 Source::Query { database, .. } => {
                     if !draft.app.databases.contains_key(database) {
                         let known = draft.app.databases.keys().map(Name::as_str);
@@ -156,6 +181,28 @@ pub(crate) fn check(reader: &mut Reader<'_>, draft: &Draft) {
         }
         if let Some(repair) = &what.repair {
             workload(reader, draft, places.repair, repair);
+        }
+    }
+}
+
+fn projection(reader: &mut Reader<'_>, draft: &Draft, at: Bytes, (keeper, name): (&Name, &Name)) {
+    let Some(found) = draft.app.workloads.get(keeper) else {
+        workload(reader, draft, at, keeper);
+        return;
+    };
+    let projections = found.on.iter();
+    let mut known = projections.filter(|one| one.projection.is_some());
+    if !known.clone().any(|one| one.name == *name) {
+        let message = format!("workload `{keeper}` has no projection `{name}`");
+        if known.next().is_none() {
+            reader
+                .error(at, message)
+                .help("a projection is an entry of `on` with a `name` and `projection: {}`");
+        } else {
+            let known = found.on.iter();
+            let known = known.filter(|one| one.projection.is_some());
+            let known = known.map(|one| one.name.as_str());
+            reader.unknown_word(at, message, name.as_str(), known);
         }
     }
 }
@@ -174,11 +221,12 @@ fn workload(reader: &mut Reader<'_>, draft: &Draft, at: Bytes, name: &Name) {
 
 #[cfg(test)]
 mod tests {
-    use model::{Limits, Name};
+    use model::{Limits, Name, reconcile::Source};
 
     fn parsed(reconcile: &str) -> crate::Parsed {
         let text = format!(
-            "app: one\nworkloads:\n  it: {{as: service, run: {{process: {{command: [./a]}}}}}}\n\
+            "app: one\nworkloads:\n  it: {{as: service, run: {{process: {{command: [./a]}}}}, on: [{{event: {{type: [a.b]}}, name: rows, projection: {{}}}}]}}\n\
+             \x20 other: {{as: service, run: {{process: {{command: [./a]}}}}}}\n\
              databases: {{db: {{sqlite: {{file: /a.db}}}}}}\nreconcile: {reconcile}\n"
         );
         crate::parse(&text, "tangelo.yaml", &Limits::default())
@@ -200,6 +248,17 @@ mod tests {
             ("sku", &["n".to_owned()][..])
         );
         assert_eq!(stock.repair, Some(Name::literal("it")));
+        let text = format!(
+            "{{stock: {{every: 5m, key: sku, left: {QUERY}, right: {{projection: {{workload: it, name: rows, path: /rows}}}}}}}}"
+        );
+        let read = parsed(&text);
+        let app = read.app.unwrap_or_else(|| panic!("{:?}", read.diagnostics));
+        let expected = Source::Projection {
+            workload: Name::literal("it"),
+            name: Name::literal("rows"),
+            path: "/rows".to_owned(),
+        };
+        assert_eq!(app.reconcile[&Name::literal("stock")].right, expected);
     }
 
     #[test]
@@ -226,7 +285,7 @@ mod tests {
             ),
             (
                 format!("{{every: 5m, key: k, left: {{}}, right: {QUERY}}}"),
-                "rows come from a `query` or from a `workload`",
+                "rows come from a `query`, a `workload` or a `projection`: one of them",
             ),
             (
                 format!(
@@ -239,6 +298,36 @@ mod tests {
                     "{{every: 5m, key: k, left: {{workload: {{name: it, path: rows}}}}, right: {QUERY}}}"
                 ),
                 "expected a path that begins with `/`",
+            ),
+            (
+                format!(
+                    "{{every: 5m, key: k, left: {{projection: {{workload: it, name: row, path: /rows}}}}, right: {QUERY}}}"
+                ),
+                "workload `it` has no projection `row`",
+            ),
+            (
+                format!(
+                    "{{every: 5m, key: k, left: {{projection: {{workload: other, name: rows, path: /rows}}}}, right: {QUERY}}}"
+                ),
+                "workload `other` has no projection `rows`",
+            ),
+            (
+                format!(
+                    "{{every: 5m, key: k, left: {{projection: {{workload: its, name: rows, path: /rows}}}}, right: {QUERY}}}"
+                ),
+                "there is no workload `its`",
+            ),
+            (
+                format!(
+                    "{{every: 5m, key: k, left: {{projection: {{workload: it, path: /rows}}}}, right: {QUERY}}}"
+                ),
+                "`name` is missing",
+            ),
+            (
+                format!(
+                    "{{every: 5m, key: k, left: {{projection: {{workload: it, name: rows, path: /rows}}, query: {{}}}}, right: {QUERY}}}"
+                ),
+                "rows come from a `query`, a `workload` or a `projection`: one of them",
             ),
         ] {
             let noted = parsed(&format!("{{stock: {what}}}")).diagnostics;

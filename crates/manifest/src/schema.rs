@@ -441,6 +441,7 @@ mod tests {
         check("Source", reconcile::SOURCE_KEYS);
         check("Query", reconcile::QUERY_KEYS);
         check("Asked", reconcile::WORKLOAD_KEYS);
+        check("AskedProjection", reconcile::PROJECTION_KEYS);
         check("Route", routes::KEYS);
         check("BeforeSettings", routes::BEFORE_KEYS);
     }

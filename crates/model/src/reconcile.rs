@@ -46,4 +46,13 @@ pub enum Source {
         /// The path that is asked for with GET.
         path: String,
     },
+    /// What a workload answers of the live generation of a projection that it keeps, once that has had every event.
+    Projection {
+        /// The workload that keeps it.
+        workload: WorkloadName,
+        /// The projection's name among the workload's subscriptions.
+        name: Name,
+        /// The path that is asked for with GET.
+        path: String,
+    },
 }

@@ -112,7 +112,11 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-async fn one(bus: &bus::Bus, key: &SubscriptionKey) -> Result<Projection, Error> {
+/// The projection of this key.
+///
+/// # Errors
+/// `NO_SUCH_PROJECTION`, or what the store fails with.
+pub(crate) async fn one(bus: &bus::Bus, key: &SubscriptionKey) -> Result<Projection, Error> {
     let all = bus.projections().await?;
     let found = all.into_iter().find(|one| one.projection == *key);
     found.ok_or_else(|| none(key))

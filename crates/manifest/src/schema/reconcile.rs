@@ -26,7 +26,7 @@ pub(super) struct Reconciliation {
     repair: Option<String>,
 }
 
-/// Where rows come from: exactly one of `query` or `workload`.
+/// Where rows come from: exactly one of `query`, `workload` or `projection`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Source {
@@ -34,6 +34,8 @@ struct Source {
     query: Option<Query>,
     /// What a workload answers: a JSON array of objects.
     workload: Option<Asked>,
+    /// What a workload answers of the live generation of a projection that it keeps.
+    projection: Option<AskedProjection>,
 }
 
 /// A statement.
@@ -51,6 +53,18 @@ struct Query {
 #[schemars(deny_unknown_fields)]
 struct Asked {
     /// The workload.
+    name: String,
+    /// The path that is asked for with GET.
+    path: String,
+}
+
+/// A request that is made once the live generation has had every event; the header `x-tangelo-generation` says which it is.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AskedProjection {
+    /// The workload that keeps the projection.
+    workload: String,
+    /// The projection: the name of an entry of the workload's `on`.
     name: String,
     /// The path that is asked for with GET.
     path: String,

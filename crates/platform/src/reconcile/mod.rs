@@ -5,20 +5,16 @@
 //! same id, which changes nothing.
 
 mod compare;
+mod sources;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 pub use compare::{Difference, Kind};
-use http::Request;
-use model::{
-    AppName, Class, Error, InvocationId, Name, Principal, Time, Trigger, code,
-    reconcile::{Reconciliation, Source},
-};
+use model::{AppName, Error, InvocationId, Name, Time, Trigger, code, reconcile::Reconciliation};
 use parking_lot::Mutex;
-use runtime::{Body, Input};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::reconcile::{Difference as Stored, Found};
 use tokio::sync::Notify;
@@ -235,8 +231,7 @@ impl Platform {
         key: &ReconciliationKey,
         what: &Reconciliation,
     ) -> Result<Sweep, Error> {
-        let (left, right) =
-            tokio::try_join!(self.rows(live, &what.left), self.rows(live, &what.right))?;
+        let (left, right) = self.sides(live, what).await?;
         let rows = (left.len(), right.len());
         let found = compare::compare(&what.key, &what.compare, left, right)
             .map_err(|why| Error::new(code::RECONCILIATION_FAILED, why))?;
@@ -298,73 +293,6 @@ impl Platform {
             .handed(app, name, &one.found, now, id.to_string())
             .await?;
         Ok(true)
-    }
-
-    async fn rows(
-        &self,
-        live: &Arc<LiveApp>,
-        source: &Source,
-    ) -> Result<Vec<Map<String, Value>>, Error> {
-        match source {
-            Source::Query { database, sql } => {
-                let found = live.app.databases.get(database).ok_or_else(|| {
-                    Error::new(
-                        code::NO_SUCH_DATABASE,
-                        format!("there is no database `{database}`"),
-                    )
-                })?;
-                let address = self.address(&live.name, found)?;
-                Ok(connect::query(&address, sql).await?)
-            }
-            Source::Workload { name, path } => self.ask(live, name, path).await,
-        }
-    }
-
-    /// What a workload answers: a JSON array of objects.
-    async fn ask(
-        &self,
-        live: &Arc<LiveApp>,
-        name: &Name,
-        path: &str,
-    ) -> Result<Vec<Map<String, Value>>, Error> {
-        let callee = live.callee(name.as_str())?;
-        let failed = |why: String| {
-            let message = format!("`{name}` does not answer {path} with rows: {why}");
-            Error::new(code::RECONCILIATION_FAILED, message)
-        };
-        let request = Request::get(path)
-            .header(http::header::HOST, format!("{name}.internal"))
-            .header(http::header::ACCEPT, "application/json")
-            .body(Body::full(Bytes::new()))
-            .map_err(|e| failed(e.to_string()))?;
-        let class = Class::Background;
-        let principals = vec![Principal::Operator];
-        let invocation = self.invocation(
-            &callee,
-            Trigger::Direct,
-            class,
-            principals,
-            self.new_trace(),
-        );
-        let permit = self
-            .dispatch()
-            .admit(&callee, class)
-            .map_err(|refused| refused.0)?;
-        let started = self
-            .dispatch()
-            .invoke(permit, invocation, Input::Http(request))
-            .await;
-        let (head, body) = started.response?.into_parts();
-        let limit = model::ByteSize::mib(64);
-        let body = body
-            .collect(limit)
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-        if !head.status.is_success() {
-            return Err(failed(format!("it answered {}", head.status.as_u16())));
-        }
-        serde_json::from_slice(&body)
-            .map_err(|e| failed(format!("expected a JSON array of objects: {e}")))
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use testkit::{Server, eventually};
 
-use crate::server;
+use crate::{python, server};
 
 /// A shop's own list of stock in a SQLite file, and a warehouse that answers with what is there.
 const MANIFEST: &str = "
@@ -151,6 +151,72 @@ async fn a_corrupted_row_is_reported_and_repaired_once() -> Result<()> {
     Ok(())
 }
 
+fn shown(server: &Server) -> Option<Value> {
+    server.json(&["reconcile", "show", "stock/levels"]).ok()
+}
+
+/// Nobody asks for a sweep: it comes by itself, and what has not lasted is handed to nobody.
+#[tokio::test]
+async fn sweeps_come_by_themselves_and_what_passes_is_not_handed() -> Result<()> {
+    let server = server();
+    let place = server.scratch();
+    std::fs::create_dir_all(&place)?;
+    std::fs::write(place.join("strike"), "")?;
+    std::fs::write(
+        place.join("levels.json"),
+        r#"[{"sku": "a", "quantity": 3}, {"sku": "b", "quantity": 5}]"#,
+    )?;
+    run(
+        &server,
+        "CREATE TABLE stock (sku TEXT PRIMARY KEY, quantity REAL); INSERT INTO stock VALUES ('a', 3), ('b', 5)",
+    )?;
+    let manifest = MANIFEST.replace("PLACE", &place.to_string_lossy());
+    let manifest = manifest.replace("every: 1d", "every: 1s\n    after: 5s");
+    server.deploy(&[("tangelo.yaml", &manifest), ("code/app.py", CODE)])?;
+    let last =
+        || async { server.json(&["reconcile"]).ok()?["reconciliations"][0]["last"]["at"].as_u64() };
+    let first = eventually("it is swept", &last).await;
+    eventually("and again", || async {
+        (last().await? > first).then_some(())
+    })
+    .await;
+    let found = |key: &'static str| {
+        let server = &server;
+        move || async move {
+            let shown = shown(server)?;
+            let all = shown["differences"].as_array()?;
+            all.iter().find(|one| one["key"] == key).cloned()
+        }
+    };
+    run(&server, "UPDATE stock SET quantity = 50 WHERE sku = 'b'")?;
+    let passing = eventually("it is found", found("b")).await;
+    assert_eq!(passing["handed_at"], Value::Null, "{passing}");
+    run(&server, "UPDATE stock SET quantity = 5 WHERE sku = 'b'")?;
+    eventually("it has settled by itself", || async {
+        shown(&server)?["differences"]
+            .as_array()?
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    run(&server, "UPDATE stock SET quantity = 30 WHERE sku = 'a'")?;
+    let lasting = eventually("the other one is handed", || async {
+        found("a")().await.filter(|one| one["handed_at"].is_u64())
+    })
+    .await;
+    let time = |name: &str| lasting[name].as_u64().unwrap_or_default();
+    let lasted = time("handed_at") - time("found_at");
+    assert!(lasted >= 5_000_000, "after {lasted} us: {lasting}");
+    let repairs = eventually("repair has it", || async {
+        let all = mended(&server);
+        (!all.is_empty()).then_some(all)
+    })
+    .await;
+    assert_eq!(repairs.len(), 1, "{repairs:?}");
+    assert_eq!(repairs[0]["difference"]["key"], "a");
+    Ok(())
+}
+
 /// What was found is forgotten with the reconciliation, also when the server that removed it did not come to that.
 #[tokio::test]
 async fn differences_of_what_was_removed_are_forgotten_also_by_the_next_server() -> Result<()> {
@@ -191,5 +257,121 @@ async fn differences_of_what_was_removed_are_forgotten_also_by_the_next_server()
         (count("stock").ok()? == 0).then_some(())
     })
     .await;
+    Ok(())
+}
+
+/// A shop's own list of orders, and a read model of them that is fed from the log.
+const PROJECTED: &str = "
+app: shop
+workloads:
+  index:
+    as: service
+    run: {process: {command: [python3, index.py]}}
+    state: [folder]
+    on: [{event: {type: [order.created]}, name: orders, projection: {}}]
+databases:
+  shop:
+    sqlite: {file: 'PLACE/shop.db'}
+reconcile:
+  orders:
+    every: 1d
+    key: id
+    left: {query: {database: shop, sql: 'SELECT id, total FROM orders'}}
+    right: {projection: {workload: index, name: orders, path: /rows}}
+";
+
+/// Keeps a list for each generation; takes an event only while there is no file `hold`, and gets one total wrong when it is told to.
+const INDEX: &str = r#"
+folder = os.environ["TANGELO_STATE_DIR"]
+
+def load(generation):
+    try:
+        return json.load(open("%s/%s" % (folder, generation)))
+    except FileNotFoundError:
+        return {}
+
+class Handler(Answers):
+    def do_GET(self):
+        self.answer(200, list(load(self.headers["x-tangelo-generation"]).values()))
+    def do_POST(self):
+        data = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if os.path.exists("PLACE/hold"):
+            return self.answer(503, {})
+        generation = self.headers["ce-tangelogeneration"]
+        rows = load(generation)
+        rows[data["id"]] = data
+        if os.path.exists("PLACE/wrong") and generation == "1":
+            rows[data["id"]]["total"] = 0
+        with open(folder + "/new", "w") as file:
+            json.dump(rows, file)
+        os.replace(folder + "/new", "%s/%s" % (folder, generation))
+        self.answer(200, {})
+"#;
+
+/// What a projection has not had yet is no difference; what its live generation got wrong is one, and none of the next generation.
+#[tokio::test]
+async fn a_projection_is_compared_once_it_has_had_every_event() -> Result<()> {
+    let server = server();
+    let place = server.scratch();
+    std::fs::create_dir_all(&place)?;
+    run(
+        &server,
+        "CREATE TABLE orders (id TEXT PRIMARY KEY, total REAL)",
+    )?;
+    let there = |text: &str| text.replace("PLACE", &place.to_string_lossy());
+    server.deploy(&[
+        ("tangelo.yaml", &there(PROJECTED)),
+        ("index.py", &python::service(&there(INDEX))),
+    ])?;
+    let order = |id: u32| -> Result<()> {
+        run(&server, &format!("INSERT INTO orders VALUES ('{id}', 10)"))?;
+        let data = json!({"id": id.to_string(), "total": 10}).to_string();
+        server.json(&["publish", "order.created", "-d", &data])?;
+        Ok(())
+    };
+    let sweep = || server.json(&["reconcile", "run", "shop/orders"]);
+    // Compared at once: each sweep waits for what was published before it.
+    for id in 1..=20 {
+        order(id)?;
+        let swept = sweep()?;
+        let told = (&swept["differences"], &swept["rows"]);
+        assert_eq!(told, (&json!(0), &json!([id, id])), "{swept}");
+    }
+    // It takes nothing: that is said, and no row is said to be missing.
+    std::fs::write(place.join("hold"), "")?;
+    order(21)?;
+    let failed = server.cli(&["--json", "reconcile", "run", "shop/orders"])?;
+    let failed: Value = serde_json::from_slice(&failed.stdout)?;
+    assert_eq!(failed["error"]["code"], "TG1010", "{failed}");
+    let why = failed["error"]["message"].to_string();
+    assert!(
+        why.contains("projection `shop/index/orders` is behind by 1 event"),
+        "{why}"
+    );
+    let shown = server.json(&["reconcile", "show", "shop/orders"])?;
+    assert_eq!(shown["differences"], json!([]));
+    // It takes it, and gets it wrong.
+    std::fs::write(place.join("wrong"), "")?;
+    std::fs::remove_file(place.join("hold"))?;
+    let swept = eventually("it has had it", || async { sweep().ok() }).await;
+    assert_eq!(swept["differences"], 1, "{swept}");
+    let shown = server.json(&["reconcile", "show", "shop/orders"])?;
+    let found = &shown["differences"][0];
+    assert_eq!(
+        (&found["kind"], &found["key"]),
+        (&json!("differs"), &json!("21"))
+    );
+    // Built anew it is right: the generation that is live is asked.
+    server.json(&["projections", "rebuild", "shop/index/orders"])?;
+    eventually("the new one is live", || async {
+        let shown = server
+            .json(&["projections", "show", "shop/index/orders"])
+            .ok()?;
+        (shown["live"] == 2).then_some(())
+    })
+    .await;
+    let swept = sweep()?;
+    let told = (&swept["differences"], &swept["resolved"], &swept["rows"]);
+    assert_eq!(told, (&json!(0), &json!(1), &json!([21, 21])), "{swept}");
     Ok(())
 }
