@@ -11,10 +11,13 @@ use store::log::{
 
 use crate::{Bus, Error, bus::Shared, fill::PAUSE, lanes::Lane, matching, terms::Ordered};
 
-/// Most deliveries in one chunk.
+/// Most dead letters in one chunk.
 const CHUNK: u32 = 100;
-/// Most events of the log that one chunk looks at.
+/// Most events of the log, or dead letters, that one chunk looks at: whatever the rate, since what is not asked for
+/// takes nothing of that.
 const LOOK: u32 = 500;
+/// By how much the clock may have been set back for a range of time to miss nothing.
+const SET_BACK: Duration = Duration::from_secs(600);
 /// Most deliveries of a subscription that wait, beyond which a job waits for it.
 const WAITING: usize = 2000;
 /// How long a job waits that can do nothing now.
@@ -46,6 +49,17 @@ struct Target {
     /// All up to here is settled, or has a row.
     settled: Position,
     waiting: usize,
+}
+
+impl Target {
+    fn replayed(&self, logged: &Logged) -> Replayed {
+        let lane = |order: &Ordered| order.lane(&logged.event, logged.position).0;
+        Replayed {
+            position: logged.position,
+            published_at: logged.at,
+            lane: self.order.as_ref().map(lane),
+        }
+    }
 }
 
 impl Bus {
@@ -80,13 +94,13 @@ impl Bus {
     pub async fn start_replay(&self, replay: Replay, by: &str) -> Result<u64, Error> {
         let (target, _) = self.replayable(&replay)?;
         let shared = &self.0.shared;
-        let through = shared.state.lock().scanned(&target.namespace);
         let gone_through = shared.gone(&target.namespace, &replay).await?;
+        let (after, through) = shared.range_of(&target.namespace, &replay).await?;
         let spec = JobSpec::Replay {
             gone_through,
             namespace: target.namespace,
             key: replay.key,
-            after: replay.after,
+            after,
             through,
             since: replay.since,
             until: replay.until,
@@ -114,8 +128,8 @@ impl Bus {
     pub async fn count_replay(&self, replay: &Replay) -> Result<u64, Error> {
         let (target, filter) = self.replayable(replay)?;
         let shared = &self.0.shared;
-        let through = shared.state.lock().scanned(&target.namespace);
-        let (mut after, mut count) = (replay.after, 0);
+        let (mut after, through) = shared.range_of(&target.namespace, replay).await?;
+        let mut count = 0;
         while after < through {
             let read = shared.log.range(&target.namespace, after, through, LOOK);
             let events = read.await?;
@@ -255,18 +269,18 @@ impl Shared {
         if self.is_crowded(filter) {
             return Ok(WAIT);
         }
-        let limit = rate.map_or(CHUNK, |rate| rate.burst().min(CHUNK));
-        let look = self
+        let most = rate.map_or(CHUNK, |rate| rate.burst().min(CHUNK));
+        let found = self
             .log
-            .letters_to_redrive(filter.clone(), through, job.place, limit);
-        let (looked_at, ids) = look.await?;
-        let count = ids.len();
+            .letters_to_redrive(filter.clone(), through, job.place, (LOOK, most));
+        let found = found.await?;
+        let count = found.ids.len();
         let step = Step {
             job: job.id,
             from: job.place,
-            to: looked_at.last().copied().unwrap_or(job.place),
-            chunk: Chunk::Letters(ids),
-            last: looked_at.len() < limit as usize,
+            to: found.to,
+            chunk: Chunk::Letters(found.ids),
+            last: found.last,
         };
         for redriven in self.log.step_job(step).await? {
             self.redriven(redriven).await;
@@ -312,26 +326,11 @@ impl Shared {
         }
         let filter = filter.as_ref().map(|filter| matching::compile(key, filter));
         let filter = filter.transpose()?;
-        let limit = rate.map_or(LOOK, |rate| rate.burst().min(LOOK));
-        let events = self
-            .log
-            .range(&target.namespace, after, reach, limit)
-            .await?;
-        let to = events
-            .last()
-            .map_or_else(|| reach.max(after), |last| last.position);
-        let wanted = |logged: &&Logged| {
+        let wanted = |logged: &Logged| {
             within(logged, *since, *until) && matches(&target.pattern, filter.as_deref(), logged)
         };
-        let replayed = |logged: &Logged| Replayed {
-            position: logged.position,
-            published_at: logged.at,
-            lane: target
-                .order
-                .as_ref()
-                .map(|order| order.lane(&logged.event, logged.position).0),
-        };
-        let chunk: Vec<_> = events.iter().filter(wanted).map(replayed).collect();
+        let most = rate.map_or(LOOK, |rate| rate.burst().min(LOOK));
+        let (chunk, to) = self.look_for(&target, (after, reach), most, wanted).await?;
         let count = chunk.len();
         let step = Step {
             job: job.id,
@@ -347,6 +346,57 @@ impl Shared {
             self.redriven(redriven).await;
         }
         Ok(pause_after(*rate, count))
+    }
+
+    /// The next events that are wanted, at most `most`, among at most [`LOOK`]; and up to where it was looked. Where most
+    /// are wanted, few more are read than are taken.
+    async fn look_for(
+        &self,
+        target: &Target,
+        (after, reach): (Position, Position),
+        most: u32,
+        wanted: impl Fn(&Logged) -> bool,
+    ) -> Result<(Vec<Replayed>, Position), Error> {
+        let (mut chunk, mut to) = (Vec::new(), after);
+        let (mut look, mut left) = (most, LOOK);
+        while to < reach && left > 0 {
+            let read = self.log.range(&target.namespace, to, reach, look.min(left));
+            let events = read.await?;
+            if events.is_empty() {
+                to = reach;
+            }
+            for logged in events {
+                to = logged.position;
+                left -= 1;
+                if wanted(&logged) {
+                    chunk.push(target.replayed(&logged));
+                }
+                if chunk.len() == most as usize {
+                    return Ok((chunk, to));
+                }
+            }
+            look = look.saturating_mul(2);
+        }
+        Ok((chunk, to))
+    }
+
+    /// Behind which position the events of a replay are, and up to which, as far as its times say and the log has them
+    /// now: nothing else need be looked at.
+    async fn range_of(
+        &self,
+        namespace: &Namespace,
+        replay: &Replay,
+    ) -> Result<(Position, Position), Error> {
+        let (mut after, mut through) = (replay.after, self.state.lock().scanned(namespace));
+        if let Some(since) = replay.since {
+            let seek = self.log.seek(namespace, after, through, since - SET_BACK);
+            after = seek.await?;
+        }
+        if let Some(until) = replay.until {
+            let seek = self.log.seek(namespace, after, through, until + SET_BACK);
+            through = seek.await?;
+        }
+        Ok((after, through))
     }
 
     /// Up to which position the log has lost events of a range.

@@ -49,6 +49,8 @@ pub(crate) struct Consumer {
     pub(crate) dead: u64,
     /// Why it has nothing to do though something waits, and since when.
     pub(crate) waits: Option<(Why, Time)>,
+    /// The same of before it was named, until something is taken: what is refused again waits since it was refused first.
+    waited: Option<(Why, Time)>,
     parked: Option<Parked>,
     spent: Spent,
     stage: Stage,
@@ -109,7 +111,7 @@ impl State {
         if pulled {
             next.why = Some(Why::Unpulled);
         }
-        consumer.waiting_for(next.why, now);
+        consumer.waiting_for(next.why, next.work, now);
         let timer = next.at;
         if next.work && !pulled {
             consumer.stage = Stage::Queued;
@@ -163,6 +165,9 @@ impl State {
     /// A loop that was given this consumer took so many events from it.
     pub(crate) fn taken_from(&mut self, key: &SubscriptionKey, now: Time, count: usize) -> bool {
         if let Some(consumer) = self.consumers.get_mut(key) {
+            if count > 0 {
+                consumer.waited = None;
+            }
             let newest = consumer.ranges.last().and_then(|id| self.ranges.get(id));
             if let Some(rate) = newest.and_then(|range| range.terms.rate) {
                 consumer.spent.spend(rate, now, count);
@@ -374,11 +379,17 @@ fn takeable<'s>(
 }
 
 impl Consumer {
-    /// Keeps since when the reason is the same.
-    fn waiting_for(&mut self, why: Option<Why>, now: Time) {
-        self.waits = why.map(|why| match self.waits.take() {
-            Some((same, since)) if same == why => (why, since),
-            _ => (why, now),
-        });
+    /// Keeps since when the reason is the same; `work`: it has none, and something is to be tried now.
+    fn waiting_for(&mut self, why: Option<Why>, work: bool, now: Time) {
+        let waited = self.waited.take();
+        let before = self.waits.take().or(waited);
+        match why {
+            Some(why) => {
+                let since = before.filter(|(same, _)| *same == why);
+                self.waits = Some((why, since.map_or(now, |(_, since)| since)));
+            }
+            None if work => self.waited = before,
+            None => {}
+        }
     }
 }

@@ -86,9 +86,77 @@ impl Spent {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
+
+    use model::{Cause, Event, Name, Namespace, Position, Subscription};
+    use serde_json::json;
+    use store::log::{Logged, StoredSubscription, SubscriptionId, Waiting};
 
     use super::*;
+    use crate::range::{MAX_RETRYING, Range};
+
+    fn range() -> Range {
+        let filter = model::EventFilter(json!({"type": ["t"]}));
+        let stored = StoredSubscription {
+            id: SubscriptionId(1),
+            namespace: Namespace::default_namespace(),
+            key: "shop/w/s".parse().expect("is a key"),
+            shard: store::shards::Shard(0),
+            spec: Subscription::new(Name::literal("s"), filter),
+            begin: Position(0),
+            end: None,
+            generation: None,
+        };
+        Range::new(&stored, None, Position(0))
+    }
+
+    fn logged(position: u64) -> Arc<Logged> {
+        let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "t"});
+        let cause = Cause {
+            invocation: None,
+            class: model::Class::Async,
+            principals: Vec::new(),
+            trace: model::TraceContext {
+                trace: model::TraceId(7),
+                parent: None,
+                sampled: true,
+            },
+            depth: 1,
+            idempotency_key: None,
+        };
+        Arc::new(Logged {
+            position: Position(position),
+            at: Time(0),
+            size: 1,
+            event: Arc::new(Event::from_json(event).expect("is an event")),
+            cause: Arc::new(cause),
+        })
+    }
+
+    #[test]
+    fn what_failed_holds_new_events_back_only_when_it_is_too_much() {
+        let (mut range, due) = (range(), Time(5));
+        assert_eq!(range.why(Time(1)), None, "nothing waits");
+        for position in 1..=MAX_RETRYING as u64 {
+            let position = Position(position);
+            range.waits(Waiting { due, position }, None);
+            if position.0 + 1 < MAX_RETRYING as u64 {
+                continue;
+            }
+            assert_eq!(range.why(Time(1)), Some(Why::Retries));
+            assert_eq!(range.next_due(Time(1)), Some(due));
+        }
+        range.offer(&logged(MAX_RETRYING as u64 + 1));
+        assert!(!range.has_work(Time(1)));
+        let why = range.why(Time(1)).expect("it waits");
+        assert_eq!(why, Why::TooManyRetries);
+        assert!(why.to_string().starts_with("so many deliveries failed"));
+        assert!(range.has_work(due), "what failed is due");
+        let first = range.take(due, &crate::lanes::Held::default());
+        let first = first.expect("is due").0.position();
+        range.ended(first);
+        assert!(range.has_work(Time(1)), "there is room for what is new");
+    }
 
     #[test]
     fn a_rate_is_kept_over_time_and_allows_a_second_at_once() {

@@ -223,7 +223,7 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The oldest an event may get before it is given up.
     pub max_age: Duration,
-    /// The wait after the first failure; doubled after each further one, with full jitter.
+    /// The wait after the first failure; doubled after each further one, with equal jitter: from half of it up to all.
     pub backoff: Duration,
     /// The longest wait.
     pub max_backoff: Duration,
@@ -276,6 +276,21 @@ mod tests {
         assert_eq!(policy.wait(1, 0), Duration::from_millis(500));
         assert_eq!(policy.wait(40, u16::MAX), Duration::from_secs(300));
         assert!(policy.wait(3, 0) >= policy.wait(2, u16::MAX));
+    }
+
+    #[test]
+    fn waits_of_the_same_attempt_are_spread_over_its_upper_half() {
+        let policy = RetryPolicy::default();
+        for attempt in [1, 3, 40] {
+            let most = policy.wait(attempt, u16::MAX);
+            let waits = (0..=u16::MAX).step_by(4369);
+            let waits: Vec<_> = waits.map(|random| policy.wait(attempt, random)).collect();
+            assert_eq!((waits[0], waits[15]), (most / 2, most));
+            let apart = waits.windows(2).map(|two| two[1] - two[0]);
+            for apart in apart {
+                assert!(apart >= most / 31 && apart <= most / 29, "{apart:?}");
+            }
+        }
     }
 
     #[test]

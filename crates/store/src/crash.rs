@@ -79,6 +79,12 @@ impl Crash {
         self.0.is_some()
     }
 
+    /// How often its moment is still passed until it ends; 0 when it is not told to. Tests count by it.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.0.as_ref().map_or(0, |at| at.left.load(Relaxed))
+    }
+
     /// Ends the process, as `kill -9` would, when it is told to end at this pass of `moment`.
     pub fn pass(&self, moment: Moment) {
         let Some(at) = &self.0 else {
@@ -126,6 +132,7 @@ mod tests {
         crash.pass(Moment::Committed);
         crash.pass(Moment::Commit);
         crash.pass(Moment::Commit);
+        assert_eq!(crash.left(), 1);
         Crash::default().pass(Moment::Commit);
     }
 }

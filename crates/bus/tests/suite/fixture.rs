@@ -29,6 +29,10 @@ impl Fixture {
 
     pub(crate) async fn on(dir: tempfile::TempDir, clock: Clock) -> Self {
         let options = Options::new(dir.path(), clock.clone());
+        Self::with(options, dir, clock).await
+    }
+
+    pub(crate) async fn with(options: Options, dir: tempfile::TempDir, clock: Clock) -> Self {
         let store = loop {
             // After a crash the old writer may be about to end.
             match Store::open(options.clone()) {

@@ -11,5 +11,6 @@ mod jobs;
 mod model_check;
 mod projections;
 mod pulls;
+mod replays;
 mod restarts;
 mod terms;

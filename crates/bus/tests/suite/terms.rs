@@ -380,3 +380,74 @@ async fn what_comes_in_an_order_is_done_only_when_it_will_not_come_again() {
     assert_eq!(fixture.drain(1).await, ["a-2"]);
     assert!(fixture.next_or_none().await.is_none());
 }
+
+#[tokio::test]
+async fn a_reason_stands_since_it_began() {
+    let fixture = Fixture::new().await;
+    set(&fixture, subscription()).await;
+    let key = key_of(KEY);
+    let since = || fixture.bus.stats()[0].waiting_since;
+    fixture.publish("t", 1..=1).await;
+    // Refused again and again, it waits since it was refused first.
+    let refused = fixture.clock.now();
+    for _ in 0..3 {
+        assert_eq!(fixture.bus.ready().await, key);
+        let wait = Duration::from_secs(5);
+        fixture.bus.park(&key, wait, "no permit");
+        assert_eq!(why(&fixture), "no permit");
+        assert_eq!(since(), Some(refused));
+        fixture.clock.advance(wait);
+    }
+    assert_eq!(fixture.bus.ready().await, key);
+    fixture
+        .bus
+        .park(&key, Duration::from_secs(5), "something else");
+    assert_eq!(since(), Some(fixture.clock.now()));
+    fixture.clock.advance(Duration::from_secs(5));
+    // What fails waits since it failed, each time anew.
+    for attempt in 1..=3 {
+        let delivery = fixture.next().await;
+        assert_eq!(delivery.attempt, attempt);
+        assert_eq!((why(&fixture), since()), (String::new(), None));
+        settle(&fixture, delivery, Settled::Retry(fault())).await;
+        let failed = fixture.clock.now();
+        assert_eq!(why(&fixture), "the next attempts of what failed");
+        fixture.clock.advance(Duration::from_millis(400));
+        assert!(fixture.next_or_none().await.is_none(), "it is not due");
+        assert_eq!(since(), Some(failed));
+        fixture.clock.advance(Duration::from_secs(10));
+    }
+    assert_eq!(fixture.drain(1).await, ids(1..=1));
+    assert_eq!((why(&fixture), since()), (String::new(), None));
+    fixture.publish("t", 2..=2).await;
+    assert_eq!(fixture.bus.ready().await, key);
+    fixture.bus.park(&key, Duration::from_secs(5), "no permit");
+    assert_eq!(since(), Some(fixture.clock.now()), "the first time is over");
+}
+
+#[tokio::test]
+async fn what_fails_together_is_tried_again_apart() {
+    let fixture = Fixture::new().await;
+    set(&fixture, subscription()).await;
+    fixture.publish("t", 1..=16).await;
+    let mut failed = all_now(&fixture).await;
+    assert_eq!(failed.len(), 16);
+    let at = fixture.clock.now();
+    let (range, mut waits) = (store::log::SubscriptionId(1), Vec::new());
+    for delivery in failed.drain(..) {
+        let position = delivery.position;
+        settle(&fixture, delivery, Settled::Retry(fault())).await;
+        let item = fixture.store.log().retry_item(range, position).await;
+        let row = item.expect("reads").expect("waits").row;
+        assert_eq!(row.attempts, 1);
+        waits.push(row.due.since(at));
+    }
+    let (least, most) = (Duration::from_millis(500), Duration::from_secs(1));
+    assert!(
+        waits.iter().all(|wait| (least..=most).contains(wait)),
+        "{waits:?}"
+    );
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() >= 12, "{waits:?}");
+}

@@ -350,3 +350,32 @@ fn message(input: Input) -> Result<Message, Error> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{BreakerTerms, Time};
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_one_breaker_and_no_other_endpoint_has_it() {
+        let terms = BreakerTerms {
+            failures: 1,
+            wait: Duration::from_secs(10),
+            max_wait: Duration::from_secs(10),
+        };
+        let (endpoints, now) = (Endpoints::default(), Time::from_millis(1_000_000));
+        let bad = endpoints.breaker("https://bad.example/in");
+        let good = endpoints.breaker("https://good.example/in");
+        let elsewhere = endpoints.breaker("https://bad.example/other");
+        bad.hear(Said::Ill("answered 500".to_owned()), terms, now);
+        assert!(bad.enter(now).is_err());
+        assert_eq!((good.enter(now), elsewhere.enter(now)), (Ok(()), Ok(())));
+        // A second subscription to the same, or the next revision of the first, finds it open.
+        let same = endpoints.breaker("https://bad.example/in");
+        assert!(same.enter(now).is_err());
+        drop((bad, same));
+        let forgotten = endpoints.breaker("https://bad.example/in");
+        assert_eq!(forgotten.enter(now), Ok(()), "nobody posted to it");
+    }
+}

@@ -109,6 +109,17 @@ impl DeadLetterFilter {
     }
 }
 
+/// Some letters of a redrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letters {
+    /// Those to redrive.
+    pub ids: Vec<i64>,
+    /// Up to where letters were looked at.
+    pub to: Place,
+    /// Whether there are no more.
+    pub last: bool,
+}
+
 /// Where a redriven delivery waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Redriven {
@@ -167,8 +178,8 @@ impl Log {
             .await
     }
 
-    /// The letters of a redrive after `after`, in the order in which their events were published to each subscription;
-    /// what was looked at, and of it those that the filter asks for.
+    /// The letters of a redrive after `after`, in the order in which their events were published to each subscription:
+    /// at most `most` that the filter asks for, among at most `look` that are looked at.
     ///
     /// # Errors
     /// Those of reading.
@@ -177,11 +188,13 @@ impl Log {
         filter: DeadLetterFilter,
         through: i64,
         after: Place,
-        limit: u32,
-    ) -> Result<(Vec<Place>, Vec<i64>)> {
+        (look, most): (u32, u32),
+    ) -> Result<Letters> {
         let blobs = Arc::clone(&self.blobs.shared);
         self.kernel
-            .read(move |connection| to_redrive(connection, &blobs, &filter, through, after, limit))
+            .read(move |connection| {
+                to_redrive(connection, &blobs, &filter, through, after, (look, most))
+            })
             .await
     }
 
@@ -324,8 +337,8 @@ fn to_redrive(
     filter: &DeadLetterFilter,
     through: i64,
     after: Place,
-    limit: u32,
-) -> Result<(Vec<Place>, Vec<i64>)> {
+    (look, most): (u32, u32),
+) -> Result<Letters> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM dead_letter d JOIN log l ON l.id = d.log
          WHERE (d.subscription, d.position) > (?1, ?2) AND d.id <= ?3 AND (?4 IS NULL OR d.app = ?4)
@@ -340,20 +353,26 @@ fn to_redrive(
         text(&filter.app),
         text(&filter.workload),
         text(&filter.name),
-        limit,
+        look,
     ))?;
-    let (mut looked_at, mut ids) = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next()? {
+    let (mut looked_at, mut ids, mut to) = (0, Vec::new(), after);
+    while ids.len() < most as usize {
+        let Some(row) = rows.next()? else {
+            let last = looked_at < look;
+            return Ok(Letters { ids, to, last });
+        };
         let letter = letter(connection, blobs, row)?;
-        looked_at.push(Place {
+        looked_at += 1;
+        to = Place {
             group: letter.subscription.0,
             after: letter.logged.position,
-        });
+        };
         if filter.asks_for(&letter) {
             ids.push(letter.id);
         }
     }
-    Ok((looked_at, ids))
+    let last = false;
+    Ok(Letters { ids, to, last })
 }
 
 fn letter(connection: &Connection, blobs: &blobs::Shared, row: &Row<'_>) -> Result<DeadLetter> {

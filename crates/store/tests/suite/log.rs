@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use model::{Error as Fault, Position, Time, code};
+use model::{Clock, Error as Fault, Namespace, Position, Time, code};
 use store::{
-    Error, Urgency,
+    Error, Options, Store, Urgency,
     log::{
         Attempt, DeadLetterFilter, GivenUp, Retention, RetryRow, SubscriptionId, tail::Committed,
     },
 };
 
-use crate::fixture::{Cursors, Nodes, cursor, event, key, space, subscribe, subscription};
+use crate::fixture::{Cursors, Nodes, START, cursor, event, key, space, subscribe, subscription};
 
 fn fault() -> Fault {
     Fault::new(code::FUNCTION_ERROR, "no")
@@ -66,6 +66,66 @@ async fn the_same_id_within_the_window_is_answered_with_the_first_position() {
             (Position(1), false)
         );
         nodes.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_found_in_a_log_also_where_the_clock_was_set_back() {
+    let at = |minute: u64| START + Duration::from_secs(60 * minute);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    // Three times a hundred events, one a minute; the second time begins ten minutes before the end of the first.
+    for (first, from) in [(1, 0), (101, 90), (201, 190)] {
+        let clock = Clock::virtual_at(at(from));
+        let store = Store::open(Options::new(dir.path(), clock.clone())).expect("opens");
+        for id in first..first + 100 {
+            store
+                .log()
+                .append(&space(), vec![event(id, 10)])
+                .await
+                .expect("appends");
+            clock.advance(Duration::from_secs(60));
+        }
+        store.close().await.expect("closes");
+    }
+    let options = Options::new(dir.path(), Clock::virtual_at(at(500)));
+    let log = Store::open(options).expect("opens").log();
+    let all = log.range(&space(), Position(0), Position(300), 500).await;
+    let all = all.expect("reads");
+    assert_eq!(all.len(), 300);
+    let seek = async |after: u64, through: u64, time: Time| {
+        let (space, after, through) = (space(), Position(after), Position(through));
+        let found = log.seek(&space, after, through, time).await;
+        found.expect("reads").0
+    };
+    for (time, expected) in [
+        (at(0), 0),
+        (at(1), 1),
+        (at(50), 50),
+        (at(50) + Duration::from_micros(1), 51),
+        (at(150), 160),
+        (at(289), 299),
+        (at(290), 300),
+        (at(999), 300),
+    ] {
+        assert_eq!(seek(0, 300, time).await, expected, "{time:?}");
+    }
+    assert_eq!(seek(40, 60, at(0)).await, 40);
+    assert_eq!(seek(40, 60, at(999)).await, 60);
+    assert_eq!(seek(70, 60, at(50)).await, 70, "there is nothing between");
+    let nowhere = Namespace::new("nowhere").expect("is a name");
+    let empty = log.seek(&nowhere, Position(3), Position(9), at(1)).await;
+    assert_eq!(empty.expect("reads"), Position(3));
+    let back = Duration::from_secs(10 * 60);
+    for minute in 0..300 {
+        let time = at(minute);
+        let place = seek(0, 300, time).await;
+        for logged in &all {
+            let right = match logged.position.0 <= place {
+                true => logged.at < time + back,
+                false => logged.at >= time - back,
+            };
+            assert!(right, "{:?} at {:?}, {time:?}", logged.position, logged.at);
+        }
     }
 }
 

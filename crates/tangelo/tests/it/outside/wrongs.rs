@@ -65,6 +65,33 @@ async fn an_open_breaker_costs_no_attempt_and_says_so() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_open_breaker_is_of_its_endpoint_alone() -> Result<()> {
+    let (bad, good) = (
+        Receiver::start(&[SECRET], None)?,
+        Receiver::start(&[SECRET], None)?,
+    );
+    let (server, _folder) = server(&[("PARTNER", SECRET)])?;
+    bad.mode("500").await?;
+    let breaker = "        breaker: {failures: 1, wait: 1h, max_wait: 1h}\n";
+    let first = manifest(bad.port, EAGER, breaker);
+    let second = manifest(good.port, EAGER, breaker);
+    let second = second.replace("app: bus\nsubscriptions:\n  partner:", "  other:");
+    server.deploy(&[("tangelo.yaml", &(first + &second))])?;
+    for number in 0..5 {
+        publish(&server, &number.to_string(), "o-1")?;
+    }
+    waits_on(&server, "TG0305").await;
+    let seen = good.saw(5).await;
+    assert_eq!((seen.len(), bad.seen().await?.len()), (5, 1));
+    let rows = server.json(&["subscriptions"])?;
+    let rows = rows["subscriptions"].as_array().context("rows")?;
+    let ours = |row: &&Value| row["subscription"] == "bus/other/events";
+    let other = rows.iter().find(ours).context("the other one")?;
+    assert_eq!(other["waiting_on"], Value::Null, "{other}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_gone_pauses_its_subscription() -> Result<()> {
     let receiver = Receiver::start(&[SECRET], None)?;
     let (mut server, _folder) = server(&[("PARTNER", SECRET)])?;
