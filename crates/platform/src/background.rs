@@ -9,7 +9,7 @@ const NICE: i32 = 10;
 /// How long a thread runs until it asks whether others wanted its processor meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
 /// Others wanted it when this thread waited to run for more than this part of the time that it ran.
-const CONTENDED: f64 = 0.3;
+const CONTENDED: f64 = 0.15;
 /// The most that a thread rests for the time that it ran: it takes a fifth of a processor then.
 const MOST: f64 = 4.0;
 /// How much more it rests each time that it finds others waiting, and how much less when it finds none: it comes to rest
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn who_finds_others_waiting_rests_longer_and_who_finds_none_works_on() {
-        let [ran, long, short] = [1000, 400, 200].map(Duration::from_micros);
+        let [ran, long, short] = [1000, 400, 100].map(Duration::from_micros);
         let after =
             |waits: &[Duration]| waits.iter().fold(0.0, |at, waited| rests(at, ran, *waited));
         assert!((after(&[long; 2]) - 1.0).abs() < f64::EPSILON);
