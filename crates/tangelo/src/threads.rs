@@ -1,5 +1,5 @@
 //! The threads of a server beside those of its doors: `control`, and `background` for what nobody waits for, which has a
-//! lower claim to the processors: it takes what is left, and a backlog that is delivered slows no request down.
+//! lower claim to the processors: it takes what is left, so that a backlog that is delivered slows requests down as little as can be.
 
 use std::io;
 
