@@ -405,9 +405,8 @@ impl Shared {
         namespace: &Namespace,
         replay: &Replay,
     ) -> Result<Option<Position>, Error> {
-        let extents = self.log.extents().await?;
-        let extent = extents.into_iter().find(|(of, _)| of == namespace);
-        let gone = extent.map(|(_, extent)| (extent.tail, extent.gone_at));
+        let extent = self.log.extent(namespace).await?;
+        let gone = extent.map(|extent| (extent.tail, extent.gone_at));
         let in_range = |(through, at): &(Position, Time)| {
             *through > replay.after && replay.since.is_none_or(|since| since <= *at)
         };

@@ -34,8 +34,7 @@ impl Bus {
         source: Option<&str>,
     ) -> Result<Option<Logged>, Error> {
         let log = &self.0.shared.log;
-        let extents = log.extents().await?;
-        let Some((_, extent)) = extents.into_iter().find(|(name, _)| name == namespace) else {
+        let Some(extent) = log.extent(namespace).await? else {
             return Ok(None);
         };
         let wanted = |logged: &Logged| {

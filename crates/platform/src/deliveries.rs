@@ -231,9 +231,7 @@ impl Platform {
     ) -> Result<Value, Error> {
         let namespace = model::Name::default_namespace();
         let log = self.store().log();
-        let extents = log.extents().await?;
-        let extent = extents.into_iter().find(|(of, _)| *of == namespace);
-        let Some((_, extent)) = extent else {
+        let Some(extent) = log.extent(&namespace).await? else {
             return Ok(json!({"events": [], "through": 0, "head": 0}));
         };
         let newest = || Position(extent.head.0.saturating_sub(u64::from(limit)));

@@ -78,7 +78,9 @@ impl Platform {
 
     /// The live generation of a projection, once it has had everything that the log has now.
     async fn caught_up(&self, key: &SubscriptionKey) -> Result<u32, Error> {
-        let head = self.head().await?;
+        let log = self.store().log();
+        let extent = log.extent(&Name::default_namespace()).await?;
+        let head = extent.map_or_else(Position::default, |extent| extent.head);
         let until = self.clock().monotonic() + CATCH_UP;
         loop {
             let projection = projections::one(self.bus(), key).await?;
@@ -101,14 +103,6 @@ impl Platform {
             }
             self.clock().sleep(LOOK).await;
         }
-    }
-
-    /// The last position of the log.
-    async fn head(&self) -> Result<Position, Error> {
-        let namespace = Name::default_namespace();
-        let extents = self.store().log().extents().await?;
-        let own = extents.into_iter().find(|(log, _)| *log == namespace);
-        Ok(own.map_or_else(Position::default, |(_, extent)| extent.head))
     }
 
     /// What a workload answers: a JSON array of objects.

@@ -100,6 +100,16 @@ impl Log {
             .await
     }
 
+    /// How far one log goes; `None`: nothing was ever published to it.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn extent(&self, namespace: &Namespace) -> Result<Option<Extent>> {
+        let own = self.extents().await?.into_iter();
+        let mut own = own.filter(|(of, _)| of == namespace);
+        Ok(own.next().map(|(_, extent)| extent))
+    }
+
     /// Every log with how far it goes.
     ///
     /// # Errors
