@@ -42,12 +42,11 @@ impl Bus {
     /// # Errors
     /// As [`Bus::settle`].
     pub async fn done(&self, mut delivery: Delivery) -> Result<(), Error> {
-        let facts = delivery.facts();
-        let shared = &self.0.shared;
-        if !shared.note_done(&facts) {
-            return self.settle(delivery, Settled::Done).await;
-        }
         delivery.settled = true;
+        let (shared, facts) = (&self.0.shared, delivery.facts());
+        if !shared.note_done(&facts) {
+            return shared.settle(&facts, Settled::Done).await;
+        }
         shared.after(&facts);
         Ok(())
     }

@@ -263,17 +263,15 @@ impl State {
         namespace: &Namespace,
         within: std::ops::Range<Position>,
     ) -> Vec<(SubscriptionId, Option<Arc<Pattern>>)> {
-        let ranges = &self.ranges;
-        let is_of = |range: &Range| {
-            range.namespace == *namespace && range.behind.is_some_and(|at| within.contains(&at))
-        };
-        let (these, others) = std::mem::take(&mut self.fills)
-            .into_iter()
-            .partition(|id| ranges.get(id).is_some_and(is_of));
-        self.fills = others;
-        let these: VecDeque<SubscriptionId> = these;
-        let with_pattern = |id| Some((id, ranges.get(&id)?.pattern.clone()));
-        these.into_iter().filter_map(with_pattern).collect()
+        let (ranges, mut these) = (&self.ranges, Vec::new());
+        self.fills.retain(|id| {
+            let range = ranges.get(id).filter(|range| {
+                range.namespace == *namespace && range.behind.is_some_and(|at| within.contains(&at))
+            });
+            these.extend(range.map(|range| (*id, range.pattern.clone())));
+            range.is_none()
+        });
+        these
     }
 
     /// Where a range stands, for the store, which writes it now.
