@@ -88,7 +88,7 @@ impl Spent {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use model::{Cause, Event, Name, Namespace, Position, Subscription};
+    use model::{Cause, Event, Name, Namespace, Position, Subscription, TraceContext};
     use serde_json::json;
     use store::log::{Logged, StoredSubscription, SubscriptionId, Waiting};
 
@@ -112,18 +112,7 @@ mod tests {
 
     fn logged(position: u64) -> Arc<Logged> {
         let event = json!({"specversion": "1.0", "id": "1", "source": "/t", "type": "t"});
-        let cause = Cause {
-            invocation: None,
-            class: model::Class::Async,
-            principals: Vec::new(),
-            trace: model::TraceContext {
-                trace: model::TraceId(7),
-                parent: None,
-                sampled: true,
-            },
-            depth: 1,
-            idempotency_key: None,
-        };
+        let cause = Cause::first(Vec::new(), TraceContext::root(7));
         Arc::new(Logged {
             position: Position(position),
             at: Time(0),

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bus::{Bus, Delivery, Settled};
 use model::{
-    Cause, Class, Clock, Error as Fault, Event, EventFilter, Ids, Limits, Name, Namespace,
-    RetryPolicy, Subscription, SubscriptionKey, Time, TraceContext, TraceId, code,
-    event::EventData,
+    Cause, Clock, Error as Fault, Event, EventFilter, Ids, Limits, Name, Namespace, RetryPolicy,
+    Subscription, SubscriptionKey, Time, TraceContext, code, event::EventData,
 };
 use serde_json::{Value, json};
 use store::{Options, Store};
@@ -106,6 +105,18 @@ impl Fixture {
         set.expect("sets");
     }
 
+    /// The app's one subscription, under its key.
+    pub(crate) async fn set(&self, key: &str, subscription: Subscription) {
+        let wanted = vec![(key_of(key), subscription)];
+        let app = Name::literal("shop");
+        let set = self.bus.set_subscriptions(&space(), &app, wanted).await;
+        set.expect("sets");
+    }
+
+    pub(crate) async fn settle(&self, delivery: Delivery, how: Settled) {
+        self.bus.settle(delivery, how).await.expect("settles");
+    }
+
     pub(crate) async fn publish(&self, kind: &str, ids: std::ops::RangeInclusive<u32>) {
         let events = ids.map(|id| (event(kind, id), cause())).collect();
         for receipt in self.bus.publish(&space(), events).await {
@@ -183,18 +194,7 @@ pub(crate) fn event(kind: &str, id: u32) -> Event {
 }
 
 pub(crate) fn cause() -> Cause {
-    Cause {
-        invocation: None,
-        class: Class::Async,
-        principals: Vec::new(),
-        trace: TraceContext {
-            trace: TraceId(7),
-            parent: None,
-            sampled: true,
-        },
-        depth: 1,
-        idempotency_key: None,
-    }
+    Cause::first(Vec::new(), TraceContext::root(7))
 }
 
 pub(crate) fn ids(range: std::ops::RangeInclusive<u32>) -> Vec<String> {

@@ -6,7 +6,7 @@ use bus::{DeadLetter, DeadLetterFilter, Delivery, Error, Replay, Settled};
 use model::{AfterDead, EventFilter, Name, Order, Position, Subscription, event::EventData};
 use serde_json::json;
 
-use crate::fixture::{Fixture, all, fault, ids, key_of, space};
+use crate::fixture::{Fixture, all, fault, ids, key_of};
 
 const KEY: &str = "shop/w/s";
 
@@ -15,14 +15,7 @@ async fn set(fixture: &Fixture, order: Option<Order>) {
         order,
         ..Subscription::new(Name::literal("s"), EventFilter(all()))
     };
-    let app = Name::literal("shop");
-    let wanted = vec![(key_of(KEY), subscription)];
-    let set = fixture.bus.set_subscriptions(&space(), &app, wanted).await;
-    set.expect("sets");
-}
-
-async fn settle(fixture: &Fixture, delivery: Delivery, how: Settled) {
-    fixture.bus.settle(delivery, how).await.expect("settles");
+    fixture.set(KEY, subscription).await;
 }
 
 /// Publishes events and lets every delivery end as `how`.
@@ -36,7 +29,7 @@ async fn published(
     fixture.publish(kind, ids).await;
     for _ in 0..count {
         let delivery = fixture.next().await;
-        settle(fixture, delivery, how.clone()).await;
+        fixture.settle(delivery, how.clone()).await;
     }
 }
 
@@ -87,13 +80,13 @@ async fn a_redrive_keeps_its_rate_and_goes_on_after_a_kill() {
     let mut seen = BTreeMap::new();
     while let Some(delivery) = fixture.next_or_none().await {
         *seen.entry(delivery.event.id.clone()).or_insert(0) += 1;
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     assert!((1..=8).contains(&seen.len()), "{seen:?}");
     fixture = fixture.crash().await;
     for delivery in drain(&fixture, Duration::from_secs(1)).await {
         *seen.entry(delivery.event.id.clone()).or_insert(0) += 1;
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     assert_eq!(seen.len(), 20, "{seen:?}");
     assert!(seen.values().all(|count| *count == 1), "{seen:?}");
@@ -139,7 +132,7 @@ async fn a_replay_delivers_a_range_again_marked_and_goes_on_after_a_kill() {
     let mark = got[0].event.extensions.get("tangeloreplay");
     assert_eq!(mark, Some(&job.to_string().into()));
     for delivery in got.drain(..) {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     fixture = fixture.crash().await;
     let ended = fixture
@@ -160,7 +153,7 @@ async fn a_replay_delivers_a_range_again_marked_and_goes_on_after_a_kill() {
         "{last:?} after {before}"
     );
     for delivery in got {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     let ended = fixture.bus.job_ended(job).await.expect("ends");
     assert_eq!((ended.done, ended.skipped), (20, 0));
@@ -197,7 +190,7 @@ async fn a_replay_can_be_called_off_and_never_overtakes_what_is_new() {
     assert!(fixture.bus.cancel_job(job, "bert").await.expect("ends it"));
     assert!(!fixture.bus.cancel_job(job, "bert").await.expect("answers"));
     for delivery in got.into_iter().chain([fourth, fifth]) {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     assert!(drain(&fixture, Duration::from_secs(1)).await.is_empty());
     let ended = fixture.bus.job_ended(job).await.expect("has ended");
@@ -225,7 +218,7 @@ async fn other_data_is_delivered_after_an_edit() {
         (again.event.id.as_str(), &again.event.data),
         ("1", &EventData::Json(data))
     );
-    settle(&fixture, again, Settled::Done).await;
+    fixture.settle(again, Settled::Done).await;
     let gone = fixture
         .bus
         .edit_dead_letter(letter.id, EventData::Json(json!(1)), "anna")
@@ -243,7 +236,7 @@ async fn a_letter_cannot_overtake_an_earlier_one_of_its_key() {
     set(&fixture, Some(order)).await;
     fixture.publish("t", 1..=3).await;
     let first = fixture.next().await;
-    settle(&fixture, first, Settled::Dead(fault())).await;
+    fixture.settle(first, Settled::Dead(fault())).await;
     assert!(fixture.next_or_none().await.is_none());
     let dead = letters(&fixture).await;
     assert_eq!(dead.len(), 3);
@@ -256,7 +249,7 @@ async fn a_letter_cannot_overtake_an_earlier_one_of_its_key() {
         .expect("redrives");
     let again = fixture.next().await;
     assert_eq!(again.event.id, "1");
-    settle(&fixture, again, Settled::Dead(fault())).await;
+    fixture.settle(again, Settled::Dead(fault())).await;
     let all = DeadLetterFilter::default();
     let redriven = fixture.bus.redrive_all(all, "anna").await;
     assert_eq!(redriven.expect("redrives"), 3);

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use bus::{DeadLetterFilter, Delivery, Replay, Settled};
+use bus::{DeadLetterFilter, Replay, Settled};
 use model::{EventFilter, Name, Position, Subscription, Time, event::EventData};
 use serde_json::json;
 use store::{Options, crash::Crash};
 
-use crate::fixture::{Fixture, START, all, fault, ids, key_of, space};
+use crate::fixture::{Fixture, START, all, fault, ids, key_of};
 
 const KEY: &str = "shop/w/s";
 /// More steps than any test takes.
@@ -33,14 +33,7 @@ fn steps(crash: &Crash) -> u32 {
 
 async fn subscribe(fixture: &Fixture, filter: serde_json::Value) {
     let subscription = Subscription::new(Name::literal("s"), EventFilter(filter));
-    let app = Name::literal("shop");
-    let wanted = vec![(key_of(KEY), subscription)];
-    let set = fixture.bus.set_subscriptions(&space(), &app, wanted).await;
-    set.expect("sets");
-}
-
-async fn settle(fixture: &Fixture, delivery: Delivery, how: Settled) {
-    fixture.bus.settle(delivery, how).await.expect("settles");
+    fixture.set(KEY, subscription).await;
 }
 
 fn of_all() -> Replay {
@@ -58,7 +51,7 @@ fn of_all() -> Replay {
 async fn ended(fixture: &Fixture, job: u64) -> store::log::Job {
     loop {
         while let Some(delivery) = fixture.next_or_none().await {
-            settle(fixture, delivery, Settled::Done).await;
+            fixture.settle(delivery, Settled::Done).await;
         }
         let found = fixture.bus.job(job).await.expect("reads");
         let found = found.expect("is there");
@@ -103,7 +96,7 @@ async fn a_slow_redrive_takes_no_step_for_what_it_leaves_out() {
     fixture.publish("rare", 301..=303).await;
     for _ in 0..303 {
         let delivery = fixture.next().await;
-        settle(&fixture, delivery, Settled::Dead(fault())).await;
+        fixture.settle(delivery, Settled::Dead(fault())).await;
     }
     let filter = DeadLetterFilter {
         kind: Some("rare".to_owned()),
@@ -186,7 +179,7 @@ async fn who_edited_discarded_replayed_and_called_off_is_kept_with_when_and_what
     fixture.publish("t", 1..=2).await;
     for _ in 0..2 {
         let delivery = fixture.next().await;
-        settle(&fixture, delivery, Settled::Dead(fault())).await;
+        fixture.settle(delivery, Settled::Dead(fault())).await;
     }
     let letters = fixture
         .bus

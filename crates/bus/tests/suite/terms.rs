@@ -27,10 +27,7 @@ fn ordered(dead: AfterDead) -> Subscription {
 }
 
 async fn set(fixture: &Fixture, subscription: Subscription) {
-    let app = Name::literal("shop");
-    let wanted = vec![(key_of(KEY), subscription)];
-    let set = fixture.bus.set_subscriptions(&space(), &app, wanted).await;
-    set.expect("sets");
+    fixture.set(KEY, subscription).await;
 }
 
 /// Publishes events with these keys; their ids are `KEY-NUMBER`.
@@ -47,10 +44,6 @@ async fn publish(fixture: &Fixture, keys: &[&str]) {
     for receipt in fixture.bus.publish(&space(), events.collect()).await {
         receipt.expect("is published");
     }
-}
-
-async fn settle(fixture: &Fixture, delivery: Delivery, how: Settled) {
-    fixture.bus.settle(delivery, how).await.expect("settles");
 }
 
 async fn all_now(fixture: &Fixture) -> Vec<Delivery> {
@@ -89,7 +82,7 @@ async fn a_rate_is_kept_and_said() {
         while let Some(delivery) = fixture.next_or_none().await {
             assert_eq!(delivery.attempt, 1, "waiting costs no attempt");
             taken.push(delivery.event.id.clone());
-            settle(&fixture, delivery, Settled::Done).await;
+            fixture.settle(delivery, Settled::Done).await;
         }
         let seconds = fixture.clock.now().since(begun).as_secs();
         assert!(
@@ -114,7 +107,7 @@ async fn a_pause_outlives_deploys_and_kills_and_costs_no_attempt() {
     let key = key_of(KEY);
     let paused = fixture.bus.pause(&key, "anna", Some("too loud")).await;
     let paused = paused.expect("pauses");
-    settle(&fixture, running, Settled::Retry(fault())).await;
+    fixture.settle(running, Settled::Retry(fault())).await;
     fixture.clock.advance(Duration::from_secs(60));
     assert!(fixture.next_or_none().await.is_none(), "it is paused");
     fixture = fixture.crash().await;
@@ -162,9 +155,11 @@ async fn the_events_of_a_key_come_one_after_another_also_over_retries_and_kills(
         let at = deliveries.iter().position(|d| d.event.id == id);
         deliveries.swap_remove(at.expect("it came"))
     };
-    settle(&fixture, of(&mut first, "a-1"), Settled::Retry(fault())).await;
-    settle(&fixture, of(&mut first, "b-1"), Settled::Done).await;
-    settle(&fixture, of(&mut first, "c-1"), Settled::Done).await;
+    fixture
+        .settle(of(&mut first, "a-1"), Settled::Retry(fault()))
+        .await;
+    fixture.settle(of(&mut first, "b-1"), Settled::Done).await;
+    fixture.settle(of(&mut first, "c-1"), Settled::Done).await;
     let second = all_now(&fixture).await;
     assert_eq!(names(&second), ["b-2"], "a waits for its retry, b does not");
     second.into_iter().for_each(std::mem::forget);
@@ -181,7 +176,7 @@ async fn the_events_of_a_key_come_one_after_another_also_over_retries_and_kills(
         "{attempts:?}"
     );
     for delivery in third {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     assert_eq!(fixture.drain(2).await, ["a-2", "a-3"]);
     assert!(fixture.next_or_none().await.is_none());
@@ -198,7 +193,7 @@ async fn what_fails_is_tried_again_before_the_rest_of_its_key() {
             (delivery.event.id.as_str(), delivery.attempt),
             ("a-1", attempt)
         );
-        settle(&fixture, delivery, Settled::Retry(fault())).await;
+        fixture.settle(delivery, Settled::Retry(fault())).await;
         assert!(fixture.next_or_none().await.is_none(), "it waits");
         assert_eq!(why(&fixture), "earlier events of the same keys");
         fixture.clock.advance(Duration::from_secs(10));
@@ -216,7 +211,7 @@ async fn a_dead_letter_holds_its_key_until_it_is_redriven() {
             "a-1" => Settled::Dead(fault()),
             _ => Settled::Done,
         };
-        settle(&fixture, delivery, how).await;
+        fixture.settle(delivery, how).await;
     }
     assert!(
         fixture.next_or_none().await.is_none(),
@@ -251,7 +246,7 @@ async fn a_key_goes_on_without_its_dead_letter_where_that_is_asked_for() {
     set(&fixture, ordered(AfterDead::Skip)).await;
     publish(&fixture, &["a", "a", "a"]).await;
     let first = fixture.next().await;
-    settle(&fixture, first, Settled::Dead(fault())).await;
+    fixture.settle(first, Settled::Dead(fault())).await;
     let second = fixture.next().await;
     assert_eq!(second.event.id, "a-2");
     let redriven = fixture
@@ -260,7 +255,7 @@ async fn a_key_goes_on_without_its_dead_letter_where_that_is_asked_for() {
         .await;
     assert_eq!(redriven.expect("redrives"), 1);
     assert!(fixture.next_or_none().await.is_none(), "one at a time");
-    settle(&fixture, second, Settled::Done).await;
+    fixture.settle(second, Settled::Done).await;
     assert_eq!(fixture.drain(2).await, ["a-1", "a-3"]);
 }
 
@@ -297,7 +292,7 @@ async fn another_key_of_order_waits_for_what_there_was_before() {
     assert!(fixture.next_or_none().await.is_none());
     assert_eq!(why(&fixture), "what it had before its last deploy");
     for delivery in before {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     assert_eq!(fixture.drain(1).await, ["c-1"]);
 }
@@ -329,7 +324,7 @@ async fn a_batch_waits_until_it_is_full_or_its_window_is_over() {
             .into_iter()
             .zip([Settled::Done, Settled::Retry(fault()), Settled::Done])
     {
-        settle(&fixture, delivery, how).await;
+        fixture.settle(delivery, how).await;
     }
     assert!(fixture.next_or_none().await.is_none());
     assert_eq!(why(&fixture), "more events for its batch");
@@ -359,7 +354,7 @@ async fn a_batch_of_an_ordered_subscription_has_one_event_of_a_key() {
     let first = fixture.bus.take(&key).await;
     assert_eq!(names(&first), ["a-1", "b-1", "c-1"]);
     for delivery in first {
-        settle(&fixture, delivery, Settled::Done).await;
+        fixture.settle(delivery, Settled::Done).await;
     }
     let mut rest = Vec::new();
     while rest.len() < 2 {
@@ -409,7 +404,7 @@ async fn a_reason_stands_since_it_began() {
         let delivery = fixture.next().await;
         assert_eq!(delivery.attempt, attempt);
         assert_eq!((why(&fixture), since()), (String::new(), None));
-        settle(&fixture, delivery, Settled::Retry(fault())).await;
+        fixture.settle(delivery, Settled::Retry(fault())).await;
         let failed = fixture.clock.now();
         assert_eq!(why(&fixture), "the next attempts of what failed");
         fixture.clock.advance(Duration::from_millis(400));
@@ -436,7 +431,7 @@ async fn what_fails_together_is_tried_again_apart() {
     let (range, mut waits) = (store::log::SubscriptionId(1), Vec::new());
     for delivery in failed.drain(..) {
         let position = delivery.position;
-        settle(&fixture, delivery, Settled::Retry(fault())).await;
+        fixture.settle(delivery, Settled::Retry(fault())).await;
         let item = fixture.store.log().retry_item(range, position).await;
         let row = item.expect("reads").expect("waits").row;
         assert_eq!(row.attempts, 1);

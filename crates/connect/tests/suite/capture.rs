@@ -266,16 +266,22 @@ async fn what_is_settled_does_not_come_again(
     );
 }
 
-/// The server may give up what a slot was to keep: it stays there, and nothing comes from it any more.
-#[tokio::test]
-async fn a_slot_that_the_server_gave_up_is_said_and_made_anew() {
-    let Some(server) = Postgres::start() else {
-        return;
-    };
+/// A server with an empty table `orders`.
+fn with_orders() -> Option<(Postgres, Address)> {
+    let server = Postgres::start()?;
     server
         .psql("CREATE TABLE orders (id int PRIMARY KEY)")
         .expect("works");
     let address = Address::postgres(&server.url(), None).expect("an URL");
+    Some((server, address))
+}
+
+/// The server may give up what a slot was to keep: it stays there, and nothing comes from it any more.
+#[tokio::test]
+async fn a_slot_that_the_server_gave_up_is_said_and_made_anew() {
+    let Some((server, address)) = with_orders() else {
+        return;
+    };
     let capture = capture(&address);
     assert!(capture.init().await.expect("works")[0].captured);
     server
@@ -320,13 +326,9 @@ async fn a_slot_that_the_server_gave_up_is_said_and_made_anew() {
 /// A transaction of more changes than a batch has comes in batches, and moves the slot when all of it was settled.
 #[tokio::test]
 async fn a_large_transaction_is_told_in_pieces() {
-    let Some(server) = Postgres::start() else {
+    let Some((server, address)) = with_orders() else {
         return;
     };
-    server
-        .psql("CREATE TABLE orders (id int PRIMARY KEY)")
-        .expect("works");
-    let address = Address::postgres(&server.url(), None).expect("an URL");
     capture(&address).init().await.expect("works");
     server
         .psql("INSERT INTO orders SELECT generate_series(1, 7000); DELETE FROM orders WHERE id = 7000")

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use model::{
-    Cause, Class, Clock, Event, Namespace, Position, Subscription, SubscriptionKey, Time,
-    TraceContext, TraceId, event::EventData,
+    Cause, Clock, Event, Namespace, Position, Subscription, SubscriptionKey, Time, TraceContext,
+    event::EventData,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -115,18 +115,7 @@ pub(crate) fn space() -> Namespace {
 }
 
 pub(crate) fn cause() -> Cause {
-    Cause {
-        invocation: None,
-        class: Class::Async,
-        principals: Vec::new(),
-        trace: TraceContext {
-            trace: TraceId(7),
-            parent: None,
-            sampled: true,
-        },
-        depth: 1,
-        idempotency_key: None,
-    }
+    Cause::first(Vec::new(), TraceContext::root(7))
 }
 
 pub(crate) fn event(id: impl ToString, bytes: usize) -> NewEvent {

@@ -61,6 +61,21 @@ fn run(server: &Server, text: &str) -> Result<()> {
     Ok(db.execute_batch(text)?)
 }
 
+/// Stock and levels that agree, and the manifest that compares them.
+fn stocked(server: &Server) -> Result<String> {
+    let place = server.scratch();
+    std::fs::create_dir_all(&place)?;
+    std::fs::write(
+        place.join("levels.json"),
+        r#"[{"sku": "a", "quantity": 3}, {"sku": "b", "quantity": 5}]"#,
+    )?;
+    run(
+        server,
+        "CREATE TABLE stock (sku TEXT PRIMARY KEY, quantity REAL); INSERT INTO stock VALUES ('a', 3), ('b', 5)",
+    )?;
+    Ok(MANIFEST.replace("PLACE", &place.to_string_lossy()))
+}
+
 fn sweep(server: &Server) -> Result<Value> {
     server.json(&["reconcile", "run", "stock/levels"])
 }
@@ -69,16 +84,7 @@ fn sweep(server: &Server) -> Result<Value> {
 async fn a_corrupted_row_is_reported_and_repaired_once() -> Result<()> {
     let mut server = server();
     let place = server.scratch();
-    std::fs::create_dir_all(&place)?;
-    std::fs::write(
-        place.join("levels.json"),
-        r#"[{"sku": "a", "quantity": 3}, {"sku": "b", "quantity": 5}]"#,
-    )?;
-    run(
-        &server,
-        "CREATE TABLE stock (sku TEXT PRIMARY KEY, quantity REAL); INSERT INTO stock VALUES ('a', 3), ('b', 5)",
-    )?;
-    let manifest = MANIFEST.replace("PLACE", &place.to_string_lossy());
+    let manifest = stocked(&server)?;
     server.deploy(&[("tangelo.yaml", &manifest), ("code/app.py", CODE)])?;
     let swept = sweep(&server)?;
     assert_eq!(
@@ -160,17 +166,8 @@ fn shown(server: &Server) -> Option<Value> {
 async fn sweeps_come_by_themselves_and_what_passes_is_not_handed() -> Result<()> {
     let server = server();
     let place = server.scratch();
-    std::fs::create_dir_all(&place)?;
+    let manifest = stocked(&server)?;
     std::fs::write(place.join("strike"), "")?;
-    std::fs::write(
-        place.join("levels.json"),
-        r#"[{"sku": "a", "quantity": 3}, {"sku": "b", "quantity": 5}]"#,
-    )?;
-    run(
-        &server,
-        "CREATE TABLE stock (sku TEXT PRIMARY KEY, quantity REAL); INSERT INTO stock VALUES ('a', 3), ('b', 5)",
-    )?;
-    let manifest = MANIFEST.replace("PLACE", &place.to_string_lossy());
     let manifest = manifest.replace("every: 1d", "every: 1s\n    after: 5s");
     server.deploy(&[("tangelo.yaml", &manifest), ("code/app.py", CODE)])?;
     let last =
