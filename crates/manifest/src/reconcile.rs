@@ -190,20 +190,18 @@ fn projection(reader: &mut Reader<'_>, draft: &Draft, at: Bytes, (keeper, name):
         workload(reader, draft, at, keeper);
         return;
     };
-    let projections = found.on.iter();
-    let mut known = projections.filter(|one| one.projection.is_some());
-    if !known.clone().any(|one| one.name == *name) {
-        let message = format!("workload `{keeper}` has no projection `{name}`");
-        if known.next().is_none() {
-            reader
-                .error(at, message)
-                .help("a projection is an entry of `on` with a `name` and `projection: {}`");
-        } else {
-            let known = found.on.iter();
-            let known = known.filter(|one| one.projection.is_some());
-            let known = known.map(|one| one.name.as_str());
-            reader.unknown_word(at, message, name.as_str(), known);
-        }
+    let known = found.on.iter().filter(|one| one.projection.is_some());
+    let known: Vec<&str> = known.map(|one| one.name.as_str()).collect();
+    if known.contains(&name.as_str()) {
+        return;
+    }
+    let message = format!("workload `{keeper}` has no projection `{name}`");
+    if known.is_empty() {
+        reader
+            .error(at, message)
+            .help("a projection is an entry of `on` with a `name` and `projection: {}`");
+    } else {
+        reader.unknown_word(at, message, name.as_str(), known.into_iter());
     }
 }
 
