@@ -126,6 +126,15 @@ impl Server {
             .with_context(|| format!("tangelo {} printed no JSON", arguments.join(" ")))
     }
 
+    /// Its subscriptions, as it shows them.
+    pub(crate) fn subscriptions(&self) -> anyhow::Result<Vec<Value>> {
+        let mut answer = self.tangelo(&["subscriptions"])?;
+        match answer["subscriptions"].take() {
+            Value::Array(rows) => Ok(rows),
+            other => anyhow::bail!("tangelo subscriptions said {other}"),
+        }
+    }
+
     /// `tangelo ARGUMENTS --json` against it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);

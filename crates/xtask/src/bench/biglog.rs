@@ -203,21 +203,25 @@ fn backlog(bench: &Bench<'_>, script: &Path, count: u64) -> anyhow::Result<Vec<F
     }
     server.tangelo(&["subscriptions", "pause", WAITING])?;
     fill(&server, "bench.waited", count)?;
-    let waiting = left(&server)?;
+    let waiting = load::undelivered(&server)?;
     ensure!(waiting >= count, "{waiting} of {count} events wait");
     server.tangelo(&["subscriptions", "resume", WAITING])?;
     let (begun, mut beside, mut round) = (Instant::now(), Vec::new(), 0);
-    while left(&server)? > 0 && round < bench.options.rounds {
+    while load::undelivered(&server)? > 0 && round < bench.options.rounds {
         let published = published(bench, &server, script, &format!("beside-{round}"))?;
         // A round in whose middle the backlog ended shows neither.
-        if left(&server)? > 0 {
+        if load::undelivered(&server)? > 0 {
             beside.push(published.per_second);
         }
         round += 1;
     }
-    while left(&server)? > 0 {
+    while load::undelivered(&server)? > 0 {
         let drained = begun.elapsed() < DRAINS_WITHIN;
-        ensure!(drained, "{} events are not delivered", left(&server)?);
+        ensure!(
+            drained,
+            "{} events are not delivered",
+            load::undelivered(&server)?
+        );
         thread::sleep(Duration::from_millis(100));
     }
     let took = begun.elapsed().as_secs_f64();
@@ -242,16 +246,4 @@ fn backlog(bench: &Bench<'_>, script: &Path, count: u64) -> anyhow::Result<Vec<F
             count as f64 / took,
         ),
     ])
-}
-
-/// Events that wait to be delivered.
-fn left(server: &Server) -> anyhow::Result<u64> {
-    let said = server.tangelo(&["subscriptions"])?;
-    let rows = said["subscriptions"]
-        .as_array()
-        .context("a list of subscriptions")?;
-    let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_default();
-    let of =
-        |row: &Value| number(row, "backlog") + number(row, "in_flight") + number(row, "retrying");
-    Ok(rows.iter().map(of).sum())
 }

@@ -191,13 +191,7 @@ fn delivered(server: &Server) -> anyhow::Result<f64> {
 fn drained(server: &Server) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let said = server.tangelo(&["subscriptions"])?;
-        let rows = said.as_array().or_else(|| said["subscriptions"].as_array());
-        let rows = rows.context("a list of subscriptions")?;
-        let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_default();
-        let of = |row| number(row, "backlog") + number(row, "in_flight");
-        let left: u64 = rows.iter().map(of).sum();
-        ensure!(!rows.is_empty(), "no subscription: {said}");
+        let left = load::undelivered(server)?;
         if left == 0 {
             return Ok(());
         }

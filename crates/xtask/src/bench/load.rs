@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use serde_json::Value;
 
 use super::{cpu, process};
-use crate::shell;
+use crate::{server::Server, shell};
 
 /// Kept connections.
 const CONNECTIONS: &str = "64";
@@ -20,6 +21,18 @@ pub(super) struct Round {
     pub(super) per_second: f64,
     /// Milliseconds within which 99 of 100 were answered.
     pub(super) p99: f64,
+}
+
+/// Deliveries that have not ended.
+///
+/// # Errors
+/// When the server has no subscription, and so nothing to deliver.
+pub(super) fn undelivered(server: &Server) -> anyhow::Result<u64> {
+    let rows = server.subscriptions()?;
+    ensure!(!rows.is_empty(), "there is no subscription");
+    let counts = ["backlog", "in_flight", "retrying"];
+    let of = |row: &Value| -> u64 { counts.iter().filter_map(|name| row[*name].as_u64()).sum() };
+    Ok(rows.iter().map(of).sum())
 }
 
 /// Puts load on `url` for `seconds` and sees what it costs the family of `pid`.

@@ -79,7 +79,7 @@ pub(super) fn gather(server: &Server, visit: &Visit) -> anyhow::Result<Evidence>
         || queued(&mut client, visit),
         |state| state["state"] == "done" || state["status"] == "done",
     )?;
-    let subscriptions = wait(|| subscriptions(server), |all| all.iter().all(is_quiet))?;
+    let subscriptions = wait(|| server.subscriptions(), |all| all.iter().all(is_quiet))?;
     let path = format!(
         "/api/orders/{}",
         visit.orders.first().map_or("", String::as_str)
@@ -156,14 +156,6 @@ fn queued(client: &mut Client, visit: &Visit) -> anyhow::Result<Value> {
 fn ask(client: &mut Client, path: &str, visit: &Visit) -> anyhow::Result<Value> {
     let request = Request::get(path).header("authorization", traffic::bearer(visit));
     Ok(client.send(&request)?.json())
-}
-
-fn subscriptions(server: &Server) -> anyhow::Result<Vec<Value>> {
-    let mut answer = server.tangelo(&["subscriptions"])?;
-    match answer["subscriptions"].take() {
-        Value::Array(rows) => Ok(rows),
-        other => anyhow::bail!("tangelo subscriptions said {other}"),
-    }
 }
 
 fn is_quiet(subscription: &Value) -> bool {
