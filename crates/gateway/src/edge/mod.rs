@@ -95,6 +95,7 @@ impl Edge {
                 limits,
                 trusted,
                 refusals,
+                begins: platform::background::step_forward,
             },
             &front,
         )?;

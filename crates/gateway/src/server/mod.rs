@@ -124,6 +124,8 @@ pub(crate) struct Settings {
     pub(crate) trusted: Vec<Network>,
     /// Where it is counted who was refused a connection.
     pub(crate) refusals: Refusals,
+    /// What each thread does before it serves.
+    pub(crate) begins: fn(),
 }
 
 /// A running server. Dropping it cuts everything off.
@@ -160,7 +162,9 @@ impl Server {
                 order.subscribe(),
             )?;
             let named = thread::Builder::new().name(format!("{}-{number}", settings.name));
+            let begins = settings.begins;
             let spawned = named.spawn(move || {
+                begins();
                 worker.run();
                 let _ = sender.send(());
             });
