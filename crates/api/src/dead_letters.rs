@@ -105,6 +105,18 @@ pub(crate) async fn discard(
     Ok(Json(json!({"discarded": 1})))
 }
 
+pub(crate) async fn discard_all(
+    State(platform): State<Platform>,
+    Operator(by): Operator,
+    Sent(ask): Sent<Ask>,
+) -> Result<Json<Value>, Fault> {
+    if ask.rate.is_some() {
+        return Err(bad_request("`rate`: only a redrive has one"));
+    }
+    let count = platform.discard_dead_letters(ask.filter()?, &by).await?;
+    Ok(Json(json!({ "discarded": count })))
+}
+
 fn number(text: &str) -> Result<u64, Fault> {
     text.parse()
         .map_err(|_| bad_request(format!("`{text}` is no dead letter's number")))

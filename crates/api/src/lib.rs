@@ -114,6 +114,7 @@ pub fn router(platform: Platform) -> Router {
         )
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive_all))
+        .route("/v1/dead-letters/discard", post(dead_letters::discard_all))
         .route(
             "/v1/dead-letters/{id}",
             delete(dead_letters::discard)

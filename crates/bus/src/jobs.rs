@@ -7,9 +7,13 @@ use model::{EventFilter, Namespace, Position, Rate, SubscriptionKey, Time};
 use pattern::Pattern;
 use store::log::{
     Chunk, DeadLetterFilter, Job, JobSpec, Logged, Place, Redriven, Replayed, Step, SubscriptionId,
+    Waiting,
 };
 
-use crate::{Bus, Error, bus::Shared, fill::PAUSE, lanes::Lane, matching, terms::Ordered};
+use crate::{
+    Bus, Error, bus::Shared, dead_letters::Gone, fill::PAUSE, lanes::Lane, matching, state::State,
+    terms::Ordered,
+};
 
 /// Most dead letters in one chunk.
 const CHUNK: u32 = 100;
@@ -282,9 +286,9 @@ impl Shared {
             chunk: Chunk::Letters(found.ids),
             last: found.last,
         };
-        for redriven in self.log.step_job(step).await? {
-            self.redriven(redriven).await;
-        }
+        let before = self.holds_changed();
+        let redriven = self.log.step_job(step).await?;
+        self.redriven(before, redriven).await;
         Ok(pause_after(rate, count))
     }
 
@@ -342,9 +346,9 @@ impl Shared {
             chunk: Chunk::Events(target.id, chunk),
             last: to >= *through,
         };
-        for redriven in self.log.step_job(step).await? {
-            self.redriven(redriven).await;
-        }
+        let before = self.holds_changed();
+        let redriven = self.log.step_job(step).await?;
+        self.redriven(before, redriven).await;
         Ok(pause_after(*rate, count))
     }
 
@@ -429,20 +433,39 @@ impl Shared {
         })
     }
 
-    /// What a commit made wait, as far as memory goes.
-    pub(crate) async fn redriven(&self, redriven: Redriven) {
-        let lane = match redriven.lane {
-            Some(lane) => Some(Lane(lane)),
-            None => self.lane_of_row(&redriven).await,
-        };
-        if redriven.dead {
-            let mut state = self.state.lock();
-            let range = state.ranges.get(&redriven.subscription);
-            if let Some(key) = range.map(|range| range.key.clone()) {
-                state.no_longer_dead(&key, redriven.left);
+    /// What a commit made wait, as far as memory goes; `before` is what [`Shared::holds_changed`] said before it.
+    pub(crate) async fn redriven(&self, before: u64, redriven: Vec<Redriven>) {
+        let mut rows = Vec::with_capacity(redriven.len());
+        let mut gone = Vec::new();
+        for row in redriven {
+            let lane = match row.lane {
+                Some(lane) => Some(Lane(lane)),
+                None => self.lane_of_row(&row).await,
+            };
+            let state = self.state.lock();
+            if let Some(range) = state.ranges.get(&row.subscription)
+                && row.dead
+            {
+                gone.push(Gone {
+                    namespace: range.namespace.clone(),
+                    key: range.key.clone(),
+                    left: row.left,
+                });
             }
+            rows.push((row, lane));
         }
-        self.put_back(redriven.subscription, redriven.position, redriven.due, lane);
+        let now = self.clock.now();
+        let put_back = |state: &mut State| {
+            let mut wake = false;
+            for (row, lane) in rows {
+                let (due, position) = (row.due, row.position);
+                wake |= state.put_back(row.subscription, Waiting { due, position }, lane, now);
+            }
+            wake
+        };
+        // At once with what they held: nothing of their keys overtakes them.
+        let wake = self.no_longer_dead(before, gone, put_back).await;
+        self.wake(wake);
     }
 
     /// The key of a row that has none noted, where its subscription has order.

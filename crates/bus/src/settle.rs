@@ -219,6 +219,7 @@ impl Shared {
             if let Some(lane) = holds {
                 let first = consumer.held.entry(lane).or_insert(facts.position);
                 *first = facts.position.min(*first);
+                state.holds_changed += 1;
             }
         }
         if let Some(range) = state.ranges.get_mut(&facts.range) {

@@ -10,7 +10,7 @@ use model::{Namespace, Position, SubscriptionKey, Time};
 use pattern::Pattern;
 use store::{
     Urgency,
-    log::{Cursor, LeftDead, Log, SubscriptionId},
+    log::{Cursor, Log, SubscriptionId, Waiting},
     shards::Shards,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) over: Vec<SubscriptionId>,
     /// Deliveries that were dropped without a word.
     pub(crate) abandoned: Vec<Abandoned>,
+    /// How often it changed what dead letters hold.
+    pub(crate) holds_changed: u64,
 }
 
 /// All ranges of one key: at most one that lives, and older ones that still have work.
@@ -188,24 +190,39 @@ impl State {
         self.touch(key, now)
     }
 
-    /// A dead letter is none any more; `left` says what still holds its key.
-    pub(crate) fn no_longer_dead(&mut self, key: &SubscriptionKey, left: Option<LeftDead>) {
+    /// A delivery waits. Whether there is an earlier time to wake up at.
+    pub(crate) fn put_back(
+        &mut self,
+        id: SubscriptionId,
+        waiting: Waiting,
+        lane: Option<Lane>,
+        now: Time,
+    ) -> bool {
+        let Some(range) = self.ranges.get_mut(&id) else {
+            return false;
+        };
+        range.waits(waiting, lane);
+        let key = range.key.clone();
+        self.touch(&key, now)
+    }
+
+    /// A dead letter is none any more.
+    pub(crate) fn no_longer_dead(&mut self, key: &SubscriptionKey) {
+        if let Some(consumer) = self.consumers.get_mut(key) {
+            consumer.dead = consumer.dead.saturating_sub(1);
+        }
+    }
+
+    /// `first` is what holds a key of order now; nothing where there is none.
+    pub(crate) fn holds(&mut self, key: &SubscriptionKey, lane: Lane, first: Option<Position>) {
+        self.holds_changed += 1;
         let Some(consumer) = self.consumers.get_mut(key) else {
             return;
         };
-        consumer.dead = consumer.dead.saturating_sub(1);
-        match left {
-            None => {}
-            Some(LeftDead {
-                lane,
-                first: Some(first),
-            }) => {
-                consumer.held.insert(Lane(lane), first);
-            }
-            Some(LeftDead { lane, first: None }) => {
-                consumer.held.remove(&Lane(lane));
-            }
-        }
+        match first {
+            Some(first) => consumer.held.insert(lane, first),
+            None => consumer.held.remove(&lane),
+        };
     }
 
     /// The ranges of a consumer that may be taken from: order goes over all ranges of a key.

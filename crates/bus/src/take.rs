@@ -303,14 +303,10 @@ impl Shared {
         due: Time,
         lane: Option<Lane>,
     ) {
-        let mut state = self.state.lock();
-        let Some(range) = state.ranges.get_mut(&id) else {
-            return;
-        };
-        range.waits(Waiting { due, position }, lane);
-        let key = range.key.clone();
-        let wake = state.touch(&key, self.clock.now());
-        drop(state);
+        let wake =
+            self.state
+                .lock()
+                .put_back(id, Waiting { due, position }, lane, self.clock.now());
         self.wake(wake);
     }
 }

@@ -168,6 +168,18 @@ impl Platform {
         Ok(self.bus().discard(id, by).await?)
     }
 
+    /// Throws all dead letters of a filter away; says how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn discard_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        by: &str,
+    ) -> Result<u64, Error> {
+        Ok(self.bus().discard_all(filter, by).await?)
+    }
+
     /// Delivers events of the log again, to one subscription; or, dry, counts them.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 mod calls;
 mod crash;
 mod deliveries;
+mod discards;
 mod fixture;
 mod jobs;
 mod model_check;

@@ -286,6 +286,36 @@ impl Log {
             .await
     }
 
+    /// The first dead letter of a key, of those that hold what comes after them.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn first_dead(
+        &self,
+        namespace: &Namespace,
+        of: &SubscriptionKey,
+        lane: i64,
+    ) -> Result<Option<Position>> {
+        let of = (
+            namespace.as_str().to_owned(),
+            of.app.as_str().to_owned(),
+            of.workload.as_str().to_owned(),
+            of.name.as_str().to_owned(),
+            lane,
+        );
+        self.kernel
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT min(position) FROM dead_letter
+                     WHERE log = (SELECT id FROM log WHERE namespace = ?1)
+                       AND app = ?2 AND workload = ?3 AND name = ?4 AND lane = ?5",
+                )?;
+                let first: Option<u64> = statement.query_row(of, |row| row.get(0))?;
+                Ok(first.map(Position))
+            })
+            .await
+    }
+
     /// Throws a dead letter away; says what still holds its key.
     ///
     /// # Errors

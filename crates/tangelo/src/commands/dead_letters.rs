@@ -45,7 +45,7 @@ enum Action {
     /// Deliver one again, or all with --all
     Redrive {
         /// Its number
-        #[arg(required_unless_present = "all", value_parser = number)]
+        #[arg(value_parser = number)]
         id: Option<u64>,
         /// All of them, as far as --subscription, --app, --type and --code say; those of a key in order
         #[arg(long, conflicts_with = "id")]
@@ -63,12 +63,22 @@ enum Action {
         #[arg(short = 'd', long, value_name = "JSON")]
         payload: String,
     },
-    /// Throw one away
+    /// Throw one away, or all with --all
     Discard {
         /// Its number
         #[arg(value_parser = number)]
-        id: u64,
+        id: Option<u64>,
+        /// All of them, as far as --subscription, --app, --type and --code say
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
     },
+}
+
+impl DeadLetters {
+    /// What of all of them an action is for.
+    fn which(&self) -> Value {
+        json!({"subscription": self.subscription, "app": self.app, "type": self.kind, "code": self.code})
+    }
 }
 
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result<ExitCode> {
@@ -94,10 +104,23 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
                 .post(&format!("/v1/dead-letters/{id}/redrive"), &json!({}))
                 .await?
         }
+        Some(
+            Action::Redrive {
+                id: None,
+                all: false,
+                ..
+            }
+            | Action::Discard {
+                id: None,
+                all: false,
+            },
+        ) => fail!(
+            BAD_ARGUMENT,
+            "say which: the number of one, or --all, which --subscription, --app, --type and --code narrow down"
+        ),
         Some(Action::Redrive { id: None, rate, .. }) => {
-            let which = json!({
-                "subscription": ask.subscription, "app": ask.app, "type": ask.kind, "code": ask.code, "rate": rate,
-            });
+            let mut which = ask.which();
+            which["rate"] = json!(rate);
             client.post("/v1/dead-letters/redrive", &which).await?
         }
         Some(Action::Edit { id, payload }) => {
@@ -105,7 +128,14 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &DeadLetters) -> Result
             let path = format!("/v1/dead-letters/{id}");
             client.patch(&path, &json!({ "data": data })).await?
         }
-        Some(Action::Discard { id }) => client.delete(&format!("/v1/dead-letters/{id}")).await?,
+        Some(Action::Discard { id: Some(id), .. }) => {
+            client.delete(&format!("/v1/dead-letters/{id}")).await?
+        }
+        Some(Action::Discard { id: None, .. }) => {
+            client
+                .post("/v1/dead-letters/discard", &ask.which())
+                .await?
+        }
     };
     match &ask.command {
         Some(Action::Redrive { .. } | Action::Discard { .. } | Action::Edit { .. })
@@ -195,6 +225,7 @@ mod tests {
                 "there is no dead letter to deliver again",
             ),
             (json!({"discarded": 1}), "1 dead letter thrown away"),
+            (json!({"discarded": 0}), "no dead letter thrown away"),
             (
                 json!({"job": 7}),
                 "they will be delivered again: `tangelo events jobs` shows how far job 7 is",
