@@ -173,7 +173,10 @@ impl Clock {
     )]
     pub async fn sleep_until(&self, until: Time) {
         match &self.0 {
-            Source::System => tokio::time::sleep(until.since(self.now())).await,
+            // Whatever the task has done so far: a deadline is not to wait for the work that it is for.
+            Source::System => {
+                tokio::task::coop::unconstrained(tokio::time::sleep(until.since(self.now()))).await;
+            }
             Source::Virtual(clock) => loop {
                 let moved = clock.moved.notified();
                 tokio::pin!(moved);
@@ -212,6 +215,23 @@ mod tests {
         assert_eq!(Time::parse_rfc3339(&time.rfc3339()), Some(time));
         assert_eq!(Time::parse_rfc3339("1969-12-31T23:59:59Z"), None);
         assert_eq!(Time::parse_rfc3339("yesterday"), None);
+    }
+
+    #[tokio::test]
+    async fn a_timer_ends_beside_work_that_never_rests() {
+        let busy = std::future::poll_fn(|cx| {
+            while std::pin::pin!(tokio::task::coop::consume_budget())
+                .poll(cx)
+                .is_ready()
+            {}
+            std::task::Poll::<()>::Pending
+        });
+        let clock = Clock::system();
+        tokio::select! {
+            biased;
+            () = busy => {}
+            () = clock.sleep(Duration::from_millis(20)) => {}
+        }
     }
 
     #[tokio::test]

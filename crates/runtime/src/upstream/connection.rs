@@ -20,12 +20,16 @@ use model::{Error, code};
 
 use super::{
     origin::chain,
-    stream::{Shared, Stream},
+    stream::{Shared, Stream, UNLIMITED},
 };
 use crate::body::Body;
 
 /// The most that is buffered of a response before its reader takes it, in bytes.
 const BUFFER: usize = 64 << 10;
+
+/// The most bytes that are read until the head of an answer is whole: interim answers, the head, and what of its body comes
+/// with it.
+const BEFORE_THE_HEAD: usize = 4 * BUFFER;
 
 /// The most headers of a response.
 const MAX_HEADERS: usize = 200;
@@ -83,8 +87,9 @@ impl Connection {
         &mut self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        self.shared.patience.store(BEFORE_THE_HEAD, Relaxed);
         let mut answer = pin!(self.sender.try_send_request(request));
-        poll_fn(|cx| {
+        let answered = poll_fn(|cx| {
             if let Some(driver) = &mut self.driver
                 && driver.as_mut().poll(cx).is_ready()
             {
@@ -92,7 +97,9 @@ impl Connection {
             }
             answer.as_mut().poll(cx)
         })
-        .await
+        .await;
+        self.shared.patience.store(UNLIMITED, Relaxed);
+        answered
     }
 
     /// After a 101: lets go of the stream, which keeps `guard` until it is closed.

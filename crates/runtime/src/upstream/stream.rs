@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -26,7 +26,30 @@ pub(super) struct Shared {
     /// Acknowledge at once what was read. A server that writes head and body apart, and lets the system join small
     /// packets (RFC 896), sends the body only then; the system's own delay of 40 ms would be in every answer.
     pub(super) hurry: AtomicBool,
+    /// How many bytes may still be read until the head of an answer is there, while one is waited for.
+    pub(super) patience: AtomicUsize,
 }
+
+impl Shared {
+    /// Notes that so many bytes came.
+    ///
+    /// # Errors
+    /// When that was too much: whoever sends interim answers (1xx) without end is not read without end.
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        let left = self.patience.load(Relaxed);
+        if left == UNLIMITED {
+            return Ok(());
+        }
+        if bytes > left {
+            return Err(io::Error::other("too many interim answers"));
+        }
+        self.patience.store(left - bytes, Relaxed);
+        Ok(())
+    }
+}
+
+/// [`Shared::patience`] while no head is waited for.
+pub(super) const UNLIMITED: usize = usize::MAX;
 
 /// A connected stream.
 pub(super) struct Stream {
@@ -89,12 +112,16 @@ impl AsyncRead for Stream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = into.filled().len();
         let read = match &mut this.bytes {
             Bytes::Plain(stream) => Pin::new(stream).poll_read(cx, into),
             Bytes::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
         };
         if read.is_pending() && this.shared.hurry.load(Relaxed) {
             this.acknowledge();
+        }
+        if read.is_ready() {
+            this.shared.came(into.filled().len() - before)?;
         }
         read
     }

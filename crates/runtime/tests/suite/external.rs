@@ -1,6 +1,6 @@
 //! What someone else runs: reached by its URL, with its own host name.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use model::{Run, code};
 use runtime::{Input, external::Pool};
@@ -51,7 +51,7 @@ async fn requests_go_below_the_base_path_with_the_urls_host() {
 #[tokio::test]
 async fn nobody_there_and_no_url_are_told_apart() {
     let stage = Stage::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free");
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
     let nobody = pool(&stage, format!("http://127.0.0.1:{port}"));
@@ -65,4 +65,26 @@ async fn nobody_there_and_no_url_are_told_apart() {
             .await
             .is_err_and(|e| e.message.contains("gopher"))
     );
+}
+
+#[tokio::test]
+async fn interim_answers_without_end_are_not_read_without_end() {
+    let stage = Stage::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free");
+    let port = listener.local_addr().expect("bound").port();
+    let flood = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let part = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        let mut sent = 0;
+        while stream.write_all(&part).is_ok() {
+            sent += part.len();
+        }
+        sent
+    });
+    let endless = pool(&stage, format!("http://127.0.0.1:{port}"));
+    let error = ask(&stage, &endless, "/").await.err().expect("no answer");
+    assert_eq!(error.code, code::UPSTREAM_UNREACHABLE);
+    // It ends when the connection is closed; most of that waited in the kernel.
+    let sent = flood.join().expect("ends");
+    assert!(sent < 32 << 20, "{sent} bytes");
 }
