@@ -50,6 +50,8 @@ const PARTITION_KEY: &str = "partitionkey";
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Row {
     pub(crate) position: i64,
+    /// The column that is no text in UTF-8 and should be.
+    pub(crate) garbled: Option<&'static str>,
     pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) source: Option<String>,
@@ -92,6 +94,9 @@ impl Row {
     }
 
     fn event(self, source: &str) -> Result<Relayed, String> {
+        if let Some(column) = self.garbled {
+            return Err(format!("`{column}` is no text in UTF-8"));
+        }
         let time = match &self.time {
             None => None,
             Some(text) => Some(
@@ -148,7 +153,13 @@ fn extensions(text: Option<&str>) -> Result<BTreeMap<String, Value>, String> {
     let Some(text) = text else {
         return Ok(BTreeMap::new());
     };
-    serde_json::from_str(text).map_err(|e| format!("`extensions` is no JSON object: {e}"))
+    let wrong =
+        |problem: &dyn std::fmt::Display| format!("`extensions` is no JSON object: {problem}");
+    match model::json::read(text.as_bytes()) {
+        Ok(Value::Object(fields)) => Ok(fields.into_iter().collect()),
+        Ok(_) => Err(wrong(&"it is another value")),
+        Err(error) => Err(wrong(&error)),
+    }
 }
 
 /// Data as the content type has it: JSON unless it says otherwise.
@@ -162,7 +173,7 @@ fn data(data: Data, content_type: Option<&str>) -> Result<EventData, String> {
     if !is_json(content_type) {
         return Ok(EventData::Binary(bytes));
     }
-    serde_json::from_slice(&bytes)
+    model::json::read(&bytes)
         .map(EventData::Json)
         .map_err(|e| format!("`data` is no JSON: {e}; another `datacontenttype` takes it as it is"))
 }
@@ -295,6 +306,20 @@ mod tests {
                 ..row()
             },
             "no name of an extension",
+        );
+        refused(
+            Row {
+                extensions: Some(r#"{"type": "order.paid"}"#.into()),
+                ..row()
+            },
+            "`type` is no extension",
+        );
+        refused(
+            Row {
+                garbled: Some("subject"),
+                ..row()
+            },
+            "`subject` is no text in UTF-8",
         );
         refused(
             Row {

@@ -49,14 +49,15 @@ impl Refusals {
                 let text = format!("SELECT {columns}, created_at, {rest}");
                 let list = move |db: &rusqlite::Connection| {
                     let mut statement = db.prepare(&text)?;
+                    // A bad row may have anything in its columns.
                     let rows = statement.query_map([], |row| {
                         Ok(Refusal {
                             position: row.get(0)?,
-                            id: row.get(1)?,
-                            kind: row.get(2)?,
-                            key: row.get(3)?,
-                            created_at: row.get(4)?,
-                            reason: row.get(5)?,
+                            id: sqlite::text(row, 1)?.unwrap_or_default(),
+                            kind: sqlite::text(row, 2)?.unwrap_or_default(),
+                            key: sqlite::text(row, 3)?,
+                            created_at: sqlite::text(row, 4)?.unwrap_or_default(),
+                            reason: sqlite::text(row, 5)?.unwrap_or_default(),
                         })
                     })?;
                     rows.collect()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{bundle::bundle, contract::Contract, lint, text, version::Version};
+use crate::{bundle::bundle, contract::Contract, lint, version::Version};
 
 /// The folder's name, beside `tangelo.yaml`.
 pub const FOLDER: &str = "contracts";
@@ -47,7 +47,7 @@ impl Contracts {
         }
         let (mut parsed, mut problems) = (BTreeMap::new(), Vec::new());
         for (path, text) in files {
-            match text::read(text) {
+            match model::json::read(text.as_bytes()) {
                 Ok(value @ (Value::Object(_) | Value::Bool(_))) => {
                     problems.extend(
                         lint::keywords(&value)

@@ -15,7 +15,6 @@ pub mod law;
 mod lint;
 pub mod pin;
 mod proof;
-mod text;
 mod version;
 mod witness;
 mod work;

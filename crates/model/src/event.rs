@@ -60,6 +60,19 @@ pub enum EventData {
     Binary(#[serde(with = "base64_bytes")] Vec<u8>),
 }
 
+/// What every event has or may have (CloudEvents 1.0.2, sections 3.1 and 3.3), and how the JSON format names its data.
+const ATTRIBUTES: &[&str] = &[
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+];
+
 /// Why something is not a CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
@@ -205,6 +218,9 @@ fn check_extension(name: &str, value: &Value) -> Result<(), InvalidEvent> {
     {
         return wrong("is no name of an extension: 1 to 64 lower-case letters and digits");
     }
+    if ATTRIBUTES.contains(&name) {
+        return wrong("is no extension: events have it themselves");
+    }
     match value {
         Value::Bool(_) => Ok(()),
         Value::Number(n) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
@@ -295,6 +311,20 @@ mod tests {
         let stored: Event =
             serde_json::from_value(serde_json::to_value(&read).expect("is data")).expect("is data");
         assert_eq!(stored, read);
+    }
+
+    #[test]
+    fn no_extension_is_called_like_what_events_have() {
+        for name in ATTRIBUTES {
+            let base = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t"});
+            let mut event = Event::from_json(base).expect("is one");
+            event.extensions.insert((*name).to_owned(), "x".into());
+            let refused = event.check().expect_err("is taken").to_string();
+            assert!(
+                refused.starts_with(&format!("`{name}` is no extension")),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

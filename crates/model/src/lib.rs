@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod invocation;
+pub mod json;
 pub mod keyvalue;
 #[doc(hidden)]
 pub mod laws;

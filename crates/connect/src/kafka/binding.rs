@@ -191,7 +191,7 @@ fn guessed(bytes: &[u8]) -> (Option<String>, EventData) {
 }
 
 fn json(bytes: &[u8]) -> Result<Value, String> {
-    let value = serde_json::from_slice(bytes).map_err(|e| format!("its value is not JSON: {e}"))?;
+    let value = model::json::read(bytes).map_err(|e| format!("its value is not JSON: {e}"))?;
     match deeper_than(&value, DEPTH) {
         true => Err(format!("its JSON is nested deeper than {DEPTH}")),
         false => Ok(value),

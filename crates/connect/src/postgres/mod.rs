@@ -241,6 +241,7 @@ fn read(found: &Found) -> Row {
         (None, None) => Data::None,
     };
     Row {
+        garbled: None,
         position: found.get(0),
         id: found.get::<_, Option<_>>(1).unwrap_or_default(),
         kind: found.get::<_, Option<_>>(2).unwrap_or_default(),

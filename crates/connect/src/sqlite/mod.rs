@@ -126,9 +126,35 @@ fn next(connection: &Connection, options: &Options) -> Result<Vec<Item>, Error> 
     })
 }
 
+/// The columns that are texts, from the third on.
+const TEXTS: [&str; 9] = [
+    "id",
+    "type",
+    "source",
+    "subject",
+    "key",
+    "time",
+    "dataschema",
+    "datacontenttype",
+    "extensions",
+];
+
+/// The first of the texts that is none in UTF-8: SQLite does not look.
+fn garbled(found: &Found<'_>) -> rusqlite::Result<Option<&'static str>> {
+    for (at, name) in TEXTS.into_iter().enumerate() {
+        if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = found.get_ref(at + 2)?
+            && std::str::from_utf8(bytes).is_err()
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 fn row(found: &Found<'_>, position: i64) -> rusqlite::Result<Row> {
     Ok(Row {
         position,
+        garbled: garbled(found)?,
         id: text(found, 2)?.unwrap_or_default(),
         kind: text(found, 3)?.unwrap_or_default(),
         source: text(found, 4)?,
@@ -155,7 +181,8 @@ fn row(found: &Found<'_>, position: i64) -> rusqlite::Result<Row> {
 }
 
 /// A column as text, whatever its type: SQLite keeps in a column what it is given.
-fn text(found: &Found<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+/// What a column has, as a text.
+pub(crate) fn text(found: &Found<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(match found.get_ref(column)? {
         ValueRef::Null => None,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {

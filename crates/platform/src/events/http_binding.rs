@@ -61,7 +61,7 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
-    let value: Value = serde_json::from_slice(bytes)
+    let value = model::json::read(bytes)
         .map_err(|e| Error::new(code::BAD_EVENT, format!("the body is not JSON: {e}")))?;
     shallow(&value, limits)?;
     Ok(value)

@@ -1,4 +1,4 @@
-//! The JSON of a file, read so that nothing of it is lost: a name that stands twice in an object is refused, where `serde_json` would keep the
+//! JSON from outside, read so that nothing of it is lost: a name that stands twice in an object is refused, where `serde_json` would keep the
 //! last and forget the others.
 
 use std::fmt;
@@ -7,17 +7,17 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 /// A value in which no object has a name twice.
 struct Whole(Value);
 
-/// Reads the text of a file.
+/// Reads a text in UTF-8.
 ///
 /// # Errors
 /// What is wrong, with line and column.
-pub(crate) fn read(text: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str(text).map(|Whole(value)| value)
+pub fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(text).map(|Whole(value)| value)
 }
 
 impl<'de> Deserialize<'de> for Whole {
@@ -70,14 +70,18 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut all = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
-            if all.contains_key(&name) {
-                let shown: String = name.chars().take(80).collect();
-                return Err(A::Error::custom(format_args!(
-                    "`{shown}` is there twice in one object"
-                )));
+            match all.entry(name) {
+                Entry::Vacant(free) => {
+                    let Whole(value) = fields.next_value()?;
+                    free.insert(value);
+                }
+                Entry::Occupied(taken) => {
+                    let shown: String = taken.key().chars().take(80).collect();
+                    return Err(A::Error::custom(format_args!(
+                        "`{shown}` is there twice in one object"
+                    )));
+                }
             }
-            let Whole(value) = fields.next_value()?;
-            all.insert(name, value);
         }
         Ok(all.into())
     }
@@ -92,16 +96,16 @@ mod tests {
     #[test]
     fn a_name_twice_is_refused_with_its_place_at_any_depth() {
         let twice = "{\"a\": {\"b\": [1, {\n  \"c\": 1, \"d\": 2,\n  \"c\": 3}]}}";
-        let said = read(twice).expect_err("is wrong").to_string();
+        let said = read(twice.as_bytes()).expect_err("is wrong").to_string();
         assert_eq!(said, "`c` is there twice in one object at line 3 column 5");
-        assert!(read("{\"a\": {\"b\": 1}, \"b\": {\"a\": 1}}").is_ok());
+        assert!(read(b"{\"a\": {\"b\": 1}, \"b\": {\"a\": 1}}").is_ok());
     }
 
     proptest! {
         #[test]
         fn all_else_is_read_as_it_would_be(text in "[\\[\\]{}\":,a-c0-9.e\\- ]{0,40}") {
             let known: Result<Value, _> = serde_json::from_str(&text);
-            match (known, read(&text)) {
+            match (known, read(text.as_bytes())) {
                 (Ok(known), Ok(read)) => prop_assert_eq!(known, read),
                 (Ok(_), Err(error)) => prop_assert!(error.to_string().contains("twice")),
                 (Err(_), read) => prop_assert!(read.is_err()),
