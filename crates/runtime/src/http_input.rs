@@ -12,7 +12,7 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
 use model::{
-    Event, Invocation, Time,
+    Event, Invocation, Time, Trigger,
     event::{EventData, MAX_ATTRIBUTE},
 };
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds that are left when the request is handed over.
 pub const DEADLINE: HeaderName = HeaderName::from_static("x-tangelo-deadline-ms");
+/// The subscription through which an event comes (`app/workload/name`): what has it is a delivery, since nobody else can set it.
+pub const SUBSCRIPTION: HeaderName = HeaderName::from_static("x-tangelo-subscription");
 /// Stable over all attempts of the same work.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -66,6 +68,14 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
         .saturating_duration_since(now)
         .as_millis();
     headers.insert(DEADLINE, ascii(left.to_string()));
+    match &invocation.trigger {
+        Trigger::Event { subscription, .. } => {
+            headers.insert(SUBSCRIPTION, ascii(subscription.to_string()));
+        }
+        _ => {
+            headers.remove(SUBSCRIPTION);
+        }
+    }
     if let Some(key) = &invocation.idempotency_key
         && !headers.contains_key(IDEMPOTENCY_KEY)
     {
@@ -181,7 +191,7 @@ mod tests {
     use std::time::Duration;
 
     use model::{
-        AppName, Class, Clock, Ids, Namespace, SpanId, Target, TraceContext, TraceId, Trigger,
+        AppName, Class, Clock, Ids, Namespace, Position, SpanId, Target, TraceContext, TraceId,
         invocation::Select,
     };
     use serde_json::json;
@@ -216,7 +226,15 @@ mod tests {
     fn sent(event: serde_json::Value) -> (HeaderMap, Bytes) {
         let now = Clock::system().monotonic();
         let event = Arc::new(Event::from_json(event).expect("is an event"));
-        let request = request(Input::Event(event), &invocation(now), now);
+        let invocation = Invocation {
+            trigger: Trigger::Event {
+                subscription: "shop/mail/created".parse().expect("is a key"),
+                position: Position(7),
+                event: event.id.as_str().into(),
+            },
+            ..invocation(now)
+        };
+        let request = request(Input::Event(event), &invocation, now);
         assert_eq!(
             (request.method(), request.uri().path()),
             (&Method::POST, "/")
@@ -246,6 +264,7 @@ mod tests {
         assert_eq!(header("host"), Some("mail.internal"));
         assert_eq!(header("idempotency-key"), Some("k%201"));
         assert_eq!(header("x-tangelo-deadline-ms"), Some("1500"));
+        assert_eq!(header("x-tangelo-subscription"), Some("shop/mail/created"));
         assert_eq!(
             header("traceparent"),
             Some("00-00000000000000000000000000000007-0000000000000008-01")
@@ -266,7 +285,13 @@ mod tests {
     fn a_client_keeps_its_request_id_and_idempotency_key_and_nothing_else_of_ours() {
         let now = Clock::system().monotonic();
         let mut client = Request::new(Body::Empty);
-        for name in [IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT, DEADLINE] {
+        for name in [
+            IDEMPOTENCY_KEY,
+            REQUEST_ID,
+            TRACEPARENT,
+            DEADLINE,
+            SUBSCRIPTION,
+        ] {
             client
                 .headers_mut()
                 .insert(name, HeaderValue::from_static("theirs"));
@@ -277,5 +302,10 @@ mod tests {
         for name in [TRACEPARENT, DEADLINE] {
             assert_ne!(request.headers()[name], "theirs");
         }
+        assert_eq!(
+            request.headers().get(SUBSCRIPTION),
+            None,
+            "it is no delivery"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{HeaderValue, Request, header};
-use model::{Clock, Probe};
+use model::{ByteSize, Clock, Probe};
 use tokio::net::TcpStream;
 
 use super::ports::Port;
@@ -13,6 +13,9 @@ use crate::{
     call::Meter,
     upstream::{Terms, Upstream},
 };
+
+/// The most that is read of what an instance says of its health.
+const SAID: ByteSize = ByteSize::kib(64);
 
 /// Who is asked.
 pub(super) struct Asked<'a> {
@@ -44,11 +47,23 @@ impl Asked<'_> {
             meter: Arc::new(Meter::default()),
             repeated: false,
         };
-        match self.upstream.send(request, terms, ()).await {
-            Ok(response) if response.status().is_success() => Ok(()),
-            Ok(response) => Err(format!("`{path}` answers {}", response.status().as_u16())),
-            Err(failed) => Err(failed.error.message),
+        let response = self.upstream.send(request, terms, ()).await;
+        let (head, body) = response
+            .map_err(|failed| failed.error.message)?
+            .into_parts();
+        self.hear_out(body, patience).await;
+        match head.status.is_success() {
+            true => Ok(()),
+            false => Err(format!("`{path}` answers {}", head.status.as_u16())),
         }
+    }
+
+    /// Reads what an instance says beside its status, and keeps the connection: who is cut off in mid-answer takes that for
+    /// an error of its client, and writes it to its log.
+    async fn hear_out(&self, body: Body, patience: Duration) {
+        let heard = std::pin::pin!(body.collect(SAID));
+        let timer = std::pin::pin!(self.clock.sleep(patience));
+        select(heard, timer).await;
     }
 
     async fn ask_port(&self, patience: Duration) -> Result<(), String> {
