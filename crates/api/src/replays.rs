@@ -69,11 +69,24 @@ pub(crate) async fn start(
     let key = ask.subscription.parse();
     let key = key.map_err(|error: String| model::Error::new(code::NO_SUCH_SUBSCRIPTION, error))?;
     let rate = ask.rate.as_deref().map(str::parse).transpose();
+    let after = ask.after.unwrap_or(0);
+    if i64::try_from(after).is_err() {
+        return Err(bad_request(format!(
+            "`after`: no log has a position {after}"
+        )));
+    }
+    let since = ask.since.as_deref().map(time).transpose()?;
+    let until = ask.until.as_deref().map(time).transpose()?;
+    if until.is_some_and(|until| since.is_some_and(|since| since >= until)) {
+        return Err(bad_request(
+            "`until` is not after `since`: nothing was published in between",
+        ));
+    }
     let replay = Replay {
         key,
-        after: Position(ask.after.unwrap_or(0)),
-        since: ask.since.as_deref().map(time).transpose()?,
-        until: ask.until.as_deref().map(time).transpose()?,
+        after: Position(after),
+        since,
+        until,
         filter: ask.filter,
         rate: rate.map_err(|expected| bad_request(format!("`rate`: expected {expected}")))?,
     };

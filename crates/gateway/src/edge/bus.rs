@@ -1,5 +1,6 @@
 //! `/_tangelo/bus/APP/…`: the bus of an app, for those outside who have a key of it.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, header, request::Parts};
 use hyper::body::Incoming;
 use model::{ByteSize, Error, code};
@@ -97,6 +98,12 @@ impl EdgeFront {
             }
             Ask::Pull(name) => {
                 let ask = pull_ask(head.uri.query().unwrap_or_default())?;
+                let (body, _) = intake::take(body, ENDS, limits.body_idle)?;
+                if !bytes_of(self.whole(body, ENDS).await?).await?.is_empty() {
+                    let message =
+                        "a pull has no body: `max`, `wait` and `lease` stand in its query";
+                    return Err(bad(message.to_owned()));
+                }
                 platform.pull(&outsider, name, ask).await.map(answer)
             }
             Ask::End(name, end) => {
@@ -161,9 +168,14 @@ fn bad(message: String) -> Error {
 
 fn pull_ask(query: &str) -> Result<PullAsk, Error> {
     let mut ask = PullAsk::default();
+    let mut seen = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode_str(value).decode_utf8_lossy();
+        if seen.contains(&name) {
+            return Err(bad(format!("`{name}` is given more than once")));
+        }
+        seen.push(name);
         match name {
             "max" => {
                 let max = value.parse().ok().filter(|max| (1..=1000).contains(max));
@@ -182,10 +194,13 @@ fn pull_ask(query: &str) -> Result<PullAsk, Error> {
     Ok(ask)
 }
 
-async fn lease_ask(body: Body) -> Result<LeaseAsk, Error> {
+async fn bytes_of(body: Body) -> Result<Bytes, Error> {
     let bytes = body.collect(ENDS).await;
-    let bytes = bytes.map_err(|e| bad("the request's body broke off".to_owned()).context(e))?;
-    serde_json::from_slice(&bytes)
+    bytes.map_err(|e| bad("the request's body broke off".to_owned()).context(e))
+}
+
+async fn lease_ask(body: Body) -> Result<LeaseAsk, Error> {
+    serde_json::from_slice(&bytes_of(body).await?)
         .map_err(|e| bad(format!("the body is no `{{\"leases\": [\"…\"]}}`: {e}")))
 }
 
@@ -208,6 +223,7 @@ mod tests {
             "wait=20",
             "lease=-1s",
             "maximum=1",
+            "max=1&max=2",
         ] {
             let refused = pull_ask(wrong).err();
             assert!(

@@ -164,6 +164,12 @@ impl EdgeFront {
                 let who = self.who(serving, head, principals)?;
                 self.publishers.admit(platform, head, &serving.app, who)
             }
+            (Answerer::Events, None) if head.method != Method::POST => {
+                let message = format!("events are published with POST, not with {}", head.method);
+                let error = Error::new(code::METHOD_NOT_ALLOWED, message);
+                let response = refusal::of(&error, exchange.request_id());
+                Ok(refusal::allowing(response, &[Method::POST]))
+            }
             (Answerer::Events, None) => {
                 let origin = Origin::Outside {
                     app: Some(serving.app.clone()),

@@ -285,5 +285,5 @@ async fn what_is_no_handshake_is_refused_and_what_is_no_upgrade_is_a_request() {
     .await;
     assert!(other.body.contains("tangelo.publish.v1"), "{}", other.body);
     let plain = ask(address, "GET", "/in", &[]).await;
-    assert!(plain.body.contains("TG0501"), "{}", plain.body);
+    assert!(plain.body.contains("TG0202"), "{}", plain.body);
 }

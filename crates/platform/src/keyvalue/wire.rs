@@ -60,6 +60,11 @@ fn decoded(text: &str) -> Result<String, Error> {
     Ok(text.into_owned())
 }
 
+/// The beginning of a name from outside, for a message.
+fn shown(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
 /// Reads a query. What it does not know is an error.
 ///
 /// # Errors
@@ -71,8 +76,13 @@ pub fn query(text: &str) -> Result<Query, Error> {
         limit: MAX_PAGE,
         increment: None,
     };
+    let mut seen = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if seen.contains(&name) {
+            return Err(bad(format!("`{}` is given more than once", shown(name))));
+        }
+        seen.push(name);
         let value = decoded(&value.replace('+', "%20"))?;
         match name {
             "prefix" => query.prefix = value,
@@ -89,7 +99,7 @@ pub fn query(text: &str) -> Result<Query, Error> {
                 query.increment = Some(by.ok_or_else(wrong)?);
             }
             _ => {
-                let name: String = name.chars().take(80).collect();
+                let name = shown(name);
                 return Err(bad(format!(
                     "there is no `{name}` here: there are `prefix`, `after`, `limit` and `increment`"
                 )));

@@ -83,6 +83,11 @@ fn decoded(text: &str) -> Result<String, Error> {
     Ok(text.into_owned())
 }
 
+/// The beginning of a name from outside, for a message.
+fn shown(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
 /// Reads a query that may say `known`; anything else in it is an error.
 ///
 /// # Errors
@@ -97,10 +102,15 @@ pub fn query(text: &str, known: &[&str]) -> Result<Query, Error> {
         prefix: String::new(),
         after: None,
     };
+    let mut seen = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if seen.contains(&name) {
+            return Err(bad(format!("`{}` is given more than once", shown(name))));
+        }
+        seen.push(name);
         if !known.contains(&name) {
-            let name: String = name.chars().take(80).collect();
+            let name = shown(name);
             let known = known.join("`, `");
             return Err(bad(format!(
                 "there is no `{name}` here: there are `{known}`"
