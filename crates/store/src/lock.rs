@@ -16,7 +16,7 @@ use crate::{
 /// it ends.
 #[derive(Clone)]
 pub struct FolderLock(
-    #[expect(dead_code, reason = "open for as long as the lock is held")] Arc<File>,
+    #[expect(dead_code, reason = "open for as long as the locks are held")] Arc<[File]>,
 );
 
 impl FolderLock {
@@ -37,10 +37,20 @@ impl FolderLock {
             .open(&path)
             .map_err(Error::io(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(Arc::new(file))),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
-            Err(TryLockError::Error(source)) => Err(Error::io(&path)(source)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(Error::io(&path)(source)),
         }
+        let mut held = vec![file];
+        // The file may be taken away, and another made; the folder itself is what it is about, where it can be locked.
+        if let Ok(folder) = File::open(dir) {
+            match folder.try_lock() {
+                Ok(()) => held.push(folder),
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked(dir.to_owned())),
+                Err(TryLockError::Error(_)) => {}
+            }
+        }
+        Ok(Self(held.into()))
     }
 }
 
@@ -68,4 +78,20 @@ pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
     make_folder(parent)?;
     Disk.create_folder(path)?;
     Disk.sync_folder(parent)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_stays_locked_when_the_file_is_taken_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = FolderLock::take(folder.path()).expect("takes it");
+        std::fs::remove_file(folder.path().join("lock")).expect("removes it");
+        let second = FolderLock::take(folder.path());
+        assert!(matches!(second, Err(Error::Locked(_))));
+        drop(lock);
+        assert!(FolderLock::take(folder.path()).is_ok());
+    }
 }
