@@ -93,16 +93,11 @@ pub struct RelayStatus {
     oldest: Option<Time>,
 }
 
-/// How all relays are doing. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Relays(Arc<Mutex<BTreeMap<RelayKey, RelayStatus>>>, Arc<Notify>);
-
-impl Relays {
-    /// A relay begins.
-    pub(crate) fn begin(&self, key: &RelayKey, database: &Database, table: &str, now: Time) {
-        let status = RelayStatus {
+impl RelayStatus {
+    fn new(key: &RelayKey, engine: &'static str, table: &str, now: Time) -> Self {
+        Self {
             key: key.clone(),
-            engine: database.engine.kind(),
+            engine,
             place: String::new(),
             table: table.to_owned(),
             state: RelayState::Starting,
@@ -117,7 +112,18 @@ impl Relays {
             retained_bytes: None,
             warning: None,
             oldest: None,
-        };
+        }
+    }
+}
+
+/// How all relays are doing. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Relays(Arc<Mutex<BTreeMap<RelayKey, RelayStatus>>>, Arc<Notify>);
+
+impl Relays {
+    /// A relay begins.
+    pub(crate) fn begin(&self, key: &RelayKey, database: &Database, table: &str, now: Time) {
+        let status = RelayStatus::new(key, database.engine.kind(), table, now);
         self.0.lock().insert(key.clone(), status);
     }
 
@@ -166,9 +172,11 @@ impl Relays {
         self.update(key, |status| {
             let much = backlog.retained.filter(|bytes| *bytes >= MUCH);
             let warning = much.map(|bytes| {
-                let size = model::ByteSize(bytes);
+                let tenths = (u128::from(bytes) * 10) >> 30;
                 format!(
-                    "the server keeps {size} of its log for the slot `{}`",
+                    "the server keeps {}.{} GiB of its log for the slot `{}`",
+                    tenths / 10,
+                    tenths % 10,
                     status.table
                 )
             });
@@ -402,6 +410,36 @@ impl Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_keeps_much_for_a_slot_is_warned_of_once() {
+        let relays = Relays::default();
+        let (app, database) = (Name::literal("a"), Name::literal("d"));
+        let key = RelayKey {
+            app,
+            database,
+            kind: RelayKind::Capture,
+        };
+        let status = RelayStatus::new(&key, "postgres", "tangelo_a_d", Time(0));
+        relays.0.lock().insert(key.clone(), status);
+        let keeps = |bytes| {
+            let backlog = Backlog {
+                retained: Some(bytes),
+                ..Backlog::default()
+            };
+            let news = relays.backlog(&key, backlog);
+            (news, relays.0.lock()[&key].warning.clone())
+        };
+        assert_eq!(keeps((1 << 30) - 1), (None, None));
+        let told =
+            Some("the server keeps 1.0 GiB of its log for the slot `tangelo_a_d`".to_owned());
+        assert_eq!(keeps(1 << 30), (told.clone(), told.clone()));
+        let more =
+            Some("the server keeps 2.5 GiB of its log for the slot `tangelo_a_d`".to_owned());
+        assert_eq!(keeps(5 << 29), (None, more));
+        assert_eq!(keeps(1), (None, None));
+        assert_eq!(keeps(1 << 30), (told.clone(), told));
+    }
 
     #[test]
     fn slots_have_names_of_their_own() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use access::Secrets;
-use model::{App, Route, Run};
+use model::{App, Route, RouteTarget, Run};
 
 use crate::apps::{Live, LiveApp};
 
@@ -48,6 +48,16 @@ pub(super) fn notes(app: &App, live: &Live, secrets: &Secrets) -> Vec<String> {
                 access::bearer::SHORTEST
             ));
         }
+    }
+    let takes_events = |route: &&Route| route.to == RouteTarget::Events && route.before.is_empty();
+    if !app.keys.is_empty()
+        && let Some(open) = app.routes.iter().find(takes_events)
+    {
+        notes.push(format!(
+            "the route `{}` takes events from anyone: the app's keys are asked for at `/_tangelo/bus/{}/events` only; \
+             leave the route out, or ask a workload `before` it",
+            open.path, app.name
+        ));
     }
     // Who was there first has a route.
     let earlier = live.apps.iter().take_while(|other| other.name != app.name);

@@ -30,9 +30,20 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Keys) -> Result<ExitCo
         show::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = answer["keys"].as_array().into_iter().flatten().map(row);
+    let rows: Vec<_> = answer["keys"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(row)
+        .collect();
+    let some = !rows.is_empty();
     let titles = ["key", "publishes", "pulls", "secrets", "last used"];
-    show::table(&titles, rows.collect(), "no app declares a key");
+    show::table(&titles, rows, "no app declares a key");
+    if some {
+        anstream::println!(
+            "they open `/_tangelo/bus/APP/events` and `/_tangelo/bus/APP/pull/NAME` of the gateway, as `authorization: Bearer SECRET`"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

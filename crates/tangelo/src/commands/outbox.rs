@@ -174,7 +174,10 @@ fn path((app, database): &(String, String)) -> String {
     format!("/v1/outboxes/{app}/{database}")
 }
 
-/// `app/database`.
+const PAIR: &str =
+    "expected APP/NAME, as `tangelo outbox`, `tangelo capture` or `tangelo reconcile` lists them";
+
+/// `app/name`: a database of an app, or a reconciliation.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('/');
     let name = |text: &str| model::Name::new(text).is_ok();
@@ -182,6 +185,6 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
         Some((app, database)) if name(app) && name(database) => {
             Ok((app.to_owned(), database.to_owned()))
         }
-        _ => Err("expected app/database, as `tangelo outbox` lists them".to_owned()),
+        _ => Err(PAIR.to_owned()),
     }
 }

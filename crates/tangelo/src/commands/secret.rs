@@ -1,6 +1,6 @@
 //! `tangelo secret`: values that others get, too.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Result;
 use base64::{
@@ -38,6 +38,12 @@ pub(crate) fn run(cli: &Cli, ask: &Secret) -> Result<ExitCode> {
         show::json(&json!({ "name": name, "value": value }))?;
     } else {
         anstream::println!("{name} = \"{value}\"");
+        // Who redirects it knows where to.
+        if std::io::stdout().is_terminal() {
+            anstream::eprintln!(
+                "a line for the server's `secrets.toml`, which is in its data folder unless `serve --secrets` says otherwise"
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
