@@ -1,7 +1,7 @@
-//! Verdicts about two versions: known ones, and that no event that is made up refutes one.
+//! Verdicts about two versions: known ones, and that no event refutes one, made for either version or made up.
 
 use contract::{Contracts, Direction, Verdict, compare};
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::{Value, json};
 
 use crate::folder::read;
@@ -232,6 +232,123 @@ fn schema() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Random numbers of a seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    /// Below `sides`.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % sides
+    }
+
+    fn of<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
+        let at = self.roll(list.len().max(1) as u64);
+        list.get(usize::try_from(at).ok()?)
+    }
+}
+
+/// A value as a schema of [`schema`] asks for it, more often than not: near its bounds, of one of its cases and types.
+fn made_for(schema: &Value, dice: &mut Dice) -> Value {
+    let list = |name: &str| schema[name].as_array().map(Vec::as_slice);
+    if let Some(fixed) = schema.get("const") {
+        return fixed.clone();
+    }
+    if let Some(values) = list("enum") {
+        return dice.of(values).cloned().unwrap_or_default();
+    }
+    if let Some(cases) = ["anyOf", "oneOf", "allOf"].into_iter().find_map(list) {
+        let case = dice.of(cases).cloned().unwrap_or_default();
+        return made_for(&case, dice);
+    }
+    let kinds = match &schema["type"] {
+        Value::Array(kinds) => kinds.clone(),
+        Value::Null if schema["exclusiveMaximum"].is_number() => vec![json!("number")],
+        Value::Null if schema["pattern"].is_string() => vec![json!("string")],
+        Value::Null => ["null", "boolean", "integer", "string"]
+            .map(Value::from)
+            .into(),
+        kind => vec![kind.clone()],
+    };
+    let kind = dice.of(&kinds).and_then(Value::as_str).unwrap_or_default();
+    scalar_for(kind, schema, dice).unwrap_or_else(|| compound_for(kind, schema, dice))
+}
+
+fn scalar_for(kind: &str, schema: &Value, dice: &mut Dice) -> Option<Value> {
+    let number = |name: &str| schema[name].as_i64();
+    let some = dice.roll(3).cast_signed();
+    Some(match kind {
+        "null" => Value::Null,
+        "boolean" => json!(some == 0),
+        "integer" | "number" => match (number("minimum"), number("exclusiveMaximum")) {
+            (Some(least), _) => json!(least + some),
+            (None, Some(beyond)) => json!(beyond - 1 - some),
+            (None, None) if kind == "number" && some == 0 => json!(0.5),
+            (None, None) => json!(some * number("multipleOf").unwrap_or(1)),
+        },
+        "string" => {
+            let least = schema["minLength"].as_u64().unwrap_or(0);
+            let most = schema["maxLength"].as_u64().unwrap_or(least + 2).max(least);
+            let length = least + dice.roll(most - least + 1);
+            let first = if schema["pattern"].is_string() {
+                "a"
+            } else {
+                ""
+            };
+            let rest = (0..length).map(|_| if dice.roll(2) == 0 { 'a' } else { 'b' });
+            json!(format!("{first}{}", rest.collect::<String>()))
+        }
+        _ => return None,
+    })
+}
+
+fn compound_for(kind: &str, schema: &Value, dice: &mut Dice) -> Value {
+    if kind == "array" {
+        let least = schema["minItems"].as_u64().unwrap_or(0);
+        let count = least + dice.roll(2);
+        return (0..count)
+            .map(|_| made_for(&schema["items"], dice))
+            .collect();
+    }
+    let is_required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|all| all.contains(&json!(name)))
+    };
+    let mut fields = serde_json::Map::new();
+    for name in ["a", "b"] {
+        if is_required(name) || dice.roll(2) == 0 {
+            let of = schema["properties"].get(name);
+            let of = of.unwrap_or_else(|| &schema["additionalProperties"]);
+            fields.insert(name.to_owned(), made_for(of, dice));
+        }
+    }
+    Value::Object(fields)
+}
+
+/// The events made for a schema would show nothing if it refused them.
+#[test]
+fn events_made_for_a_schema_are_mostly_allowed() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut allowed, mut all) = (0, 0);
+    for seed in 0..300 {
+        let schema = schema().new_tree(&mut runner).expect("makes one").current();
+        let contracts = versions(schema.clone(), json!(true));
+        let first = contracts
+            .versions("a.made")
+            .expect("is there")
+            .values()
+            .next();
+        let event = made_for(&schema, &mut Dice(seed));
+        allowed += u32::from(first.expect("is there").allows(&event));
+        all += 1;
+    }
+    assert!(allowed * 10 >= all * 6, "{allowed} of {all}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -241,10 +358,14 @@ proptest! {
         earlier in schema(),
         later in schema(),
         related in any::<bool>(),
-        events in prop::collection::vec(value(), 60),
+        others in prop::collection::vec(value(), 30),
+        seed in any::<u64>(),
     ) {
         let later = if related { json!({"anyOf": [earlier, later]}) } else { later };
-        let contracts = versions(earlier, later);
+        let mut dice = Dice(seed);
+        let mut of_both = || [made_for(&earlier, &mut dice), made_for(&later, &mut dice)];
+        let events: Vec<_> = (0..30).flat_map(|_| of_both()).chain(others).collect();
+        let contracts = versions(earlier.clone(), later.clone());
         let both: Vec<_> = contracts.versions("a.made").expect("are there").values().collect();
         for direction in [Direction::Backward, Direction::Forward] {
             let (written, read) = match direction {

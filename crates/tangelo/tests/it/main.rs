@@ -14,6 +14,7 @@ mod doctor;
 mod documents;
 mod durability;
 mod edge;
+mod event_commands;
 mod events;
 mod failures;
 mod health;

@@ -256,6 +256,31 @@ async fn rows_without_the_trigger_that_wakes_are_found_by_polling() -> Result<()
     Ok(())
 }
 
+/// A file that the watch misses: its name is a link, and what is written is written in another folder.
+#[cfg(unix)]
+#[tokio::test]
+async fn rows_of_a_file_that_tells_nothing_are_found_by_polling() -> Result<()> {
+    let server = server();
+    let manifest = SQLITE.replace("'order.late.*']", "'order.late.*'], poll: 1s");
+    server.deploy(&[("tangelo.yaml", &manifest), ("echo.py", ECHO)])?;
+    let elsewhere = server.scratch().join("elsewhere.db");
+    let sql = server.json(&["outbox", "init", "sqlite"])?;
+    let db = rusqlite::Connection::open(&elsewhere)?;
+    db.execute_batch(sql["sql"].as_str().unwrap_or_default())?;
+    std::os::unix::fs::symlink(&elsewhere, file(&server))?;
+    reaches(&server, "it relays", |s| s["state"] == "relaying").await;
+    for number in 1..=3_usize {
+        let id = number.to_string();
+        let row = "INSERT INTO tangelo_outbox (id, type, subject, data) VALUES (?1, 'order.created', 'a', '{}')";
+        db.execute(row, [id])?;
+        eventually("it arrives", || async {
+            (seen(&server).await.len() == number).then_some(())
+        })
+        .await;
+    }
+    Ok(())
+}
+
 /// An app that is killed at a moment of its choice around its commit. `direct` publishes itself, after the commit; `outbox` commits
 /// the row of the event with the order.
 const CUT_OFF: &str = r#"
