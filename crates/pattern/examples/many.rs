@@ -119,9 +119,12 @@ fn measure(json: bool, clock: &Clock, kind: &Kind, count: usize, span: Duration)
     for (event, key) in &events {
         assert_eq!(index.matches(event), [*key], "{}", kind.name);
     }
-    let cost = timed(clock, &events, span, |event| index.matches(event).len());
+    let (cost, cpu) = timed(clock, &events, span, |event| index.matches(event).len());
     let name = |what: &str| format!("{}: {what}, {count} patterns", kind.name);
     show(json, &name("events per second"), 1.0 / cost);
+    if let Some(cpu) = cpu {
+        show(json, &name("CPU seconds per 100,000 events"), cpu * 1e5);
+    }
     if count >= 10_000 {
         #[allow(clippy::cast_precision_loss, reason = "a figure to read")]
         let (bytes, count) = (bytes as f64, count as f64);
@@ -135,7 +138,7 @@ fn measure(json: bool, clock: &Clock, kind: &Kind, count: usize, span: Duration)
 fn one_by_one(json: bool, clock: &Clock, kind: &Kind, span: Duration) {
     let patterns: Vec<Pattern> = (0..ONE_BY_ONE).map(|key| compiled(kind, key)).collect();
     let events = events(kind, ONE_BY_ONE);
-    let cost = timed(clock, &events, span, |event| {
+    let (cost, _) = timed(clock, &events, span, |event| {
         let matching = patterns
             .iter()
             .filter(|pattern| pattern.matches_event(event));
@@ -164,13 +167,14 @@ fn events(kind: &Kind, count: usize) -> Vec<(Event, usize)> {
     (0..EVENTS).map(event).collect()
 }
 
+/// Seconds for an event: by the clock, and of a processor, where the kernel tells.
 fn timed(
     clock: &Clock,
     events: &[(Event, usize)],
     span: Duration,
     look: impl Fn(&Event) -> usize,
-) -> f64 {
-    let begun = clock.monotonic();
+) -> (f64, Option<f64>) {
+    let (begun, ran) = (clock.monotonic(), ran());
     let mut done = 0_u32;
     for (event, _) in events.iter().cycle() {
         black_box(look(black_box(event)));
@@ -180,7 +184,18 @@ fn timed(
             break;
         }
     }
-    (clock.monotonic() - begun).as_secs_f64() / f64::from(done)
+    let each = |span: Duration| span.as_secs_f64() / f64::from(done);
+    let cpu = self::ran()
+        .zip(ran)
+        .map(|(after, before)| each(after - before));
+    (each(clock.monotonic() - begun), cpu)
+}
+
+/// How long this thread has run.
+fn ran() -> Option<Duration> {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = told.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// Bytes of memory that this process holds, where the kernel tells.

@@ -3,12 +3,11 @@
 //! matches and where 16 do; and how long after its publish one arrives at a service, at the last of its subscriptions.
 
 use std::{
-    collections::HashMap,
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +33,7 @@ const BILLED_WITHIN: Duration = Duration::from_secs(10);
 const TIMED: usize = 300;
 const PAUSE: Duration = Duration::from_millis(5);
 const DRAINS_WITHIN: Duration = Duration::from_secs(300);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// The function that passes on what it gets; built beside the other.
 const PASSES_ON: &str = "passes_on.wasm";
@@ -45,8 +45,8 @@ const THROUGH_A_FUNCTION: Way = (
     "through a Wasm function, on to a service",
 );
 
-/// When each event came last, by its id.
-type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
+/// Which event came, and when.
+type Arrival = (String, Instant);
 
 /// Measures it.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
@@ -158,14 +158,10 @@ fn flow(
 fn timed_way(
     bench: &Bench<'_>,
     server: &Server,
-    arrivals: &Arrivals,
+    arrivals: &mpsc::Receiver<Arrival>,
     ((kind, way), matching): (Way, usize),
 ) -> anyhow::Result<Vec<Figure>> {
-    let mut millis = timed(server, arrivals, kind)?;
-    arrivals
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
+    let mut millis = timed(server, arrivals, kind, matching)?;
     millis.sort_by(f64::total_cmp);
     let named = [("median", TIMED / 2), ("99 of 100", TIMED * 99 / 100)];
     let figure = |(name, at): (&str, usize)| {
@@ -203,10 +199,15 @@ fn drained(server: &Server) -> anyhow::Result<()> {
     }
 }
 
-/// Milliseconds from the publish of each event, one after another, to its arrival.
-fn timed(server: &Server, arrivals: &Arrivals, kind: &str) -> anyhow::Result<Vec<f64>> {
+/// Milliseconds from the publish of each event to its last arrival, one event after another.
+fn timed(
+    server: &Server,
+    arrivals: &mpsc::Receiver<Arrival>,
+    kind: &str,
+    matching: usize,
+) -> anyhow::Result<Vec<f64>> {
     let mut client = Client::new(server.gateway()?);
-    let mut sent = Vec::new();
+    let mut took = Vec::new();
     for number in 0..TIMED {
         let id = format!("{kind}-{number}");
         let request = Request::post("/events", &json!({"number": number}))
@@ -214,38 +215,41 @@ fn timed(server: &Server, arrivals: &Arrivals, kind: &str) -> anyhow::Result<Vec
             .header("ce-id", &id)
             .header("ce-source", "/bench")
             .header("ce-type", kind);
-        sent.push((id, Instant::now()));
+        let begun = Instant::now();
         let status = client.send(&request)?.status;
         ensure!(status == 202, "a publish was answered with {status}");
+        let mut left = matching;
+        while left > 0 {
+            let (came, at) = arrivals
+                .recv_timeout(ARRIVES_WITHIN)
+                .with_context(|| format!("{id} did not arrive {left} times"))?;
+            if came == id {
+                left -= 1;
+                if left == 0 {
+                    took.push(at.saturating_duration_since(begun).as_secs_f64() * 1000.0);
+                }
+            }
+        }
         thread::sleep(PAUSE);
     }
-    drained(server)?;
-    let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-    let took = sent.iter().map(|(id, at)| {
-        let came = arrivals
-            .get(id)
-            .with_context(|| format!("{id} did not arrive"))?;
-        Ok(came.saturating_duration_since(*at).as_secs_f64() * 1000.0)
-    });
-    took.collect()
+    Ok(took)
 }
 
-/// A service that notes when each event comes.
-fn sink() -> anyhow::Result<(SocketAddr, Arrivals)> {
+/// A service that tells when each event comes.
+fn sink() -> anyhow::Result<(SocketAddr, mpsc::Receiver<Arrival>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let arrivals = Arrivals::default();
-    let noted = Arc::clone(&arrivals);
+    let (sender, arrivals) = mpsc::channel();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let noted = Arc::clone(&noted);
-            thread::spawn(move || note(stream, &noted));
+            let sender = sender.clone();
+            thread::spawn(move || note(stream, &sender));
         }
     });
     Ok((address, arrivals))
 }
 
-fn note(stream: TcpStream, arrivals: &Arrivals) -> anyhow::Result<()> {
+fn note(stream: TcpStream, arrivals: &mpsc::Sender<Arrival>) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     loop {
@@ -270,9 +274,8 @@ fn note(stream: TcpStream, arrivals: &Arrivals) -> anyhow::Result<()> {
         if length > 0 {
             let _: Value = serde_json::from_slice(&body)?;
         }
-        if let Some((id, at)) = id {
-            let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            arrivals.insert(id, at);
+        if let Some(arrival) = id {
+            arrivals.send(arrival)?;
         }
         stream
             .get_mut()
