@@ -123,7 +123,7 @@ fn measure(json: bool, clock: &Clock, kind: &Kind, count: usize, span: Duration)
     let name = |what: &str| format!("{}: {what}, {count} patterns", kind.name);
     show(json, &name("events per second"), 1.0 / cost);
     if let Some(cpu) = cpu {
-        show(json, &name("CPU seconds per 100,000 events"), cpu * 1e5);
+        show(json, &name("CPU seconds for 10 million events"), cpu * 1e7);
     }
     if count >= 10_000 {
         #[allow(clippy::cast_precision_loss, reason = "a figure to read")]
