@@ -9,6 +9,10 @@ use model::{Clock, Event};
 use pattern::{Index, Pattern};
 use serde_json::{Value, json};
 
+/// As the server has it: what many patterns cost is where their memory lies.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many patterns there are.
 const COUNTS: [usize; 4] = [1, 100, 10_000, 100_000];
 /// Different events, each of which matches one pattern.
