@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     flat::Flat,
     fold::fold,
-    matcher::{meets, passing},
+    matcher::{Known, meets, passing},
     paths::Paths,
     syntax::{Field, Pattern, Way},
     test::{Scalar, Test},
@@ -102,7 +102,7 @@ fn explain(paths: &Paths, way: &Way, flat: &Flat<'_>, event: &Value) -> Vec<Fail
         .iter()
         .filter_map(|field| explain_field(field, flat, event))
         .collect();
-    if alone.is_empty() && !meets(paths, way, flat) {
+    if alone.is_empty() && !meets(paths, way, flat, &mut Known::default()) {
         return vec![not_together(way, flat)];
     }
     alone

@@ -5,7 +5,10 @@
 //! which the fields before it chose: that is how event-ruler does it, so that its verdicts are reproduced, also where
 //! another order would give another one.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use model::Event;
 use serde_json::Value;
@@ -14,6 +17,7 @@ use crate::{
     flat::{Element, Flat, Found, MemberId, NOWHERE},
     paths::Paths,
     syntax::{Field, Leaf, Pattern},
+    test::Scalar,
 };
 
 /// Most choices of elements that are tried for one way. Each choice is made once unless names with dots make several arrays
@@ -36,24 +40,63 @@ impl Pattern {
     }
 
     fn matches_flat(&self, flat: &Flat<'_>) -> bool {
-        self.ways.iter().any(|way| meets(&self.paths, way, flat))
+        let mut known = Known::default();
+        let mut ways = self.ways.iter();
+        ways.any(|way| meets(&self.paths, way, flat, &mut known))
+    }
+}
+
+/// What is known of one event: the ways of a pattern share their fields, and a pattern with alternatives in many places has many
+/// ways, so that a long text is looked through once for each field and not once for each way.
+#[derive(Default)]
+pub(crate) struct Known(HashMap<*const Leaf, Passed>);
+
+/// Where an event has scalars that pass a test of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    Nowhere,
+    /// All in elements of arrays.
+    InElements,
+    /// One at least in no array.
+    Alone,
+}
+
+impl Known {
+    /// Bytes of a text from which on to note what came of it is faster than to look again.
+    const LONG: usize = 4096;
+
+    fn passed(&mut self, leaf: &Arc<Leaf>, found: &[Found<'_>]) -> Passed {
+        let is_long =
+            |one: &Found<'_>| matches!(&one.scalar, Scalar::Text(text) if text.len() >= Self::LONG);
+        if !found.iter().any(is_long) {
+            return Passed::of(leaf, found);
+        }
+        let known = self.0.entry(Arc::as_ptr(leaf));
+        *known.or_insert_with(|| Passed::of(leaf, found))
+    }
+}
+
+impl Passed {
+    fn of(leaf: &Leaf, found: &[Found<'_>]) -> Self {
+        let mut passing = passing(leaf, found).map(|one| one.member == NOWHERE);
+        match passing.next() {
+            None => Self::Nowhere,
+            Some(first) if first || passing.any(|alone| alone) => Self::Alone,
+            Some(_) => Self::InElements,
+        }
     }
 }
 
 /// Whether an event meets all fields of a way.
-pub(crate) fn meets(paths: &Paths, way: &[Field], flat: &Flat<'_>) -> bool {
+pub(crate) fn meets(paths: &Paths, way: &[Field], flat: &Flat<'_>, known: &mut Known) -> bool {
     let mut certain = true;
     for field in way {
         let found = flat.at(field.path);
-        let mut passing = passing(&field.leaf, found);
-        let Some(first) = passing.next() else {
-            if !field.leaf.absent {
-                return false;
-            }
-            certain &= found.is_empty();
-            continue;
+        certain &= match known.passed(&field.leaf, found) {
+            Passed::Nowhere if !field.leaf.absent => return false,
+            Passed::Nowhere => found.is_empty(),
+            passed => passed == Passed::Alone,
         };
-        certain &= first.member == NOWHERE || passing.any(|found| found.member == NOWHERE);
     }
     certain || Search::new(paths, way, flat).from(0)
 }

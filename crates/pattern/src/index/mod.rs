@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::{
     flat::Flat,
-    matcher::meets,
+    matcher::{Known, meets},
     paths::Paths,
     syntax::{Field, Pattern, Way},
 };
@@ -141,8 +141,8 @@ impl<K: Clone + Ord + Hash> Index<K> {
         self.root.find(flat, &mut candidates);
         candidates.sort_unstable();
         candidates.dedup();
-        let met = |id: &WayId| meets(&self.paths, self.ways.of(*id), flat);
-        candidates.retain(met);
+        let mut known = Known::default();
+        candidates.retain(|id| meets(&self.paths, self.ways.of(*id), flat, &mut known));
         let owner = |id: &WayId| self.owners.get(id.0 as usize)?.clone();
         let mut keys: Vec<K> = candidates.iter().filter_map(owner).collect();
         keys.sort_unstable();
