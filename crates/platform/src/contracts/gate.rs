@@ -58,7 +58,11 @@ fn compared(
     broken: &mut Vec<String>,
     notes: &mut Vec<String>,
 ) {
-    let pair = format!("`{kind}` {} and {}", earlier.version, later.version);
+    let (one, other) = (earlier.version, later.version);
+    let pair = match one == other {
+        true => format!("`{kind}` {one} as it is live and as it is to be"),
+        false => format!("`{kind}` {one} and {other}"),
+    };
     for direction in later.mode.directions() {
         match compare(earlier, later, *direction) {
             Verdict::Compatible => {}
@@ -92,6 +96,15 @@ pub(crate) fn expectations(app: &App, contracts: &Contracts, live: &Live) -> Res
         return Err(Error::new(code::CONTRACT_NOT_SHIPPED, lines.join("\n")));
     }
     others_keep(&app.name, live, &after)
+}
+
+/// What the subscriptions of an app ask for that its own contracts of these types do not have: as it is seen before other apps are.
+#[must_use]
+pub fn not_in_own(app: &App, contracts: &Contracts) -> Vec<String> {
+    let world = World::alone(app, contracts);
+    let unmet = unmet(app, &world).into_iter();
+    let own = unmet.filter(|unmet| contracts.versions(&unmet.kind).is_some());
+    own.map(|unmet| not_shipped(&unmet, &world)).collect()
 }
 
 /// Whether every subscription of other apps that finds what it asks for still does when `app` is no more.

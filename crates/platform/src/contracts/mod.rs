@@ -13,6 +13,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 use contract::{Contract, Contracts, Version};
 use model::{App, AppName};
 
+pub use gate::not_in_own;
 pub use graph::{Consumer, Producer, Shipped, Type, graph};
 pub(crate) use notes::notes;
 pub use sides::{Untaken, misnamed, untaken};

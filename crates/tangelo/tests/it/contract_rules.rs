@@ -201,6 +201,42 @@ async fn a_version_is_kept_to_all_earlier_ones_and_not_to_the_last_alone() -> Re
     Ok(())
 }
 
+#[tokio::test]
+async fn what_the_own_contracts_lack_is_said_before_the_deploy_is_refused() -> Result<()> {
+    let server = server();
+    let on = "    on:\n      - event: {type: [order.created], data: {place: [here]}}\n      - {event: {type: [order.created]}, name: third, contract: 3}\n";
+    let manifest = MANIFEST.replace("gateway:", &format!("{on}gateway:"));
+    let files: [(&str, &str); 3] = [
+        HANDLER,
+        ("tangelo.yaml", &manifest),
+        ("contracts/order.created/1.json", &v1()),
+    ];
+    let folder = app(&server, "shop", &files)?;
+    let at = folder.to_str().expect("is UTF-8");
+    let warnings = checked(&server.json(&["check", at])?, "warning");
+    let refused = said(server.deploy_folder(&folder));
+    for lacks in [
+        "`orders` expects `data.place` of `order.created`, which no shipped version declares",
+        "`orders` expects version 3 of `order.created`, which",
+    ] {
+        assert!(
+            warnings.iter().any(|one| one.starts_with(lacks)),
+            "{warnings:?}"
+        );
+        assert!(refused.contains(lacks), "{refused}");
+    }
+    // What is live and was changed in place is told from what it is to be.
+    let [handler, (name, _), contract] = files;
+    let files = [handler, (name, MANIFEST), contract];
+    server.deploy_folder(&app(&server, "shop", &files)?)?;
+    let [handler, manifest, (name, _)] = files;
+    let files = [handler, manifest, (name, &v2())];
+    let error = said(server.deploy_folder(&app(&server, "shop", &files)?));
+    let place = "`order.created` 1 as it is live and as it is to be are not backward compatible";
+    assert!(error.contains(place), "{error}");
+    Ok(())
+}
+
 /// Every `$ref` of a document.
 fn refs(document: &Value) -> Vec<&str> {
     let (mut found, mut looking) = (Vec::new(), vec![document]);

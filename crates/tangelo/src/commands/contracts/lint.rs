@@ -130,6 +130,8 @@ fn findings(app: &App, contracts: &Contracts) -> Vec<Finding> {
         }
     }
     found.extend(by_spelling(app, contracts));
+    let asked = platform::contracts::not_in_own(app, contracts).into_iter();
+    found.extend(asked.map(Finding::of_one_app));
     for (kind, versions) in contracts.types() {
         let all: Vec<_> = versions.values().collect();
         for (at, later) in all.iter().enumerate() {
