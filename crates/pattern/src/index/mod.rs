@@ -10,6 +10,7 @@
 mod bucket;
 mod field;
 mod intervals;
+mod leaves;
 mod pieces;
 mod texts;
 
@@ -25,11 +26,13 @@ use crate::{
     syntax::{Field, Pattern, Way},
 };
 use bucket::Node;
+use leaves::Leaves;
 
 /// Patterns by keys.
 #[derive(Debug)]
 pub struct Index<K> {
     paths: Paths,
+    leaves: Leaves,
     ways: Ways,
     /// Whose each way is.
     owners: Vec<Option<K>>,
@@ -73,6 +76,7 @@ impl<K> Default for Index<K> {
     fn default() -> Self {
         Self {
             paths: Paths::default(),
+            leaves: Leaves::default(),
             ways: Ways::default(),
             owners: Vec::new(),
             keys: HashMap::new(),
@@ -94,7 +98,7 @@ impl<K: Clone + Ord + Hash> Index<K> {
         for field in way {
             mine.push(Field {
                 path: self.paths.add(&field.leaf.name),
-                leaf: field.leaf.clone(),
+                leaf: self.leaves.shared(&field.leaf),
             });
         }
         let id = self.ways.add(mine);
@@ -116,6 +120,7 @@ impl<K: Clone + Ord + Hash> Index<K> {
             self.owners[id.0 as usize] = None;
             for field in self.ways.remove(id) {
                 self.paths.remove(field.path);
+                self.leaves.release(field.leaf);
             }
         }
         true
@@ -164,7 +169,7 @@ impl<K: Clone + Ord + Hash> Index<K> {
 
     /// Whether nothing is left of patterns that went.
     pub(crate) fn has_nothing(&self) -> bool {
-        self.paths.is_empty() && self.root.is_empty()
+        self.paths.is_empty() && self.leaves.is_empty() && self.root.is_empty()
     }
 
     /// How many candidates an event has, of which [`Index::matches`] keeps those that match: what finding them costs.

@@ -148,10 +148,7 @@ fn what_does_not_match_is_hardly_looked_at() {
 #[test]
 fn what_the_ways_of_a_pattern_share_is_looked_at_once() {
     let text = "a".repeat(1_000_000) + "b";
-    let (one, other) = (
-        json!([{"wildcard": "*b*"}]),
-        json!([{"wildcard": "*ab*"}]),
-    );
+    let (one, other) = (json!([{"wildcard": "*b*"}]), json!([{"wildcard": "*ab*"}]));
     let never = json!([{"wildcard": "*q*"}]);
     let (mut event, mut all, mut either) =
         (json!({"z": text}), json!({"z": never}), json!({"z": never}));
