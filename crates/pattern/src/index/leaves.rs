@@ -5,29 +5,32 @@ use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc};
 
 use crate::syntax::Leaf;
 
-/// Leaves by the hash of what they ask. The index alone has them, so that it knows when nobody needs one any more.
+/// Leaves by the hash of what they ask, with the number of ways that have them.
 #[derive(Debug, Default)]
-pub(super) struct Leaves(HashMap<u64, Arc<Leaf>>);
+pub(super) struct Leaves(HashMap<u64, (Arc<Leaf>, usize)>);
 
 impl Leaves {
     /// A leaf that asks the same, whatever its place in its pattern.
-    pub(super) fn shared(&mut self, leaf: &Leaf) -> Arc<Leaf> {
+    pub(super) fn shared(&mut self, leaf: &Arc<Leaf>) -> Arc<Leaf> {
         let shared = self.0.entry(self.hash(leaf));
-        let shared = shared.or_insert_with(|| Arc::new(leaf.clone()));
-        match asks_the_same(shared, leaf) {
-            true => Arc::clone(shared),
+        let (shared, uses) = shared.or_insert_with(|| (Arc::clone(leaf), 0));
+        if !asks_the_same(shared, leaf) {
             // Another one has the same hash.
-            false => Arc::new(leaf.clone()),
+            return Arc::clone(leaf);
         }
+        *uses += 1;
+        Arc::clone(shared)
     }
 
     /// A way that had this one is gone.
-    pub(super) fn release(&mut self, leaf: Arc<Leaf>) {
-        let hash = self.hash(&leaf);
-        let is_it = self.0.get(&hash).is_some_and(|one| Arc::ptr_eq(one, &leaf));
-        // Its own, and the one that is released.
-        if is_it && Arc::strong_count(&leaf) == 2 {
-            self.0.remove(&hash);
+    pub(super) fn release(&mut self, leaf: &Arc<Leaf>) {
+        let hash = self.hash(leaf);
+        let shared = self.0.get_mut(&hash);
+        if let Some((_, uses)) = shared.filter(|(one, _)| Arc::ptr_eq(one, leaf)) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.0.remove(&hash);
+            }
         }
     }
 

@@ -120,7 +120,7 @@ impl<K: Clone + Ord + Hash> Index<K> {
             self.owners[id.0 as usize] = None;
             for field in self.ways.remove(id) {
                 self.paths.remove(field.path);
-                self.leaves.release(field.leaf);
+                self.leaves.release(&field.leaf);
             }
         }
         true
