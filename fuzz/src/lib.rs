@@ -61,6 +61,10 @@ mod streams_of_events {
     pub mod wire_law;
 }
 
+/// What both read their queries with.
+#[path = "../../crates/platform/src/query.rs"]
+mod query;
+
 #[path = "../../crates/connect/src/capture"]
 mod capture {
     pub mod law;

@@ -28,6 +28,7 @@ pub mod outside;
 pub mod problem;
 mod projections;
 pub mod ps;
+pub mod query;
 pub mod reconcile;
 pub mod streams;
 pub mod versions;

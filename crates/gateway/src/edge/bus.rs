@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use platform::{
     Body,
     outside::{LeaseAsk, LeaseEnd, PullAsk, duration},
+    query::pairs,
     telemetry::Full,
 };
 use serde_json::Value;
@@ -168,14 +169,9 @@ fn bad(message: String) -> Error {
 
 fn pull_ask(query: &str) -> Result<PullAsk, Error> {
     let mut ask = PullAsk::default();
-    let mut seen = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for pair in pairs(query) {
+        let (name, value) = pair?;
         let value = percent_decode_str(value).decode_utf8_lossy();
-        if seen.contains(&name) {
-            return Err(bad(format!("`{name}` is given more than once")));
-        }
-        seen.push(name);
         match name {
             "max" => {
                 let max = value.parse().ok().filter(|max| (1..=1000).contains(max));

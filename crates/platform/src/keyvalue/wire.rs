@@ -11,6 +11,8 @@ use model::{
 };
 use percent_encoding::percent_decode_str;
 
+use crate::query::{pairs, shown};
+
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -60,11 +62,6 @@ fn decoded(text: &str) -> Result<String, Error> {
     Ok(text.into_owned())
 }
 
-/// The beginning of a name from outside, for a message.
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect()
-}
-
 /// Reads a query. What it does not know is an error.
 ///
 /// # Errors
@@ -76,13 +73,8 @@ pub fn query(text: &str) -> Result<Query, Error> {
         limit: MAX_PAGE,
         increment: None,
     };
-    let mut seen = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if seen.contains(&name) {
-            return Err(bad(format!("`{}` is given more than once", shown(name))));
-        }
-        seen.push(name);
+    for pair in pairs(text) {
+        let (name, value) = pair?;
         let value = decoded(&value.replace('+', "%20"))?;
         match name {
             "prefix" => query.prefix = value,

@@ -6,6 +6,8 @@
 use model::{Error, code, event::MAX_ATTRIBUTE};
 use percent_encoding::percent_decode_str;
 
+use crate::query::{pairs, shown};
+
 /// Most events, or streams, in one answer.
 pub const MAX_PAGE: u32 = 500;
 
@@ -83,11 +85,6 @@ fn decoded(text: &str) -> Result<String, Error> {
     Ok(text.into_owned())
 }
 
-/// The beginning of a name from outside, for a message.
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect()
-}
-
 /// Reads a query that may say `known`; anything else in it is an error.
 ///
 /// # Errors
@@ -102,13 +99,8 @@ pub fn query(text: &str, known: &[&str]) -> Result<Query, Error> {
         prefix: String::new(),
         after: None,
     };
-    let mut seen = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if seen.contains(&name) {
-            return Err(bad(format!("`{}` is given more than once", shown(name))));
-        }
-        seen.push(name);
+    for pair in pairs(text) {
+        let (name, value) = pair?;
         if !known.contains(&name) {
             let name = shown(name);
             let known = known.join("`, `");
