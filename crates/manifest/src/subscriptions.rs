@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use model::{EventFilter, Name, RetryPolicy, Subscription, projection::MAX_PROJECTION_NAME};
+use model::{
+    EventFilter, Name, RetryPolicy, Subscription, event::ATTRIBUTES,
+    projection::MAX_PROJECTION_NAME,
+};
 use pattern::Pattern;
 use serde_json::{Map, Value as Json};
 
@@ -32,18 +35,6 @@ pub(crate) const KEYS: &[&str] = &[
 pub(crate) const RETRY_KEYS: &[&str] = &["attempts", "max_age", "backoff", "max_backoff"];
 /// Triggers of the design that this version does not run.
 const LATER: &[&str] = &["schedule", "queue", "topic", "stream", "bucket"];
-/// Attributes of an event that are texts, so that a test on them stands in a list.
-const ATTRIBUTES: &[&str] = &[
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-    "specversion",
-];
-
 /// What else a pattern may hold at its top without being an extension.
 const OTHERS: &[&str] = &["data", "data_base64", "$or"];
 

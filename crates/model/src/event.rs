@@ -60,9 +60,8 @@ pub enum EventData {
     Binary(#[serde(with = "base64_bytes")] Vec<u8>),
 }
 
-/// What every event has or may have (CloudEvents 1.0.2, sections 3.1 and 3.3), and how the JSON format names its data.
-const ATTRIBUTES: &[&str] = &[
-    "specversion",
+/// The attributes that every event has or may have, all of them texts (CloudEvents 1.0.2, sections 3.1 and 3.3).
+pub const ATTRIBUTES: &[&str] = &[
     "id",
     "source",
     "type",
@@ -70,7 +69,7 @@ const ATTRIBUTES: &[&str] = &[
     "time",
     "datacontenttype",
     "dataschema",
-    "data",
+    "specversion",
 ];
 
 /// Why something is not a CloudEvent.
@@ -218,7 +217,7 @@ fn check_extension(name: &str, value: &Value) -> Result<(), InvalidEvent> {
     {
         return wrong("is no name of an extension: 1 to 64 lower-case letters and digits");
     }
-    if ATTRIBUTES.contains(&name) {
+    if ATTRIBUTES.contains(&name) || name == "data" {
         return wrong("is no extension: events have it themselves");
     }
     match value {
@@ -315,7 +314,7 @@ mod tests {
 
     #[test]
     fn no_extension_is_called_like_what_events_have() {
-        for name in ATTRIBUTES {
+        for name in ATTRIBUTES.iter().chain(&["data"]) {
             let base = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "t"});
             let mut event = Event::from_json(base).expect("is one");
             event.extensions.insert((*name).to_owned(), "x".into());
