@@ -26,6 +26,9 @@ const COLUMNS: &[&str] = &[
     "refused",
 ];
 
+/// Those that are texts, as statements ask for them.
+pub(crate) const TEXTS: &[&str] = COLUMNS.split_at(1).1.split_at(9).0;
+
 /// The columns of an outbox that are not among `found`, in words; empty when all are.
 pub(crate) fn missing(found: &[String]) -> String {
     if found.is_empty() {

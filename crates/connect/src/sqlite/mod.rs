@@ -15,7 +15,7 @@ use rusqlite::{Row as Found, TransactionBehavior, params, types::ValueRef};
 use crate::{
     Backlog, Error, Fate, Item, Settled,
     feed::Options,
-    outbox::{Data, Row, too_large},
+    outbox::{Data, Row, TEXTS, too_large},
 };
 
 pub(crate) use connection::Connection;
@@ -126,22 +126,9 @@ fn next(connection: &Connection, options: &Options) -> Result<Vec<Item>, Error> 
     })
 }
 
-/// The columns that are texts, from the third on.
-const TEXTS: [&str; 9] = [
-    "id",
-    "type",
-    "source",
-    "subject",
-    "key",
-    "time",
-    "dataschema",
-    "datacontenttype",
-    "extensions",
-];
-
-/// The first of the texts that is none in UTF-8: SQLite does not look.
+/// The first of the texts, which stand from the third column of the statement on, that is none in UTF-8: SQLite does not look.
 fn garbled(found: &Found<'_>) -> rusqlite::Result<Option<&'static str>> {
-    for (at, name) in TEXTS.into_iter().enumerate() {
+    for (at, name) in TEXTS.iter().enumerate() {
         if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = found.get_ref(at + 2)?
             && std::str::from_utf8(bytes).is_err()
         {
@@ -181,7 +168,6 @@ fn row(found: &Found<'_>, position: i64) -> rusqlite::Result<Row> {
 }
 
 /// A column as text, whatever its type: SQLite keeps in a column what it is given.
-/// What a column has, as a text.
 pub(crate) fn text(found: &Found<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(match found.get_ref(column)? {
         ValueRef::Null => None,
