@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bus::{Bus, Delivery, Settled};
+use bus::{Bus, Delivery, Replay, Settled};
 use model::{
-    Cause, Clock, Error as Fault, Event, EventFilter, Ids, Limits, Name, Namespace, RetryPolicy,
-    Subscription, SubscriptionKey, Time, TraceContext, code, event::EventData,
+    Cause, Clock, Error as Fault, Event, EventFilter, Ids, Limits, Name, Namespace, Position,
+    RetryPolicy, Subscription, SubscriptionKey, Time, TraceContext, code, event::EventData,
 };
 use serde_json::{Value, json};
 use store::{Options, Store};
@@ -190,6 +190,18 @@ pub(crate) fn event(kind: &str, id: u32) -> Event {
         schema: None,
         extensions: BTreeMap::default(),
         data: EventData::Json(json!({"id": id, "of": id % 3})),
+    }
+}
+
+/// Of all that there is, to one subscription.
+pub(crate) fn replay(key: &str) -> Replay {
+    Replay {
+        key: key_of(key),
+        after: Position(0),
+        since: None,
+        until: None,
+        filter: None,
+        rate: None,
     }
 }
 

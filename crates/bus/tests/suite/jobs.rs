@@ -6,7 +6,7 @@ use bus::{DeadLetter, DeadLetterFilter, Delivery, Error, Replay, Settled};
 use model::{AfterDead, EventFilter, Name, Order, Position, Subscription, event::EventData};
 use serde_json::json;
 
-use crate::fixture::{Fixture, all, fault, ids, key_of};
+use crate::fixture::{Fixture, all, fault, ids, key_of, replay};
 
 const KEY: &str = "shop/w/s";
 
@@ -107,12 +107,10 @@ async fn a_replay_delivers_a_range_again_marked_and_goes_on_after_a_kill() {
     published(&fixture, "a", 1..=10, &Settled::Done).await;
     published(&fixture, "b", 11..=30, &Settled::Done).await;
     let replay = Replay {
-        key: key_of(KEY),
         after: Position(5),
-        since: None,
-        until: None,
         filter: Some(EventFilter(json!({"type": ["b"]}))),
         rate: "5/s".parse().ok(),
+        ..replay(KEY)
     };
     let count = fixture.bus.count_replay(&replay).await;
     assert_eq!(count.expect("counts"), 20);
@@ -172,14 +170,7 @@ async fn a_replay_can_be_called_off_and_never_overtakes_what_is_new() {
     published(&fixture, "t", 1..=3, &Settled::Done).await;
     fixture.publish("t", 4..=5).await;
     let (fourth, fifth) = (fixture.next().await, fixture.next().await);
-    let replay = Replay {
-        key: key_of(KEY),
-        after: Position(0),
-        since: None,
-        until: None,
-        filter: None,
-        rate: None,
-    };
+    let replay = replay(KEY);
     let job = fixture
         .bus
         .start_replay(replay, "anna")

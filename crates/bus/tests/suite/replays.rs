@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use bus::{DeadLetterFilter, Replay, Settled};
-use model::{EventFilter, Name, Position, Subscription, Time, event::EventData};
+use model::{EventFilter, Name, Subscription, Time, event::EventData};
 use serde_json::json;
 use store::{Options, crash::Crash};
 
-use crate::fixture::{Fixture, START, all, fault, ids, key_of};
+use crate::fixture::{Fixture, START, all, fault, ids, replay};
 
 const KEY: &str = "shop/w/s";
 /// More steps than any test takes.
@@ -34,17 +34,6 @@ fn steps(crash: &Crash) -> u32 {
 async fn subscribe(fixture: &Fixture, filter: serde_json::Value) {
     let subscription = Subscription::new(Name::literal("s"), EventFilter(filter));
     fixture.set(KEY, subscription).await;
-}
-
-fn of_all() -> Replay {
-    Replay {
-        key: key_of(KEY),
-        after: Position(0),
-        since: None,
-        until: None,
-        filter: None,
-        rate: None,
-    }
 }
 
 /// Lets time go on and settles what comes until a job has ended.
@@ -74,7 +63,7 @@ async fn a_slow_replay_takes_no_step_for_what_it_leaves_out() {
     assert_eq!(fixture.drain(8).await.len(), 8);
     let replay = Replay {
         rate: "1/s".parse().ok(),
-        ..of_all()
+        ..replay(KEY)
     };
     let begun = fixture.clock.now();
     let job = fixture.bus.start_replay(replay, "anna").await;
@@ -141,7 +130,7 @@ async fn a_range_of_time_has_its_beginning_and_not_its_end() {
         let replay = Replay {
             since,
             until,
-            ..of_all()
+            ..replay(KEY)
         };
         let count = fixture.bus.count_replay(&replay).await.expect("counts");
         let before = steps(&crash);
@@ -162,7 +151,7 @@ async fn a_range_of_time_has_its_beginning_and_not_its_end() {
         let replay = Replay {
             since: Some(since),
             until: Some(until),
-            ..of_all()
+            ..replay(KEY)
         };
         assert_eq!(fixture.bus.count_replay(&replay).await.expect("counts"), 0);
         let job = fixture.bus.start_replay(replay, "anna").await;
@@ -206,7 +195,7 @@ async fn who_edited_discarded_replayed_and_called_off_is_kept_with_when_and_what
     // An hour is between its two events: it runs until it is called off.
     let replay = Replay {
         rate: "1/h".parse().ok(),
-        ..of_all()
+        ..replay(KEY)
     };
     let job = fixture.bus.start_replay(replay, "carl").await;
     let job = job.expect("begins");

@@ -1,6 +1,7 @@
 //! Verdicts about two versions: known ones, and that no event refutes one, made for either version or made up.
 
 use contract::{Contracts, Direction, Verdict, compare};
+use model::Ids;
 use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::{Value, json};
 
@@ -232,27 +233,23 @@ fn schema() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Random numbers of a seed (splitmix64).
-struct Dice(u64);
+/// Random numbers of a seed.
+struct Dice(Ids);
 
 impl Dice {
     /// Below `sides`.
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % sides
+    fn roll(&self, sides: u64) -> u64 {
+        u64::try_from(self.0.random() % u128::from(sides)).expect("is below")
     }
 
-    fn of<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
+    fn of<'a, T>(&self, list: &'a [T]) -> Option<&'a T> {
         let at = self.roll(list.len().max(1) as u64);
         list.get(usize::try_from(at).ok()?)
     }
 }
 
 /// A value as a schema of [`schema`] asks for it, more often than not: near its bounds, of one of its cases and types.
-fn made_for(schema: &Value, dice: &mut Dice) -> Value {
+fn made_for(schema: &Value, dice: &Dice) -> Value {
     let list = |name: &str| schema[name].as_array().map(Vec::as_slice);
     if let Some(fixed) = schema.get("const") {
         return fixed.clone();
@@ -277,7 +274,7 @@ fn made_for(schema: &Value, dice: &mut Dice) -> Value {
     scalar_for(kind, schema, dice).unwrap_or_else(|| compound_for(kind, schema, dice))
 }
 
-fn scalar_for(kind: &str, schema: &Value, dice: &mut Dice) -> Option<Value> {
+fn scalar_for(kind: &str, schema: &Value, dice: &Dice) -> Option<Value> {
     let number = |name: &str| schema[name].as_i64();
     let some = dice.roll(3).cast_signed();
     Some(match kind {
@@ -305,7 +302,7 @@ fn scalar_for(kind: &str, schema: &Value, dice: &mut Dice) -> Option<Value> {
     })
 }
 
-fn compound_for(kind: &str, schema: &Value, dice: &mut Dice) -> Value {
+fn compound_for(kind: &str, schema: &Value, dice: &Dice) -> Value {
     if kind == "array" {
         let least = schema["minItems"].as_u64().unwrap_or(0);
         let count = least + dice.roll(2);
@@ -342,7 +339,7 @@ fn events_made_for_a_schema_are_mostly_allowed() {
             .expect("is there")
             .values()
             .next();
-        let event = made_for(&schema, &mut Dice(seed));
+        let event = made_for(&schema, &Dice(Ids::seeded(seed)));
         allowed += u32::from(first.expect("is there").allows(&event));
         all += 1;
     }
@@ -362,8 +359,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let later = if related { json!({"anyOf": [earlier, later]}) } else { later };
-        let mut dice = Dice(seed);
-        let mut of_both = || [made_for(&earlier, &mut dice), made_for(&later, &mut dice)];
+        let dice = Dice(Ids::seeded(seed));
+        let of_both = || [made_for(&earlier, &dice), made_for(&later, &dice)];
         let events: Vec<_> = (0..30).flat_map(|_| of_both()).chain(others).collect();
         let contracts = versions(earlier.clone(), later.clone());
         let both: Vec<_> = contracts.versions("a.made").expect("are there").values().collect();
