@@ -5,7 +5,6 @@ reported as AWS's own client reports them.
 """
 
 import _thread
-import json
 import os
 import sys
 import time
@@ -14,6 +13,10 @@ try:
     import _socket as socket  # The C module alone: `socket` imports `selectors` and `enum`.
 except ImportError:
     import socket
+try:
+    import _json  # The C module alone, as well: `json` imports `re` and `enum`, a sixth of the whole start.
+except ImportError:
+    _json = None
 
 API = "/2018-06-01/runtime/"
 AGENT = "tangelo-python/%d.%d" % sys.version_info[:2]
@@ -135,7 +138,7 @@ def _parse(headers, name):
     if not text:
         return None
     try:
-        return json.loads(text)
+        return loads(text.encode())
     except ValueError as error:
         raise Fault("Runtime.LambdaContextUnmarshalError", "Unable to parse %s JSON: %s" % (name, error)) from None
 
@@ -197,6 +200,45 @@ def encode(value):
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
+class Reader:
+    """What `json.JSONDecoder` is to the scanner in C."""
+
+    strict = True
+    object_hook = object_pairs_hook = array_hook = None
+    parse_int, parse_float = int, float
+    parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
+
+
+scan = _json and _json.make_scanner(Reader)
+
+
+def loads(body):
+    """What `json.loads` makes of bytes. It is imported only for what is not plain, so that errors are its own."""
+    if scan:
+        try:
+            text = body.decode().strip(" \t\n\r")
+            value, end = scan(text, 0)
+            if end == len(text):
+                return value
+        except (StopIteration, ValueError):
+            pass
+    import json
+
+    return json.loads(body)
+
+
+def dumps(value, ascii=False):
+    """The text that `json.JSONEncoder` makes of what a handler returned."""
+    if _json is None:
+        import json
+
+        return json.JSONEncoder(default=encode, ensure_ascii=ascii).encode(value)
+    string = _json.encode_basestring_ascii if ascii else _json.encode_basestring
+    # What is within what (for circles), `default`, strings, indent, separators; keys as they come, NaN as it is.
+    pieces = _json.make_encoder({}, encode, string, None, ": ", ", ", False, False, True)
+    return "".join(pieces(value, 0))
+
+
 class LoggingHook:
     """Sets the root logger up as Lambda does, if and when somebody imports `logging`: importing it here would cost
     every start what only some handlers use."""
@@ -242,7 +284,7 @@ def stream(pieces):
     first = next(pieces, b"")
     integration = isinstance(first, dict)
     yield "application/vnd.awslambda.http-integration-response" if integration else "application/octet-stream"
-    yield json.dumps(first).encode() + bytes(8) if integration else encoded(first)
+    yield dumps(first, ascii=True).encode() + bytes(8) if integration else encoded(first)
     for piece in pieces:
         yield encoded(piece)
 
@@ -275,18 +317,18 @@ def send_stream(api, request_id, chunks, kind):
 
         description = describe(error, request_id)
         log_error(description)
-        body = binascii.b2a_base64(json.dumps(description).encode(), newline=False)
+        body = binascii.b2a_base64(dumps(description, ascii=True).encode(), newline=False)
         trailers = b"Lambda-Runtime-Function-Error-Type: %s\r\n" % description["errorType"].encode("latin-1", "replace")
         trailers += b"Lambda-Runtime-Function-Error-Body: %s\r\n" % body
     return head + b"0\r\n" + trailers + b"\r\n"
 
 
-def answer(handler, encoder, headers, body):
+def answer(handler, headers, body):
     """Calls the handler; the outcome's path, headers and body."""
     request_id = headers["lambda-runtime-aws-request-id"]
     try:
         try:
-            event = json.loads(body)
+            event = loads(body)
         except ValueError as error:
             raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error) from None
         result = handler(event, Context(headers))
@@ -295,7 +337,7 @@ def answer(handler, encoder, headers, body):
             return "stream", next(chunks), chunks
         if not isinstance(result, bytes):
             try:
-                result = encoder(result).encode("utf-8", "surrogatepass")
+                result = dumps(result).encode("utf-8", "surrogatepass")
             except Exception as error:
                 raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % error) from None
         return "response", (("Content-Type", "application/json"),), result
@@ -303,7 +345,7 @@ def answer(handler, encoder, headers, body):
         description = describe(error, request_id)
         log_error(description)
         kind = ("Lambda-Runtime-Function-Error-Type", description["errorType"])
-        return "error", (("Content-Type", "application/json"), kind), json.dumps(description).encode()
+        return "error", (("Content-Type", "application/json"), kind), dumps(description, ascii=True).encode()
 
 
 def prepare():
@@ -328,7 +370,7 @@ def main(handler=None):
         description = describe(error, "")
         log_error(description)
         kind = ("Lambda-Runtime-Function-Error-Type", description["errorType"])
-        api.send(api.request("POST", "init/error", json.dumps(description).encode(), (kind,)))
+        api.send(api.request("POST", "init/error", dumps(description, ascii=True).encode(), (kind,)))
         api.receive()
         sys.exit(1)
     most = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "1"))
@@ -343,7 +385,6 @@ def main(handler=None):
 
 def serve(api, handler, alone):
     """Asks for work and does it, until the platform closes the connection."""
-    encoder = json.JSONEncoder(default=encode, ensure_ascii=False).encode
     ask = api.request("GET", "invocation/next")
     api.send(ask)
     while True:
@@ -357,7 +398,7 @@ def serve(api, handler, alone):
             os.environ["_X_AMZN_TRACE_ID"] = trace
         elif alone:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
-        outcome, kinds, result = answer(handler, encoder, headers, body)
+        outcome, kinds, result = answer(handler, headers, body)
         if outcome == "stream":
             said = send_stream(api, request_id, result, kinds)
         else:

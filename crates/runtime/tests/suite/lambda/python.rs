@@ -43,6 +43,40 @@ def handler(event, context):
     assert_eq!(got, expected);
 }
 
+/// It is the scanner and encoder behind `json` that the bootstrap uses, so that a start need not import the rest.
+#[tokio::test]
+async fn json_is_read_and_written_as_pythons_own_module_does_it() {
+    let source = r#"
+import decimal, enum, json, tangelo_bootstrap as bootstrap
+class Number(enum.IntEnum): ONE = 1
+def outcome(function, *values):
+    try:
+        return repr(function(*values))
+    except Exception as error:
+        return '%s: %s' % (type(error).__name__, error)
+def handler(event, context):
+    assert bootstrap.scan, 'this interpreter has no scanner in C'
+    texts = [b'{"a": [1, -2.50, 1e400, true, null, "\\u00e9"]}', b' \t\r\n[] \n', b'{"a": 1} x', b'', b'  ', b'nul', b'NaN',
+             b'[Infinity, -Infinity]', b'\xef\xbb\xbf{}', '{"a": 1}'.encode('utf-16'), b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"',
+             b'"a\nb"', b'{"a": 1, "a": 2}', b'{"a": }', b'[1,]', b'{1: 2}', b'\x0c1', b'123456789012345678901234567890',
+             b'-0', b'01', b'[' * 10000, '"\u2028\U0001f600"'.encode()]
+    circle = []
+    circle.append(circle)
+    values = [None, True, 1, -1.5, float('nan'), float('-inf'), 1e22, 10 ** 30, 'text', '\u2028"\\\n\x00', '\ud800', [], {}, (1, [2]),
+              {'a': {'b': [None]}}, {1: 2, 1.5: 3, None: 4, True: 5}, {(1,): 2}, {'set': {1}}, {b'a': 1}, circle, Number.ONE,
+              {Number.ONE: Number.ONE}, decimal.Decimal('1.5'), [decimal.Decimal('7')], object]
+    pairs = [(outcome(bootstrap.loads, t), outcome(json.loads, t)) for t in texts]
+    for to_ascii in (False, True):
+        theirs = json.JSONEncoder(default=bootstrap.encode, ensure_ascii=to_ascii).encode
+        # Each twice: nothing of one value is remembered when the next is written.
+        pairs += [(outcome(bootstrap.dumps, v, to_ascii), outcome(theirs, v)) for v in values + values]
+    return {'compared': len(pairs), 'differ': [ascii(p) for p in pairs if p[0] != p[1]]}
+"#;
+    let lambda = Options::python(source).start();
+    let got = lambda.call(json!(null)).await;
+    assert_eq!(got, json!({"compared": 124, "differ": []}));
+}
+
 #[tokio::test]
 async fn replies_of_every_shape() {
     let source = "
