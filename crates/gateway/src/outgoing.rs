@@ -15,7 +15,7 @@ pub(crate) async fn finish(mut response: Response<Body>, method: &Method) -> Res
     leave(&mut response, false);
     correct_length(&mut response, method);
     if *method == Method::HEAD {
-        response = without_body(response).await;
+        response = Box::pin(without_body(response)).await;
     }
     response.map(Answer::new)
 }

@@ -96,6 +96,29 @@ impl fmt::Debug for Time {
     }
 }
 
+impl Virtual {
+    async fn comes_to(&self, until: Time) {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if *self.state.lock() >= until {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+/// Sleeps on the machine's clock, whatever the task has done so far: a deadline is not to wait for the work that it is for.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that sleeps on the machine's clock"
+)]
+fn sleep(span: Duration) -> impl Future<Output = ()> {
+    tokio::task::coop::unconstrained(tokio::time::sleep(span))
+}
+
 /// The clock of a platform. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Source);
@@ -167,31 +190,20 @@ impl Clock {
     }
 
     /// Sleeps until wall time `until`.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that sleeps on the machine's clock"
-    )]
     pub async fn sleep_until(&self, until: Time) {
         match &self.0 {
-            // Whatever the task has done so far: a deadline is not to wait for the work that it is for.
-            Source::System => {
-                tokio::task::coop::unconstrained(tokio::time::sleep(until.since(self.now()))).await;
-            }
-            Source::Virtual(clock) => loop {
-                let moved = clock.moved.notified();
-                tokio::pin!(moved);
-                moved.as_mut().enable();
-                if *clock.state.lock() >= until {
-                    return;
-                }
-                moved.await;
-            },
+            Source::System => sleep(until.since(self.now())).await,
+            Source::Virtual(clock) => clock.comes_to(until).await,
         }
     }
 
     /// Sleeps for `span` of this clock.
     pub async fn sleep(&self, span: Duration) {
-        self.sleep_until(self.now() + span).await;
+        match &self.0 {
+            Source::System => sleep(span).await,
+            // In a box: every deadline of every request is one of these.
+            Source::Virtual(clock) => Box::pin(clock.comes_to(self.now() + span)).await,
+        }
     }
 
     /// Moves a virtual clock forward and wakes who slept until then; does nothing to the system's clock.

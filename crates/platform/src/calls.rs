@@ -297,7 +297,7 @@ impl StoredInput {
                         HeaderValue::from_bytes(&value).map_err(Error::internal)?,
                     );
                 }
-                Ok(Input::Http(request))
+                Ok(Input::http(request))
             }
         }
     }

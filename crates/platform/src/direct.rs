@@ -64,7 +64,7 @@ impl Platform {
             return Ok(calls::accepted(id.await?));
         }
         let input = match ask.http {
-            Some(http) => Input::Http(http_request(http)?),
+            Some(http) => Input::http(http_request(http)?),
             None => Input::Payload(Bytes::from(ask.payload.unwrap_or(Value::Null).to_string())),
         };
         let invocation = self.invocation(
@@ -78,8 +78,8 @@ impl Platform {
             .dispatch()
             .admit(&callee, Class::Interactive)
             .map_err(|refused| refused.0)?;
-        let started = self.dispatch().invoke(permit, invocation, input).await;
-        let mut response = started.response?;
+        let answer = self.dispatch().invoke(permit, invocation, input);
+        let mut response = answer.await?;
         let status = HeaderValue::from(response.status().as_u16());
         *response.status_mut() = http::StatusCode::OK;
         if let Some(FunctionError(kind)) = response.extensions().get::<FunctionError>().cloned() {

@@ -202,9 +202,8 @@ impl Mesh {
             attempt: 1,
         };
         self.dispatch
-            .invoke(permit, invocation, Input::Http(request))
+            .invoke(permit, invocation, Input::http(request))
             .await
-            .response
     }
 
     /// The callee's own timeout, but never longer than what the caller has left.

@@ -14,13 +14,10 @@ use model::{ColdStart, Error, Event};
 use crate::body::Body;
 
 /// What an invocation hands to a workload. Each runtime turns it into what its workloads understand.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "the large variant is the common one: a box would cost every request an allocation"
-)]
 pub enum Input {
-    /// An HTTP request, its URI in origin form, hop-by-hop headers already gone.
-    Http(http::Request<Body>),
+    /// An HTTP request, its URI in origin form, hop-by-hop headers already gone. In a box, because every future that it
+    /// passes through has room for it twice, and is moved with that room into the one that awaits it.
+    Http(Box<http::Request<Body>>),
     /// One event: a CloudEvent in binary mode for HTTP workloads, EventBridge's envelope for Lambda handlers.
     Event(Arc<Event>),
     /// Several events at once: a CloudEvents batch for HTTP workloads, a list of EventBridge's envelopes for Lambda handlers.
@@ -30,6 +27,14 @@ pub enum Input {
     /// The same for somebody who takes the reply piece by piece, as it is made. Its last frame may be trailers with
     /// [`LOG_TAIL`].
     Stream(Bytes),
+}
+
+impl Input {
+    /// An HTTP request.
+    #[must_use]
+    pub fn http(request: http::Request<Body>) -> Self {
+        Self::Http(Box::new(request))
+    }
 }
 
 /// The trailer of a streamed reply with the end of the log, in base64.

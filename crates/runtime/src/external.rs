@@ -129,7 +129,7 @@ pub async fn send(
         repeated: false,
     };
     let sent = Upstream::new(origin, clock.clone())
-        .send(request, terms, Unwatched)
+        .send(Box::new(request), terms, Unwatched)
         .await;
     sent.map_err(|failed| failed.error)
 }

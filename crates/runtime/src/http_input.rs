@@ -36,17 +36,18 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 ///
 /// Headers of the platform replace what the client sent under the same names, except for the idempotency key.
 #[must_use]
-pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Request<Body> {
+pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Box<Request<Body>> {
     let mut request = match input {
         Input::Http(request) => request,
-        Input::Event(event) => event_request(&event, invocation),
+        Input::Event(event) => Box::new(event_request(&event, invocation)),
         Input::Events(events) => {
             let list: Vec<Value> = events.iter().map(|event| event.to_json()).collect();
             let batch = "application/cloudevents-batch+json";
-            typed(Value::from(list).to_string().into(), batch, invocation)
+            let list = Value::from(list).to_string().into();
+            Box::new(typed(list, batch, invocation))
         }
         Input::Payload(payload) | Input::Stream(payload) => {
-            typed(payload, "application/json", invocation)
+            Box::new(typed(payload, "application/json", invocation))
         }
     };
     set_platform_headers(request.headers_mut(), invocation, now);
@@ -296,7 +297,7 @@ mod tests {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static("theirs"));
         }
-        let request = request(Input::Http(client), &invocation(now), now);
+        let request = request(Input::http(client), &invocation(now), now);
         assert_eq!(request.headers()[IDEMPOTENCY_KEY], "theirs");
         assert_eq!(request.headers()[REQUEST_ID], "theirs");
         for name in [TRACEPARENT, DEADLINE] {

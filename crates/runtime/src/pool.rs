@@ -285,7 +285,7 @@ impl Pool {
             Self::Lambda(pool) => pool.invoke(invocation, input).await,
             Self::Process(pool) => pool.invoke(invocation, input).await,
             Self::External(pool) => pool.invoke(invocation, input).await,
-            Self::Webhook(pool) => pool.invoke(invocation, input).await,
+            Self::Webhook(pool) => Box::pin(pool.invoke(invocation, input)).await,
             Self::Pull => Ran::failed(pulled(), Arc::default()),
         }
     }

@@ -207,7 +207,8 @@ impl Assembler {
 impl Pending {
     fn new(since: Time, late: bool) -> Self {
         Self {
-            spans: Vec::new(),
+            // Most have the gateway's and the invocation's.
+            spans: Vec::with_capacity(2),
             bytes: 0,
             since,
             waiting: late.then_some(since),

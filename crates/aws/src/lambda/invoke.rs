@@ -131,8 +131,7 @@ async fn start(
 ) -> Result<Response<Body>, Error> {
     let permit = platform.dispatch().admit(callee, invocation.class);
     let permit = permit.map_err(|refused| refused.0)?;
-    let started = platform.dispatch().invoke(permit, invocation, input).await;
-    started.response
+    platform.dispatch().invoke(permit, invocation, input).await
 }
 
 /// What the code did wrong is a 200 with FunctionError; what the platform could not do is an error.

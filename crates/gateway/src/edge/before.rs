@@ -170,9 +170,8 @@ impl EdgeFront {
         };
         let request = head_only(head)?;
         dispatch
-            .invoke(permit, invocation, Input::Http(request))
+            .invoke(permit, invocation, Input::http(request))
             .await
-            .response
     }
 }
 

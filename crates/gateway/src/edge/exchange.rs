@@ -13,6 +13,9 @@ use crate::{
     trail::Trail,
 };
 
+/// About how many headers a request gets on its way to a workload.
+const PLATFORM_HEADERS: usize = 10;
+
 /// What is known of a request from its head.
 pub(super) struct Exchange {
     /// The id of the invocation that it will be.
@@ -69,6 +72,8 @@ impl Exchange {
     /// `BAD_REQUEST` when it is not certain whom the request is addressed to.
     pub(super) fn enter(&self, head: &mut Parts, peer: &Peer) -> Result<Authority, Error> {
         let authority = Authority::read(head)?;
+        // Room for all that is written down here and at the workload, at once and not piece by piece.
+        head.headers.reserve(PLATFORM_HEADERS);
         headers::enter(&mut head.headers);
         // hyper has answered it, or will when the body is read.
         head.headers.remove(http::header::EXPECT);

@@ -144,21 +144,15 @@ impl EdgeFront {
         match (&serving.target, permit) {
             (_, Some(permit)) => {
                 let invocation = invocation(serving, exchange, head, permit.callee(), principals);
-                let input = Input::Http(request_of(serving, head, body)?);
-                platform
-                    .dispatch()
-                    .invoke(permit, invocation, input)
-                    .await
-                    .response
+                let input = Input::http(request_of(serving, head, body)?);
+                platform.dispatch().invoke(permit, invocation, input).await
             }
             (Answerer::Workload(callee), None) => {
                 let invocation = invocation(serving, exchange, head, callee, principals);
                 let body = Box::pin(self.whole(body, serving.max_body)).await?;
                 let request = request_of(serving, head, body)?;
-                platform
-                    .calls()
-                    .accept_http(callee, &serving.route, invocation, request)
-                    .await
+                let calls = platform.calls();
+                Box::pin(calls.accept_http(callee, &serving.route, invocation, request)).await
             }
             (Answerer::Events, None) if headers::is_websocket(&head.headers) => {
                 let who = self.who(serving, head, principals)?;

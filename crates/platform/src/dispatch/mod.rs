@@ -22,14 +22,11 @@ pub use buffers::Buffers;
 pub(crate) use buffers::Charge;
 use buffers::Price;
 pub use callee::{Callee, Permit};
-use model::{
-    Class, Clock, Error, Ids, Invocation, Limits, Outcome, Run, SpanId, Target, Workload, code,
-};
+use model::{Class, Clock, Error, Ids, Invocation, Limits, Run, SpanId, Target, Workload, code};
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
 use tally::Tally;
 use telemetry::{Full, Telemetry};
-use tokio::sync::oneshot;
 use total::{Rank, Total};
 
 /// Why an invocation was not admitted: nothing ran.
@@ -41,25 +38,6 @@ impl Refused {
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         self.0.retry_after.unwrap_or(Duration::from_secs(1))
-    }
-}
-
-/// An invocation under way.
-pub struct Started {
-    /// The workload's answer with a body that may still be made, or why there is none. An upgraded response (101)
-    /// carries [`runtime::Upgrade`] and [`Held`] in its extensions: keep both until the connection closes.
-    pub response: Result<http::Response<Body>, Error>,
-    /// What became of it, known when the body has ended or was dropped.
-    pub end: End,
-}
-
-/// Resolves to the outcome of an invocation. Dropping it changes nothing.
-pub struct End(oneshot::Receiver<Outcome>);
-
-impl End {
-    /// Waits for the end of the invocation.
-    pub async fn outcome(self) -> Outcome {
-        self.0.await.unwrap_or(Outcome::CutOff)
     }
 }
 
@@ -145,37 +123,41 @@ impl Dispatch {
         refusals.request(Some((&target.app, &target.workload)), full);
     }
 
-    /// Runs an admitted invocation. Its span is a child of `invocation.trace`.
-    pub async fn invoke(
+    /// Runs an admitted invocation, to the head of the workload's answer: its body may still be made. Its span is a child
+    /// of `invocation.trace`. An upgraded response (101) carries [`runtime::Upgrade`] and [`Held`] in its extensions: keep
+    /// both until the connection closes.
+    ///
+    /// Not an async function: the future of one has room for its arguments, twice, for as long as it lives.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn invoke(
         &self,
         permit: Permit,
         mut invocation: Invocation,
         input: Input,
-    ) -> Started {
+    ) -> impl Future<Output = Result<http::Response<Body>, Error>> {
         let span = SpanId(self.ids.random() as u64 | 1);
         let parent = invocation.trace;
         invocation.trace = parent.below(span);
         let invocation = Arc::new(invocation);
-        let (sender, receiver) = oneshot::channel();
-        let tally = Tally::begin(self, permit, Arc::clone(&invocation), parent, span, sender);
-        Started {
-            response: self.run(tally, invocation, input).await,
-            end: End(receiver),
-        }
+        let tally = Tally::begin(self, permit, Arc::clone(&invocation), parent, span);
+        self.run(tally, invocation, input)
     }
 
     async fn run(
         &self,
         mut tally: Tally,
         invocation: Arc<Invocation>,
-        input: Input,
+        mut input: Input,
     ) -> Result<http::Response<Body>, Error> {
         if let Some(error) = refuse_late(&invocation, &self.clock, self.depth) {
             tally.fail(&error);
             return Err(error);
         }
         let callee = Arc::clone(tally.callee());
-        let (input, _held) = match self.charged(&callee.workload, tally.count_in(input)) {
+        tally.count_in(&mut input);
+        let _held = match self.charge(&callee.workload, &mut input) {
             Ok(charged) => charged,
             Err(error) => {
                 self.count_refused(&callee, &error, Full::Buffers);
@@ -197,24 +179,20 @@ impl Dispatch {
 }
 
 impl Dispatch {
-    /// `input`, its body charged to the budget where the workload's runtime reads it whole; what is held is to be kept
+    /// Charges the body of `input` to the budget where the workload's runtime reads it whole; what is held is to be kept
     /// until the runtime is done with it.
-    fn charged(
-        &self,
-        workload: &Workload,
-        input: Input,
-    ) -> Result<(Input, Option<Arc<Charge>>), Error> {
-        match (input, &workload.run) {
-            (Input::Http(request), Run::Lambda { .. })
-                if matches!(request.body(), Body::Incoming(_) | Body::Stream(_)) =>
-            {
-                let (head, body) = request.into_parts();
-                let (body, held) = self.buffers.watch(body, Price::MADE_INTO_AN_EVENT)?;
-                let request = http::Request::from_parts(head, body);
-                Ok((Input::Http(request), Some(held)))
-            }
-            (input, _) => Ok((input, None)),
+    fn charge(&self, workload: &Workload, input: &mut Input) -> Result<Option<Arc<Charge>>, Error> {
+        let (Input::Http(request), Run::Lambda { .. }) = (input, &workload.run) else {
+            return Ok(None);
+        };
+        let body = request.body_mut();
+        if !matches!(body, Body::Incoming(_) | Body::Stream(_)) {
+            return Ok(None);
         }
+        let (watched, held) =
+            (self.buffers).watch(std::mem::take(body), Price::MADE_INTO_AN_EVENT)?;
+        *body = watched;
+        Ok(Some(held))
     }
 }
 

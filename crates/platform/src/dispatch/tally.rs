@@ -6,13 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use model::{Error, Invocation, Outcome, SpanId, Time, TraceContext, Usage, code};
 use parking_lot::Mutex;
 use runtime::{Body, BodyError, Input, Meter};
-use tokio::sync::oneshot;
 
 use super::{
     Dispatch,
@@ -38,12 +37,14 @@ pub(super) struct Open {
     pub(super) span: SpanId,
     pub(super) began: Time,
     began_monotonic: Instant,
-    meter: Arc<Meter>,
-    bytes_in: Arc<AtomicU64>,
+    /// What the workload used; `None` as long as nothing ran.
+    meter: Option<Arc<Meter>>,
+    bytes_in: u64,
+    /// What came of a body that comes in pieces.
+    streamed_in: Option<Arc<AtomicU64>>,
     bytes_out: u64,
     status: u16,
     upgraded: bool,
-    end: oneshot::Sender<Outcome>,
 }
 
 impl Tally {
@@ -53,7 +54,6 @@ impl Tally {
         invocation: Arc<Invocation>,
         parent: TraceContext,
         span: SpanId,
-        end: oneshot::Sender<Outcome>,
     ) -> Self {
         Self(Some(Box::new(Open {
             door: door.clone(),
@@ -63,12 +63,12 @@ impl Tally {
             span,
             began: door.clock.now(),
             began_monotonic: door.clock.monotonic(),
-            meter: Arc::default(),
-            bytes_in: Arc::default(),
+            meter: None,
+            bytes_in: 0,
+            streamed_in: None,
             bytes_out: 0,
             status: 0,
             upgraded: false,
-            end,
         })))
     }
 
@@ -81,40 +81,18 @@ impl Tally {
     }
 
     /// Counts what goes in.
-    pub(super) fn count_in(&self, input: Input) -> Input {
-        let Some(open) = &self.0 else { return input };
+    pub(super) fn count_in(&mut self, input: &mut Input) {
+        let Some(open) = &mut self.0 else { return };
         match input {
-            Input::Http(request) => Input::Http(request.map(|body| match body {
-                Body::Empty => Body::Empty,
-                Body::Full(bytes) => {
-                    open.bytes_in.fetch_add(
-                        bytes.as_ref().map_or(0, |b| b.len() as u64),
-                        Ordering::Relaxed,
-                    );
-                    Body::Full(bytes)
-                }
-                inner => Body::stream(CountedIn {
-                    inner,
-                    bytes: Arc::clone(&open.bytes_in),
-                }),
-            })),
-            Input::Payload(bytes) => {
-                open.bytes_in
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Input::Payload(bytes)
-            }
-            Input::Stream(bytes) => {
-                open.bytes_in
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Input::Stream(bytes)
-            }
-            events @ (Input::Event(_) | Input::Events(_)) => events,
+            Input::Http(request) => open.count_body_in(request.body_mut()),
+            Input::Payload(bytes) | Input::Stream(bytes) => open.bytes_in += bytes.len() as u64,
+            Input::Event(_) | Input::Events(_) => {}
         }
     }
 
     pub(super) fn measure_with(&mut self, meter: Arc<Meter>) {
         if let Some(open) = &mut self.0 {
-            open.meter = meter;
+            open.meter = Some(meter);
         }
     }
 
@@ -148,7 +126,7 @@ impl Tally {
     /// The body has ended as it should.
     pub(super) fn complete(&mut self) {
         if let Some(open) = self.0.take() {
-            let outcome = match open.meter.failure() {
+            let outcome = match open.failure() {
                 Some(error) => Outcome::Failed(error.clone()),
                 None => Outcome::Done {
                     status: open.status,
@@ -180,7 +158,7 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            let outcome = match open.meter.failure() {
+            let outcome = match open.failure() {
                 Some(error) => Outcome::Failed(error.clone()),
                 None if open.upgraded => Outcome::Done {
                     status: open.status,
@@ -195,26 +173,41 @@ impl Drop for Tally {
 impl Open {
     /// How often the request was sent again, because a connection had died before anyone acted on it.
     pub(super) fn resent(&self) -> u32 {
-        self.meter.resent()
+        self.meter.as_ref().map_or(0, |meter| meter.resent())
+    }
+
+    fn failure(&self) -> Option<&Error> {
+        self.meter.as_ref()?.failure()
+    }
+
+    fn count_body_in(&mut self, body: &mut Body) {
+        match body {
+            Body::Empty | Body::Full(None) => {}
+            Body::Full(Some(bytes)) => self.bytes_in += bytes.len() as u64,
+            Body::Incoming(_) | Body::Stream(_) => {
+                let bytes = Arc::clone(self.streamed_in.get_or_insert_default());
+                let inner = std::mem::take(body);
+                *body = Body::stream(CountedIn { inner, bytes });
+            }
+        }
     }
 
     fn record(self: Box<Self>, outcome: Outcome) {
+        let meter = self.meter.as_deref();
+        let streamed_in = self.streamed_in.as_ref();
+        let streamed_in = streamed_in.map_or(0, |bytes| bytes.load(Ordering::Relaxed));
         let usage = Usage {
             wall: self
                 .door
                 .clock
                 .monotonic()
                 .saturating_duration_since(self.began_monotonic),
-            cpu: self.meter.cpu(),
-            memory: self.meter.memory(),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            cpu: meter.map_or(Duration::ZERO, Meter::cpu),
+            memory: meter.map_or(0, Meter::memory),
+            bytes_in: self.bytes_in + streamed_in,
             bytes_out: self.bytes_out,
-            cold_start: self.meter.cold(),
+            cold_start: meter.and_then(Meter::cold),
         };
         spans::record(&self, &usage, &outcome);
-        // The permit is freed before anyone learns of the end, so that a test or a loop that waited for the end
-        // finds the place free.
-        drop(self.permit);
-        let _ = self.end.send(outcome);
     }
 }

@@ -73,8 +73,8 @@ async fn attempt_result(
     let input = stored.and_then(StoredInput::restore).map_err(silent)?;
     let invocation = invocation(platform, callee, attempt);
     let deadline = invocation.deadline;
-    let started = platform.dispatch().invoke(permit, invocation, input).await;
-    let (head, body) = started.response.map_err(silent)?.into_parts();
+    let answer = platform.dispatch().invoke(permit, invocation, input);
+    let (head, body) = answer.await.map_err(silent)?.into_parts();
     let body = read_answer(platform, body, deadline)
         .await
         .map_err(silent)?;

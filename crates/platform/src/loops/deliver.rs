@@ -100,8 +100,8 @@ async fn deliver(
     };
     platform.store().pass(Moment::Taken);
     let deadline = invocation.deadline;
-    let started = platform.dispatch().invoke(permit, invocation, input).await;
-    let answer = match started.response {
+    let answer = platform.dispatch().invoke(permit, invocation, input);
+    let answer = match answer.await {
         Err(error) => Err(failed(error)),
         Ok(response) => answered(&platform, response, deadline).await,
     };

@@ -140,11 +140,8 @@ impl Platform {
             .dispatch()
             .admit(&callee, class)
             .map_err(|refused| refused.0)?;
-        let started = self
-            .dispatch()
-            .invoke(permit, invocation, Input::Http(request))
-            .await;
-        let (head, body) = started.response?.into_parts();
+        let answer = (self.dispatch()).invoke(permit, invocation, Input::http(request));
+        let (head, body) = answer.await?.into_parts();
         let limit = model::ByteSize::mib(64);
         let body = body
             .collect(limit)

@@ -47,7 +47,7 @@ impl Asked<'_> {
             meter: Arc::new(Meter::default()),
             repeated: false,
         };
-        let response = self.upstream.send(request, terms, ()).await;
+        let response = self.upstream.send(Box::new(request), terms, ()).await;
         let (head, body) = response
             .map_err(|failed| failed.error.message)?
             .into_parts();

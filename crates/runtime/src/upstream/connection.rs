@@ -82,20 +82,26 @@ impl Connection {
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    /// Sends a request and waits for the head of its answer. Cancelling it closes the connection.
+    /// Sends a request and waits for the head of its answer, `None` when it is `late` first. Cancelling it closes the
+    /// connection.
     pub(super) async fn exchange(
         &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        request: Box<Request<Body>>,
+        late: impl Future<Output = ()>,
+    ) -> Option<Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         self.shared.patience.store(BEFORE_THE_HEAD, Relaxed);
-        let mut answer = pin!(self.sender.try_send_request(request));
+        let mut late = pin!(late);
+        let mut answer = pin!(self.sender.try_send_request(*request));
         let answered = poll_fn(|cx| {
             if let Some(driver) = &mut self.driver
                 && driver.as_mut().poll(cx).is_ready()
             {
                 self.driver = None;
             }
-            answer.as_mut().poll(cx)
+            match answer.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+            }
         })
         .await;
         self.shared.patience.store(UNLIMITED, Relaxed);

@@ -62,7 +62,7 @@ pub(super) fn can_repeat(request: &Request<Body>) -> bool {
 }
 
 /// The same request again, where it can be repeated.
-pub(super) fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+pub(super) fn copy(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     if !can_repeat(request) {
         return None;
     }
@@ -70,7 +70,7 @@ pub(super) fn copy(request: &Request<Body>) -> Option<Request<Body>> {
         Body::Full(bytes) => Body::Full(bytes.clone()),
         Body::Empty | Body::Incoming(_) | Body::Stream(_) => Body::Empty,
     };
-    let mut copy = Request::new(body);
+    let mut copy = Box::new(Request::new(body));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -125,6 +125,9 @@ pub(super) fn strip<B>(response: &mut Response<B>) {
         return;
     }
     let headers = response.headers_mut();
+    if !headers.keys().any(is_of_one_connection) {
+        return;
+    }
     for name in named_by_connection(headers) {
         headers.remove(name);
     }
@@ -139,6 +142,20 @@ pub(super) fn strip<B>(response: &mut Response<B>) {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+}
+
+/// Most answers have none of these, and are not searched for each.
+fn is_of_one_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "transfer-encoding"
+            | "te"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "keep-alive"
+            | "proxy-connection"
+    )
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -13,12 +13,14 @@ mod stream;
 mod tls;
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use futures_util::future::{Either, select};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use model::{Clock, Error, code};
 
 use crate::{body::Body, call::Meter};
@@ -61,7 +63,7 @@ pub(crate) struct Failed<G> {
     /// Why.
     pub(crate) error: Error,
     /// The request, when certainly nothing of its last try was acted on: it may be sent elsewhere.
-    pub(crate) unsent: Option<Request<Body>>,
+    pub(crate) unsent: Option<Box<Request<Body>>>,
     /// Whether an earlier try may have been acted on.
     pub(crate) repeated: bool,
     /// The guard, back.
@@ -71,13 +73,31 @@ pub(crate) struct Failed<G> {
 /// Why one try on one connection failed.
 struct Broken {
     error: Error,
-    unsent: Option<Request<Body>>,
+    unsent: Option<Box<Request<Body>>>,
     /// The connection ended before any answer, and not because the deadline passed.
     dead: bool,
     /// It did not end, but was thrown away by the other side's system.
     reset: bool,
     /// An earlier try may have been acted on.
     repeated: bool,
+}
+
+impl Broken {
+    fn failed<G: Guard>(self, guard: G) -> Failed<G> {
+        if self.dead {
+            guard.broken();
+        }
+        Failed {
+            error: self.error,
+            unsent: self.unsent,
+            repeated: self.repeated,
+            guard,
+        }
+    }
+}
+
+fn switches(response: &Response<hyper::body::Incoming>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
 impl Upstream {
@@ -96,7 +116,7 @@ impl Upstream {
     /// new one.
     pub(crate) async fn send<G: Guard>(
         self: &Arc<Self>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         terms: Terms,
         guard: G,
     ) -> Result<Response<Body>, Failed<G>> {
@@ -112,20 +132,16 @@ impl Upstream {
             None => Box::pin(self.send_on_new(request, &terms)).await,
         };
         match exchanged {
+            Ok((connection, response)) if switches(&response) => {
+                let upgraded = reply::upgrade(self, connection, response, terms.deadline, guard);
+                Ok(Box::pin(upgraded).await)
+            }
             Ok((connection, response)) => {
-                Ok(reply::open(self, connection, response, terms, guard).await)
+                let (head, mut reply) = reply::open(self, connection, response, terms, guard);
+                let first = poll_fn(|cx| Poll::Ready(reply.step(cx))).await;
+                Ok(Response::from_parts(head, reply.into_body(first)))
             }
-            Err(broken) => {
-                if broken.dead {
-                    guard.broken();
-                }
-                Err(Failed {
-                    error: broken.error,
-                    unsent: broken.unsent,
-                    repeated: broken.repeated,
-                    guard,
-                })
-            }
+            Err(broken) => Err(broken.failed(guard)),
         }
     }
 
@@ -146,7 +162,7 @@ impl Upstream {
     async fn send_on_kept(
         &self,
         connection: Connection,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         terms: &Terms,
     ) -> Exchanged {
         let copy = head::copy(&request);
@@ -163,7 +179,7 @@ impl Upstream {
         exchanged.map_err(|broken| Broken { repeated, ..broken })
     }
 
-    async fn send_on_new(&self, request: Request<Body>, terms: &Terms) -> Exchanged {
+    async fn send_on_new(&self, request: Box<Request<Body>>, terms: &Terms) -> Exchanged {
         let connecting = self.origin.connect(&self.clock);
         let connection = match self.within(terms.deadline, connecting).await {
             Some(Ok(stream)) => Connection::open(stream).await,
@@ -195,14 +211,14 @@ impl Upstream {
     async fn exchange(
         &self,
         mut connection: Connection,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         terms: &Terms,
     ) -> Exchanged {
-        let answered = self.within(terms.deadline, connection.exchange(request));
-        match answered.await {
+        let late = self.clock.sleep(self.left(terms.deadline));
+        match connection.exchange(request, late).await {
             Some(Ok(response)) => Ok((connection, response)),
             Some(Err(mut failed)) => {
-                let unsent = failed.take_message();
+                let unsent = failed.take_message().map(Box::new);
                 Err(self.no_answer(failed.error(), unsent))
             }
             None => Err(Broken {
@@ -216,12 +232,17 @@ impl Upstream {
     }
 
     async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let left = deadline.saturating_duration_since(self.clock.monotonic());
-        let (work, timer) = (std::pin::pin!(work), std::pin::pin!(self.clock.sleep(left)));
-        match select(work, timer).await {
-            Either::Left((done, _)) => Some(done),
-            Either::Right(_) => None,
-        }
+        let late = self.clock.sleep(self.left(deadline));
+        let (mut work, mut late) = (pin!(work), pin!(late));
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
+    fn left(&self, deadline: Instant) -> Duration {
+        deadline.saturating_duration_since(self.clock.monotonic())
     }
 
     fn late(&self) -> Error {
@@ -231,7 +252,7 @@ impl Upstream {
         )
     }
 
-    fn no_answer(&self, error: &hyper::Error, unsent: Option<Request<Body>>) -> Broken {
+    fn no_answer(&self, error: &hyper::Error, unsent: Option<Box<Request<Body>>>) -> Broken {
         if let Some(error) = head::failed_upload(error) {
             return Broken {
                 error,

@@ -4,7 +4,6 @@
 //! end of the upgraded connection.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Response, response::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use model::{Error, code};
@@ -25,7 +24,7 @@ use crate::{
 };
 
 /// A body that is still on its way.
-struct Reply<G> {
+pub(super) struct Reply<G> {
     incoming: Incoming,
     first: Option<Polled>,
     exchange: Option<Exchange<G>>,
@@ -46,25 +45,21 @@ struct Exchange<G> {
     guard: G,
 }
 
-type Polled = Option<Result<Frame<Bytes>, BodyError>>;
+pub(super) type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
-/// Turns the head of an answer into the platform's response. A body that came with the head is taken at once.
-pub(super) async fn open<G: Guard>(
+/// The head of an answer as the platform has it, and its body, of which what came with the head may be taken at once.
+pub(super) fn open<G: Guard>(
     upstream: &Arc<Upstream>,
     connection: Connection,
     mut response: Response<Incoming>,
     terms: Terms,
     guard: G,
-) -> Response<Body> {
+) -> (Parts, Reply<G>) {
     head::strip(&mut response);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let upgraded = upgrade(upstream, connection, response, terms.deadline, guard);
-        return Box::pin(upgraded).await;
-    }
     connection.hurry(true);
     let patience = (!head::is_event_stream(response.headers())).then_some(terms.body_idle);
     let (head, incoming) = response.into_parts();
-    let mut reply = Reply {
+    let reply = Reply {
         incoming,
         first: None,
         exchange: Some(Exchange { connection, guard }),
@@ -74,22 +69,11 @@ pub(super) async fn open<G: Guard>(
         silence: None,
         heard: false,
     };
-    let polled = poll_fn(|cx| Poll::Ready(reply.step(cx))).await;
-    let body = match polled {
-        Poll::Ready(None) => Body::Empty,
-        Poll::Ready(Some(Ok(frame))) if reply.exchange.is_none() && frame.is_data() => {
-            frame.into_data().map_or(Body::Empty, Body::full)
-        }
-        Poll::Ready(frame) => {
-            reply.first = Some(frame);
-            Body::stream(reply)
-        }
-        Poll::Pending => Body::stream(reply),
-    };
-    Response::from_parts(head, body)
+    (head, reply)
 }
 
-async fn upgrade(
+/// The response to a request that switches protocols.
+pub(super) async fn upgrade(
     upstream: &Upstream,
     connection: Connection,
     mut response: Response<Incoming>,
@@ -107,8 +91,23 @@ async fn upgrade(
 }
 
 impl<G: Guard> Reply<G> {
+    /// The rest of the body after `first`.
+    pub(super) fn into_body(mut self, first: Poll<Polled>) -> Body {
+        match first {
+            Poll::Ready(None) => Body::Empty,
+            Poll::Ready(Some(Ok(frame))) if self.exchange.is_none() && frame.is_data() => {
+                frame.into_data().map_or(Body::Empty, Body::full)
+            }
+            Poll::Ready(frame) => {
+                self.first = Some(frame);
+                Body::stream(self)
+            }
+            Poll::Pending => Body::stream(self),
+        }
+    }
+
     /// What there is now. Once it has ended or failed, the exchange is over.
-    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+    pub(super) fn step(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending()
             && let Some(exchange) = &mut self.exchange

@@ -180,7 +180,10 @@ impl Pool {
             repeated: false,
         };
         let flight = self.flights.begin();
-        let sent = endpoint.upstream.send(request, terms, flight).await;
+        let sent = endpoint
+            .upstream
+            .send(Box::new(request), terms, flight)
+            .await;
         let answer = sent.map_err(|failed| self.unanswered(failed.error))?;
         let (mut head, body) = answer.into_parts();
         let verdict = Verdict::of(head.status, &head.headers, self.ctx.clock.now());

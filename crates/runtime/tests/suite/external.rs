@@ -21,7 +21,7 @@ async fn ask(
     headers.insert("host", "shop.example".parse().expect("a value"));
     headers.insert("x-forwarded-for", "192.0.2.1".parse().expect("a value"));
     let invocation = stage.invocation(Duration::from_secs(20));
-    answer(pool.invoke(invocation, Input::Http(request)).await).await
+    answer(pool.invoke(invocation, Input::http(request)).await).await
 }
 
 #[tokio::test]

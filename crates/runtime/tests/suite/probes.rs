@@ -242,7 +242,7 @@ async fn who_comes_before_it_is_ready_waits_and_it_comes_and_goes() {
     let error = {
         let invocation = stage.invocation(Duration::from_millis(200));
         let ran = pool
-            .invoke(invocation, runtime::Input::Http(get("/pid")))
+            .invoke(invocation, runtime::Input::http(get("/pid")))
             .await;
         ran.response.err().expect("nobody is ready")
     };

@@ -226,7 +226,7 @@ async fn a_process_that_never_listens_is_ended_and_told() {
     let pool = Pool::with_pace(&stage.context, spec, PACE);
     let invocation = stage.invocation(SECOND);
     let pid = {
-        let invoked = pool.invoke(invocation, Input::Http(get("/")));
+        let invoked = pool.invoke(invocation, Input::http(get("/")));
         let seen = async {
             eventually("it runs", || !pids(&pool).is_empty()).await;
             pids(&pool)
@@ -395,7 +395,7 @@ async fn what_it_prints_becomes_lines_of_the_invocation() {
     let pool = stage.service(&[], |_| {});
     let invocation = stage.invocation(SECOND * 30);
     let id = invocation.id;
-    let printed = pool.invoke(invocation, Input::Http(get("/print"))).await;
+    let printed = pool.invoke(invocation, Input::http(get("/print"))).await;
     // Its place is kept until its lines were read.
     eventually("its lines are read", || stage.listener.heard("xxx")).await;
     drop(printed);
@@ -438,7 +438,7 @@ async fn nothing_starts_once_the_launcher_has_stopped() {
     let launcher: &Launcher = &stage.fixture.launcher;
     launcher.stop().await;
     let ran = pool
-        .invoke(stage.invocation(SECOND), Input::Http(get("/")))
+        .invoke(stage.invocation(SECOND), Input::http(get("/")))
         .await;
     assert_eq!(
         ran.response.err().expect("refused").code,

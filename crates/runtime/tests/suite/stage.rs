@@ -184,7 +184,7 @@ impl Stage {
 
     pub(crate) async fn send(&self, pool: &Arc<Pool>, request: Request<Body>) -> Ran {
         let invocation = self.invocation(Duration::from_secs(60));
-        pool.invoke(invocation, Input::Http(request)).await
+        pool.invoke(invocation, Input::http(request)).await
     }
 
     /// GETs a path; the whole answer.

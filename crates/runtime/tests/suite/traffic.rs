@@ -267,7 +267,7 @@ async fn a_request_beyond_all_places_waits_until_its_deadline() {
     });
     let busy = stage.send(&pool, get("/ticks?1000")).await;
     let invocation = stage.invocation(Duration::from_millis(200));
-    let late = pool.invoke(invocation, Input::Http(get("/pid"))).await;
+    let late = pool.invoke(invocation, Input::http(get("/pid"))).await;
     assert_eq!(
         late.response.err().expect("too late").code,
         code::WORKLOAD_TIMEOUT
@@ -285,7 +285,7 @@ async fn an_answer_that_is_late_is_a_timeout() {
     pool.warm().await.expect("it starts");
     let invocation = stage.invocation(Duration::from_millis(200));
     let late = pool
-        .invoke(invocation, Input::Http(get("/slow?1000")))
+        .invoke(invocation, Input::http(get("/slow?1000")))
         .await;
     assert_eq!(
         late.response.err().expect("too late").code,

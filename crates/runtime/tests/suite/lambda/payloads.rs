@@ -43,7 +43,7 @@ def handler(event, context):
         .expect("a request");
     let ran = lambda
         .pool
-        .invoke(Arc::new(invocation), Input::Http(request))
+        .invoke(Arc::new(invocation), Input::http(request))
         .await;
     let response = ran.response.expect("an answer");
     assert_eq!(response.status(), 201);
@@ -154,7 +154,7 @@ def handler(event, context):
     let request = Request::post("/")
         .body(Body::full("x".repeat(65 << 10)))
         .expect("a request");
-    let ran = lambda.input(Input::Http(request)).await;
+    let ran = lambda.input(Input::http(request)).await;
     assert_eq!(
         ran.response
             .map(|r| r.status())

@@ -277,7 +277,7 @@ impl Lambda {
     /// How a request fails.
     pub(crate) async fn http_error(&self, request: http::request::Builder) -> Error {
         let request = request.body(Body::Empty).expect("a request");
-        let ran = self.input(Input::Http(request)).await;
+        let ran = self.input(Input::http(request)).await;
         let error = ran.response.map(|r| r.status()).expect_err("a failure");
         assert_eq!(ran.meter.failure(), Some(&error));
         error
@@ -288,7 +288,7 @@ impl Lambda {
         let request = request
             .body(Body::full(body.to_owned()))
             .expect("a request");
-        self.input(Input::Http(request))
+        self.input(Input::http(request))
             .await
             .response
             .expect("an answer")

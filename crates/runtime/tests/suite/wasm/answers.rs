@@ -53,7 +53,7 @@ async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
         .insert("x-request-id", "theirs".parse().expect("a value"));
     let seen = text(
         platform
-            .input(Input::Http(sent))
+            .input(Input::http(sent))
             .await
             .response
             .expect("an answer"),
@@ -119,7 +119,7 @@ async fn the_environment_is_the_manifests_and_the_platforms() {
 async fn output_becomes_the_lines_of_the_invocation() {
     let platform = Platform::new();
     let invocation = platform.invocation(std::time::Duration::from_secs(60));
-    let input = Input::Http(request("GET", "/print", Body::Empty));
+    let input = Input::http(request("GET", "/print", Body::Empty));
     let ran = platform.pool.invoke(Arc::clone(&invocation), input).await;
     assert_eq!(text(ran.response.expect("an answer")).await, "printed\n");
     let lines = platform.asked.lines.lock().clone();
@@ -165,7 +165,7 @@ async fn a_guest_has_no_files_and_no_sockets() {
 async fn a_head_announces_the_length_of_what_it_leaves_out() {
     let platform = Platform::new();
     let head = request("HEAD", "/promise", Body::Empty);
-    let response = platform.input(Input::Http(head)).await.response;
+    let response = platform.input(Input::http(head)).await.response;
     let response = response.expect("an answer");
     assert_eq!(response.headers()["content-length"], "5");
     assert_eq!(text(response).await, "");

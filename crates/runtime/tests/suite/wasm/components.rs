@@ -142,7 +142,7 @@ async fn many_who_come_at_once_wait_for_one_load() {
 #[tokio::test]
 async fn a_first_caller_who_goes_away_takes_no_load_with_them() {
     let (_folder, platform) = alone();
-    let input = Input::Http(request("GET", "/hello", Body::Empty));
+    let input = Input::http(request("GET", "/hello", Body::Empty));
     let first = Pool::invoke(
         &platform.pool,
         platform.invocation(Duration::from_secs(60)),
@@ -182,7 +182,7 @@ async fn a_flooded_workload_leaves_places_to_others() {
     // Polled along with the others: every one of the flood has asked before any of them does.
     for _ in 0..50 {
         let asked = async {
-            let hello = Input::Http(request("GET", "/hello", Body::Empty));
+            let hello = Input::http(request("GET", "/hello", Body::Empty));
             let invocation = platform.invocation(Duration::from_secs(60));
             other.invoke(invocation, hello).await
         };

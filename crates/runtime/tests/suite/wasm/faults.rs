@@ -29,7 +29,7 @@ async fn a_guest_that_never_yields_ends_at_its_deadline() {
     let platform = Platform::new();
     platform.pool.ready().await.expect("it loads");
     let invocation = platform.invocation(Duration::from_millis(100));
-    let input = Input::Http(request("GET", "/spin?0", Body::Empty));
+    let input = Input::http(request("GET", "/spin?0", Body::Empty));
     let ran = platform.pool.invoke(invocation, input).await;
     assert!(ran.meter.cpu() > Duration::from_millis(1));
     assert_eq!(failure(ran).code, code::WORKLOAD_TIMEOUT);
@@ -50,7 +50,7 @@ async fn a_guest_that_waits_ends_at_its_deadline() {
     platform.pool.ready().await.expect("it loads");
     let ran = platform.pool.invoke(
         platform.invocation(Duration::from_millis(50)),
-        Input::Http(request("GET", "/sleep?600000", Body::Empty)),
+        Input::http(request("GET", "/sleep?600000", Body::Empty)),
     );
     assert_eq!(failure(ran.await).code, code::WORKLOAD_TIMEOUT);
 }
@@ -193,7 +193,7 @@ async fn a_request_body_that_fails_is_not_the_guests_failure() {
         Err(BodyError::TooLarge(limit)),
     ];
     let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
-    let input = Input::Http(request("POST", "/count", Body::stream(body)));
+    let input = Input::http(request("POST", "/count", Body::stream(body)));
     let error = failure(platform.input(input).await);
     assert_eq!(error.code, code::BODY_TOO_LARGE);
 }

@@ -73,7 +73,7 @@ async fn the_pool_says_what_is_in_use() {
         before.kinds().iter().all(|(_, used)| used.used == 0),
         "{before:?}"
     );
-    let input = Input::Http(request("GET", "/stream?1000000000", Body::Empty));
+    let input = Input::http(request("GET", "/stream?1000000000", Body::Empty));
     let ran = platform.input(input).await;
     let body = ran.response.expect("a head").into_body();
     let during = platform.engine.totals();

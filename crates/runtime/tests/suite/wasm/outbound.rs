@@ -94,7 +94,7 @@ async fn names_inside_are_asked_of_the_platform() {
         "/post?http://orders.internal/orders?x=1",
         Body::full("an order"),
     );
-    let ran = platform.input(Input::Http(sent)).await;
+    let ran = platform.input(Input::http(sent)).await;
     assert_eq!(
         text(ran.response.expect("an answer")).await,
         "200 inside got an order"

@@ -227,12 +227,12 @@ impl Platform {
 
     /// The same with so much time.
     pub(crate) async fn get_within(&self, time: Duration, path: &str) -> Ran {
-        let input = Input::Http(request("GET", path, Body::Empty));
+        let input = Input::http(request("GET", path, Body::Empty));
         self.pool.invoke(self.invocation(time), input).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Ran {
-        self.input(Input::Http(request("GET", path, Body::Empty)))
+        self.input(Input::http(request("GET", path, Body::Empty)))
             .await
     }
 

@@ -19,7 +19,7 @@ async fn an_echo_answers_before_the_request_has_ended() {
     let chunks = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let body = Body::stream(StreamBody::new(chunks));
     let ran = platform
-        .input(Input::Http(request("POST", "/echo", body)))
+        .input(Input::http(request("POST", "/echo", body)))
         .await;
     let mut echoed = ran.response.expect("the head comes first").into_body();
     for word in ["one", "two", "three"] {
@@ -50,7 +50,7 @@ async fn large_bodies_pass_through_little_memory() {
     let frames = (0..SIZE / chunk.len() as u64).map(move |_| Ok(Frame::data(chunk.clone())));
     let body = Body::stream(StreamBody::new(stream::iter(frames)));
     let ran = platform
-        .input(Input::Http(request("POST", "/count", body)))
+        .input(Input::http(request("POST", "/count", body)))
         .await;
     assert_eq!(
         text(ran.response.expect("an answer")).await,
@@ -121,7 +121,7 @@ async fn a_deadline_holds_for_the_body_too() {
     let platform = Platform::new();
     platform.pool.ready().await.expect("it loads");
     let invocation = platform.invocation(Duration::from_millis(100));
-    let input = Input::Http(request("GET", "/paused?600000", Body::Empty));
+    let input = Input::http(request("GET", "/paused?600000", Body::Empty));
     let ran = platform.pool.invoke(invocation, input).await;
     let body = ran.response.expect("a head").into_body();
     let error = body

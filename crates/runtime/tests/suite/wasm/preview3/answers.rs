@@ -68,7 +68,7 @@ async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
         let value = value.parse().expect("a value");
         sent.headers_mut().insert(name, value);
     }
-    let ran = platform.input(Input::Http(sent)).await;
+    let ran = platform.input(Input::http(sent)).await;
     let seen = text(ran.response.expect("an answer")).await;
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!(
@@ -125,7 +125,7 @@ async fn what_it_sends_goes_through_the_mesh_as_its_invocation() {
     let platform = alone();
     let seen = platform.text("/fetch?http://orders.internal/a?b=c").await;
     assert_eq!(seen, "200 inside got ");
-    let sent = Input::Http(request(
+    let sent = Input::http(request(
         "POST",
         "/post?http://orders.internal/new",
         Body::full("an order"),

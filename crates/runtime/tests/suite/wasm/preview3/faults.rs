@@ -127,7 +127,7 @@ async fn a_request_body_that_fails_is_not_the_guests_failure() {
         Err(BodyError::TooLarge(ByteSize::kib(1))),
     ];
     let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
-    let input = Input::Http(request("POST", "/echo", Body::stream(body)));
+    let input = Input::http(request("POST", "/echo", Body::stream(body)));
     let ran = platform.input(input).await;
     let response = ran.response.expect("a head");
     let error = response.into_body().collect(ByteSize::mib(1)).await;

@@ -182,7 +182,7 @@ async fn what_each_sends_is_sent_as_its_own_invocation() {
     );
     let get = |path: &str| {
         let request = crate::wasm::platform::request("GET", path, runtime::Body::Empty);
-        runtime::Input::Http(request)
+        runtime::Input::http(request)
     };
     let (first, second) = tokio::join!(
         platform

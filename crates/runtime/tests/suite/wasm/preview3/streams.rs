@@ -22,7 +22,7 @@ async fn an_echo_answers_before_the_request_has_ended_and_passes_trailers_on() {
         let chunks = stream::poll_fn(move |cx| receiver.poll_recv(cx));
         let body = Body::stream(StreamBody::new(chunks));
         let ran = platform
-            .input(Input::Http(request("POST", path, body)))
+            .input(Input::http(request("POST", path, body)))
             .await;
         let mut echoed = ran.response.expect("the head comes first").into_body();
         for word in ["one", "two", "three"] {
@@ -66,7 +66,7 @@ async fn large_bodies_pass_through_little_memory() {
     let frames = (0..SIZE / chunk.len() as u64).map(move |_| Ok(Frame::data(chunk.clone())));
     let body = Body::stream(StreamBody::new(stream::iter(frames)));
     let ran = platform
-        .input(Input::Http(request("POST", "/echo", body)))
+        .input(Input::http(request("POST", "/echo", body)))
         .await;
     let mut body = ran.response.expect("a head").into_body();
     let mut total = 0;
