@@ -68,6 +68,14 @@ pub fn step_forward() {
     REQUESTS.lock().threads.extend(Claim::of_this_thread());
 }
 
+/// How long the threads that serve requests ran, all together; zero where the system does not say.
+#[must_use]
+pub fn time_serving() -> Duration {
+    let requests = REQUESTS.lock();
+    let ran = requests.threads.iter().filter_map(Claim::read);
+    ran.map(|(ran, _)| ran).sum()
+}
+
 /// To be called between two pieces of work, with no lock held: rests when requests want the processor. Nothing on threads
 /// that did not step back.
 pub(crate) fn breathe() {

@@ -14,6 +14,7 @@ mod init;
 mod limits;
 mod machine;
 mod memory;
+mod pages;
 mod secrets;
 mod serve;
 mod show;

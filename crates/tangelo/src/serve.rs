@@ -26,7 +26,7 @@ use crate::{
     commands::Cli,
     config::{Config, Flags},
     health::{self, HealthDoor},
-    memory,
+    memory, pages,
     threads::Threads,
 };
 
@@ -56,6 +56,8 @@ pub(crate) struct Footing {
     lock: FolderLock,
     launcher: Launcher,
     engine: Engine,
+    /// It does without huge pages as long as it is not busy.
+    small: bool,
 }
 
 /// A server at work.
@@ -97,6 +99,7 @@ impl Footing {
         let launcher = Launcher::start_with(&executable, &record, &config.machine.cgroups);
         let launcher = launcher.context("cannot start the launcher")?;
         launcher::answer_soon();
+        let small = pages::begin_small();
         let engine = Engine::new(container::Options {
             sockets: config.machine.containers.clone(),
             logins: config.machine.logins.clone(),
@@ -107,6 +110,7 @@ impl Footing {
             lock,
             launcher,
             engine,
+            small,
         })
     }
 }
@@ -162,6 +166,7 @@ impl Server {
             data: config.data.display().to_string(),
         };
         refuse_circle(config.otlp.as_deref(), otlp.local_addr()?)?;
+        let small = footing.small;
         let secrets: Secrets = config.secrets.read()?.into_iter().collect();
         let options = options(
             &config,
@@ -175,6 +180,9 @@ impl Server {
         let platform = running.platform.clone();
         let stop = watch::Sender::new(false);
         let mut doors = JoinSet::new();
+        if small {
+            doors.spawn(pages::grow(platform.clock().clone()));
+        }
         let socket = client::socket(&config.data);
         let serving =
             api::serve_socket(&socket, platform.clone(), stop.subscribe()).with_context(|| {
