@@ -1,6 +1,6 @@
-//! One launcher process as its server sees it: the socket, who waits for what, and two threads that read and write.
+//! One launcher process as its server sees it: the socket, who waits for what, and a thread that reads.
 //!
-//! Threads, not tasks: instances are started from several runtimes, and none of them may own the socket.
+//! A thread, not a task: instances are started from several runtimes, and none of them may own the socket.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
     },
     path::Path,
     process::{self, Stdio},
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use super::{
     command::{Command, Error, Exit, Signal},
     frame::{self, Ask, Receiver, Say},
     limits::Enforcement,
+    outgoing::Outgoing,
 };
 
 /// How long a new launcher may take to say that it is ready, on a machine that is busy.
@@ -33,7 +34,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Link {
     pid: i32,
     pub(super) enforcement: Enforcement,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Arc<Outgoing>,
     waiting: Mutex<Waiting>,
     gone: watch::Sender<bool>,
 }
@@ -119,17 +120,15 @@ impl Link {
             let _ = process.wait();
         });
         let enforcement = ready.map_err(|error| not_a_launcher(exe, &error))?;
-        let (outgoing, frames) = mpsc::channel();
         let link = Arc::new(Self {
             pid: process.id().cast_signed(),
             enforcement,
-            outgoing,
+            outgoing: Outgoing::new(ours),
             waiting: Mutex::default(),
             gone: watch::Sender::new(false),
         });
         let reader = Arc::clone(&link);
         thread("launcher-in", move || reader.read(receiver, process))?;
-        thread("launcher-out", move || write(&ours, &frames))?;
         Ok(link)
     }
 
@@ -188,7 +187,7 @@ impl Link {
             reason: format!("its arguments and environment are too large ({error})"),
         })?;
         let waiting = self.waiting.lock();
-        if waiting.closed || self.outgoing.send(bytes).is_err() {
+        if waiting.closed || !self.outgoing.send(bytes) {
             return Err(Error::Stopped);
         }
         Ok(waiting)
@@ -224,13 +223,12 @@ impl Link {
     /// Tells the launcher to kill everything and end.
     pub(super) fn hang_up(&self) {
         self.waiting.lock().closed = true;
-        // `encode` never makes an empty frame: the writer takes it as the end.
-        let _ = self.outgoing.send(Vec::new());
+        self.outgoing.close();
     }
 
     fn signal(&self, id: u64, signal: Signal) {
         if let Ok(bytes) = frame::encode(&Ask::Signal { id, signal }) {
-            let _ = self.outgoing.send(bytes);
+            self.outgoing.send(bytes);
         }
     }
 
@@ -240,7 +238,7 @@ impl Link {
         }
         // Both ends close before the wait: a launcher that still works sees it and ends.
         let _ = receiver.stream().shutdown(std::net::Shutdown::Both);
-        let _ = self.outgoing.send(Vec::new());
+        self.outgoing.close();
         let _ = process.wait();
         self.abandon();
     }
@@ -379,16 +377,7 @@ fn wait_until_ready(receiver: &mut Receiver, within: Duration) -> io::Result<Enf
     }
 }
 
-fn write(stream: &UnixStream, frames: &mpsc::Receiver<Vec<u8>>) {
-    for frame in frames {
-        if frame.is_empty() || frame::send(stream, &frame, &[]).is_err() {
-            break;
-        }
-    }
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(256 << 10)

@@ -16,6 +16,7 @@ mod link;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "other.rs")]
 pub(crate) mod os;
+mod outgoing;
 pub(crate) mod peer;
 mod record;
 mod rules;
