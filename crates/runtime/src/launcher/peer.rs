@@ -101,6 +101,34 @@ pub(crate) fn is_of(leader: u32, ends: Ends) -> bool {
     }
 }
 
+/// The same, as far as it shows at once: whether `leader` itself holds the client's end, among the few files that a program
+/// has open when it starts. `false` says nothing.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_leaders_own(leader: u32, ends: Ends) -> bool {
+    let (IpAddr::V4(peer), IpAddr::V4(own)) = (ends.peer.ip(), ends.own.ip()) else {
+        return false;
+    };
+    let [peer, own] =
+        [(peer, ends.peer), (own, ends.own)].map(|(ip, end)| SocketAddrV4::new(ip, end.port()));
+    let Ok(Some(inode)) = sock_diag::inode(peer, own) else {
+        return false;
+    };
+    let socket = format!("socket:[{inode}]");
+    (0..FEW).any(|fd| {
+        let link = std::fs::read_link(format!("/proc/{leader}/fd/{fd}"));
+        link.is_ok_and(|target| target.as_os_str() == socket.as_str())
+    })
+}
+
+/// Descriptors that are looked at for that.
+#[cfg(target_os = "linux")]
+const FEW: u32 = 16;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn is_leaders_own(_leader: u32, _ends: Ends) -> bool {
+    true
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) const fn is_of(_leader: u32, _ends: Ends) -> bool {
     true
@@ -187,6 +215,7 @@ mod tests {
         let process = os::process(own.cast_signed()).expect("runs");
         assert!(is_of(own, ends) && is_of(process.session.cast_unsigned(), ends));
         assert!(!is_of(u32::MAX, ends), "a session that is none");
+        assert!(!is_leaders_own(1, ends), "somebody else's");
         assert_eq!(listed(ends), inode(ends), "both ways find it");
         drop(client);
         assert!(is_of(own, ends), "nobody is there");
