@@ -102,39 +102,53 @@ impl TraceContext {
     #[must_use]
     pub fn traceparent(&self, span: SpanId) -> String {
         let mut text = String::with_capacity(55);
-        text.push_str("00-");
-        push_hex(&mut text, self.trace.0, 32);
-        text.push('-');
-        push_hex(&mut text, span.0.into(), 16);
-        text.push_str(if self.sampled { "-01" } else { "-00" });
+        self.push_traceparent(span, &mut text);
         text
+    }
+
+    /// The same, at the end of `text`.
+    pub fn push_traceparent(&self, span: SpanId, text: &mut String) {
+        text.push_str("00-");
+        push_hex(text, self.trace.0, 32);
+        text.push('-');
+        push_hex(text, span.0.into(), 16);
+        text.push_str(if self.sampled { "-01" } else { "-00" });
     }
 
     /// `X-Amzn-Trace-Id` with `span` as the parent of what the receiver does.
     #[must_use]
     pub fn xray(&self, span: SpanId) -> String {
         let mut text = String::with_capacity(74);
+        self.push_xray(span, &mut text);
+        text
+    }
+
+    /// The same, at the end of `text`.
+    pub fn push_xray(&self, span: SpanId, text: &mut String) {
         text.push_str("Root=1-");
-        push_hex(&mut text, self.trace.0 >> 96, 8);
+        push_hex(text, self.trace.0 >> 96, 8);
         text.push('-');
-        push_hex(&mut text, self.trace.0, 24);
+        push_hex(text, self.trace.0, 24);
         text.push_str(";Parent=");
-        push_hex(&mut text, span.0.into(), 16);
+        push_hex(text, span.0.into(), 16);
         text.push_str(if self.sampled {
             ";Sampled=1"
         } else {
             ";Sampled=0"
         });
-        text
     }
 }
 
 /// The last `digits` hex digits of `number`. Both headers go with every call, and `format!` is ten times as slow.
-fn push_hex(text: &mut String, number: u128, digits: u32) {
-    for digit in (0..digits).rev() {
-        let value = (number >> (4 * digit)) & 0xf;
-        text.push(char::from(b"0123456789abcdef"[value as usize]));
+fn push_hex(text: &mut String, number: u128, digits: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut all = [0; 32];
+    for (pair, byte) in all.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
     }
+    let wanted = std::str::from_utf8(&all[all.len() - digits..]);
+    text.push_str(wanted.expect("digits are ASCII"));
 }
 
 /// Digits as both headers have them: lower-case hex only.

@@ -56,19 +56,13 @@ pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Box<Reque
 
 /// Sets the headers of the platform, for rooms that make their requests themselves.
 pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, now: Instant) {
-    if let Some(span) = invocation.trace.parent {
-        headers.insert(TRACEPARENT, ascii(invocation.trace.traceparent(span)));
-        headers.insert(XRAY, ascii(invocation.trace.xray(span)));
-    }
     // What a client or the gateway called the request goes on; only what has no name yet gets the invocation's.
     headers
         .entry(REQUEST_ID)
         .or_insert_with(|| ascii(invocation.id.to_string()));
-    let left = invocation
-        .deadline
-        .saturating_duration_since(now)
-        .as_millis();
-    headers.insert(DEADLINE, ascii(left.to_string()));
+    for (name, value) in told(invocation, now) {
+        headers.insert(name, value);
+    }
     match &invocation.trigger {
         Trigger::Event { subscription, .. } => {
             headers.insert(SUBSCRIPTION, ascii(subscription.to_string()));
@@ -83,6 +77,33 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
         headers.insert(IDEMPOTENCY_KEY, encoded(key));
     }
 }
+
+/// What every workload is told of its invocation. The values are pieces of one text: a text for each, and another count of
+/// who has it for each when the request is copied, would cost more than the rest of this.
+fn told(invocation: &Invocation, now: Instant) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let mut text = String::with_capacity(TOLD);
+    let left = invocation.deadline.saturating_duration_since(now);
+    write!(text, "{}", left.as_millis()).expect("writing to a text cannot fail");
+    let deadline = text.len();
+    if let Some(span) = invocation.trace.parent {
+        invocation.trace.push_traceparent(span, &mut text);
+    }
+    let traceparent = text.len();
+    if let Some(span) = invocation.trace.parent {
+        invocation.trace.push_xray(span, &mut text);
+    }
+    let text = Bytes::from(text);
+    let pieces = [
+        (DEADLINE, 0..deadline),
+        (TRACEPARENT, deadline..traceparent),
+        (XRAY, traceparent..text.len()),
+    ];
+    let pieces = pieces.into_iter().filter(|(_, piece)| !piece.is_empty());
+    pieces.map(move |(name, piece)| (name, visible(text.slice(piece))))
+}
+
+/// Room for these: 55 and 74 bytes, and digits.
+const TOLD: usize = 160;
 
 fn typed(body: Bytes, kind: &'static str, invocation: &Invocation) -> Request<Body> {
     let mut request = post(body, invocation);
@@ -184,7 +205,11 @@ fn encoded(text: &str) -> HeaderValue {
 }
 
 fn ascii(text: String) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("printable ASCII is a header value")
+    visible(Bytes::from(text))
+}
+
+fn visible(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).expect("printable ASCII is a header value")
 }
 
 #[cfg(test)]
