@@ -121,7 +121,7 @@ impl Trail {
     }
 
     fn attributes(&mut self) -> Attributes {
-        let mut all = Attributes::with_room();
+        let mut all = Attributes::with_room(4);
         all.push(
             "http.request.method",
             known(&self.method).map_or(OTHER, |known| METHODS[known].0),

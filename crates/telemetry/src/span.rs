@@ -106,10 +106,10 @@ impl Span {
 }
 
 impl Attributes {
-    /// None, with room for what a request usually has.
+    /// None, with room for so many.
     #[must_use]
-    pub fn with_room() -> Self {
-        Self(Vec::with_capacity(8))
+    pub fn with_room(room: usize) -> Self {
+        Self(Vec::with_capacity(room))
     }
 
     /// Adds one; the last of a name is the one that [`Attributes::get`] finds.

@@ -68,7 +68,7 @@ fn error_text(outcome: &Outcome) -> Option<String> {
 /// Names after OpenTelemetry's semantic conventions for FaaS, HTTP and messaging.
 fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
     let callee = open.permit.callee();
-    let mut all = Attributes::with_room();
+    let mut all = Attributes::with_room(7);
     all.push("faas.trigger", open.invocation.trigger.kind());
     all.push("faas.coldstart", usage.cold_start.is_some());
     all.push("tangelo.tier", callee.tier().as_str());
