@@ -131,7 +131,8 @@ impl MeshFront {
         headers::enter(&mut head.headers);
         head.headers.remove(http::header::EXPECT);
         let (body, fault) = intake::take(body, limits.request_body, limits.body_idle)?;
-        let response = self.route(address, head, body).await?;
+        // In a box: everything that the mesh offers is within it, and it would be moved from one future to the next.
+        let response = Box::pin(self.route(address, head, body)).await?;
         fault.error(limits.request_body).map_or(Ok(response), Err)
     }
 
