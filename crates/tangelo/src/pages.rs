@@ -41,25 +41,35 @@ pub(crate) async fn grow(clock: Clock) {
     }
     #[cfg(target_os = "linux")]
     if rustix::thread::disable_transparent_huge_pages(false).is_ok() {
-        let collapsed = tokio::task::spawn_blocking(collapse).await;
-        tracing::debug!(
-            ?collapsed,
-            "the server is busy: it has huge pages from here on"
-        );
+        // What it has now, and what came to that until it had all that its work takes.
+        for settles in [Duration::ZERO, SETTLES] {
+            clock.sleep(settles).await;
+            let joined = tokio::task::spawn_blocking(join_all).await;
+            tracing::debug!(?joined, "busy: huge pages from here on");
+        }
     }
 }
 
-/// Joins the pages that there are already: the kernel would come to them by itself, some time. Says how many areas there are
-/// in which it was asked to.
+/// After so long a server that became busy has about the memory that it works with.
 #[cfg(target_os = "linux")]
-fn collapse() -> std::io::Result<usize> {
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// Joins the pages that there are already: the kernel would come to them by itself, some time. Says how many huge ones there
+/// are of it.
+#[cfg(target_os = "linux")]
+fn join_all() -> std::io::Result<usize> {
     let maps = std::fs::read_to_string("/proc/self/smaps")?;
     let areas = areas(&maps);
-    for (start, end) in &areas {
-        join(*start, end - start);
-    }
-    Ok(areas.len())
+    // One by one: where nothing is, which is nearly everywhere, the kernel would not go on to the next.
+    let places = areas
+        .iter()
+        .flat_map(|(start, end)| (*start..*end).step_by(HUGE));
+    Ok(places.filter(|start| join(*start)).count())
 }
+
+/// Bytes of a huge page on x86-64; where they are of another size nothing is joined.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 2 << 20;
 
 /// Where memory is that huge pages were wanted for (`hg` among its flags; proc_pid_smaps(5)).
 #[cfg(target_os = "linux")]
@@ -79,12 +89,12 @@ fn areas(smaps: &str) -> Vec<(usize, usize)> {
     areas
 }
 
-/// Joins what pages there are from `start` on into huge ones, as far as the kernel can (Linux 6.1 and later).
+/// Joins what pages there are from `start` on into a huge one, where there are any (Linux 6.1 and later).
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "there is no safe way to say madvise(2)")]
-fn join(start: usize, length: usize) {
+fn join(start: usize) -> bool {
     // SAFETY: what the memory holds stays the same; where there is none any more, the call fails.
-    unsafe { libc::madvise(start as *mut libc::c_void, length, COLLAPSE) };
+    unsafe { libc::madvise(start as *mut libc::c_void, HUGE, COLLAPSE) == 0 }
 }
 
 /// `MADV_COLLAPSE`.
@@ -113,7 +123,7 @@ VmFlags: rd ex mr mw me
     #[tokio::test]
     async fn pages_are_joined_and_keep_what_they_hold() {
         let held = vec![7_u8; 8 << 20];
-        assert!(collapse().is_ok());
+        assert!(join_all().is_ok());
         assert!(held.iter().all(|byte| *byte == 7));
     }
 }
