@@ -4,9 +4,7 @@ use std::io::ErrorKind;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{
-        CONNECTION, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, UPGRADE},
 };
 
 use http_body::Body as _;
@@ -125,26 +123,15 @@ pub(super) fn strip<B>(response: &mut Response<B>) {
         return;
     }
     let headers = response.headers_mut();
-    if !headers.keys().any(is_of_one_connection) {
-        return;
-    }
-    for name in named_by_connection(headers) {
+    let named = named_by_connection(headers);
+    let fixed = headers.keys().filter(|name| is_of_one_connection(name));
+    let doomed: Vec<HeaderName> = fixed.cloned().chain(named).collect();
+    for name in doomed {
         headers.remove(name);
     }
-    for name in [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        TE,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-    ] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
 }
 
-/// Most answers have none of these, and are not searched for each.
+/// As texts: most answers have none of these, and are not searched for each.
 fn is_of_one_connection(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),

@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
 use http::{Request, Response, StatusCode};
 use model::{Clock, Error, code};
 
@@ -96,10 +97,6 @@ impl Broken {
     }
 }
 
-fn switches(response: &Response<hyper::body::Incoming>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
-}
-
 impl Upstream {
     /// No connection is made before the first request.
     pub(crate) fn new(origin: Origin, clock: Clock) -> Arc<Self> {
@@ -132,7 +129,7 @@ impl Upstream {
             None => Box::pin(self.send_on_new(request, &terms)).await,
         };
         match exchanged {
-            Ok((connection, response)) if switches(&response) => {
+            Ok((connection, response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let upgraded = reply::upgrade(self, connection, response, terms.deadline, guard);
                 Ok(Box::pin(upgraded).await)
             }
@@ -233,12 +230,10 @@ impl Upstream {
 
     async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
         let late = self.clock.sleep(self.left(deadline));
-        let (mut work, mut late) = (pin!(work), pin!(late));
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
-        })
-        .await
+        match select(pin!(work), pin!(late)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
     }
 
     fn left(&self, deadline: Instant) -> Duration {

@@ -80,6 +80,7 @@ pub(super) async fn upgrade(
     deadline: std::time::Instant,
     guard: impl Send + 'static,
 ) -> Response<Body> {
+    head::strip(&mut response);
     let upgraded = hyper::upgrade::on(&mut response);
     // Where the client is still sending a body, this waits for it; if for too long, `upgraded` fails.
     let released = connection.release(guard);
