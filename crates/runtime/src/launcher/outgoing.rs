@@ -41,7 +41,7 @@ impl Outgoing {
         if queue.closed {
             return false;
         }
-        if queue.waiting.is_empty() {
+        if !queue.writing && queue.waiting.is_empty() {
             match self.write_now(&frame) {
                 Ok(written) if written == frame.len() => return true,
                 Ok(written) => drop(frame.drain(..written)),
@@ -81,28 +81,26 @@ impl Outgoing {
     }
 
     fn write_all(&self) {
-        loop {
-            let next = {
+        while let Some(frame) = self.next() {
+            if (&self.stream).write_all(&frame).is_err() {
                 let mut queue = self.queue.lock();
-                // It stays there until it is written: who asks meanwhile comes after it.
-                let next = queue.waiting.front_mut().map(std::mem::take);
-                if next.is_none() {
-                    queue.writing = false;
-                    if queue.closed {
-                        self.end();
-                    }
-                    return;
-                }
-                next
-            };
-            let written = next.map_or(Ok(()), |frame| (&self.stream).write_all(&frame));
-            let mut queue = self.queue.lock();
-            queue.waiting.pop_front();
-            if written.is_err() {
                 queue.waiting.clear();
                 queue.closed = true;
             }
         }
+    }
+
+    /// What is to be written next; when there is nothing, who asks writes again.
+    fn next(&self) -> Option<Vec<u8>> {
+        let mut queue = self.queue.lock();
+        let next = queue.waiting.pop_front();
+        if next.is_none() {
+            queue.writing = false;
+            if queue.closed {
+                self.end();
+            }
+        }
+        next
     }
 
     fn end(&self) {

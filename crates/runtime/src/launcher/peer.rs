@@ -7,7 +7,10 @@
 
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
-use std::net::{IpAddr, SocketAddrV4};
+use std::{
+    io,
+    net::{IpAddr, SocketAddrV4},
+};
 
 #[cfg(target_os = "linux")]
 use super::{os, sock_diag};
@@ -105,15 +108,9 @@ pub(crate) fn is_of(leader: u32, ends: Ends) -> bool {
 /// has open when it starts. `false` says nothing.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_leaders_own(leader: u32, ends: Ends) -> bool {
-    let (IpAddr::V4(peer), IpAddr::V4(own)) = (ends.peer.ip(), ends.own.ip()) else {
+    let Ok(Some(socket)) = asked(ends) else {
         return false;
     };
-    let [peer, own] =
-        [(peer, ends.peer), (own, ends.own)].map(|(ip, end)| SocketAddrV4::new(ip, end.port()));
-    let Ok(Some(inode)) = sock_diag::inode(peer, own) else {
-        return false;
-    };
-    let socket = format!("socket:[{inode}]");
     (0..FEW).any(|fd| {
         let link = std::fs::read_link(format!("/proc/{leader}/fd/{fd}"));
         link.is_ok_and(|target| target.as_os_str() == socket.as_str())
@@ -122,7 +119,7 @@ pub(crate) fn is_leaders_own(leader: u32, ends: Ends) -> bool {
 
 /// Descriptors that are looked at for that.
 #[cfg(target_os = "linux")]
-const FEW: u32 = 16;
+const FEW: i32 = 16;
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) const fn is_leaders_own(_leader: u32, _ends: Ends) -> bool {
@@ -137,16 +134,23 @@ pub(crate) const fn is_of(_leader: u32, _ends: Ends) -> bool {
 /// The client's socket, as links in `/proc/PID/fd` name it. Programs may reach IPv4 through IPv6.
 #[cfg(target_os = "linux")]
 fn inode(ends: Ends) -> Option<String> {
+    asked(ends).unwrap_or_else(|_| listed(ends))
+}
+
+/// The same, as the kernel answers it.
+///
+/// # Errors
+/// When it may not be asked.
+#[cfg(target_os = "linux")]
+fn asked(ends: Ends) -> io::Result<Option<String>> {
     let (IpAddr::V4(peer), IpAddr::V4(own)) =
         (ends.peer.ip().to_canonical(), ends.own.ip().to_canonical())
     else {
-        return None;
+        return Ok(None);
     };
     let peer = SocketAddrV4::new(peer, ends.peer.port());
-    match sock_diag::inode(peer, SocketAddrV4::new(own, ends.own.port())) {
-        Ok(inode) => inode.map(|inode| format!("socket:[{inode}]")),
-        Err(_) => listed(ends),
-    }
+    let inode = sock_diag::inode(peer, SocketAddrV4::new(own, ends.own.port()))?;
+    Ok(inode.map(|inode| format!("socket:[{inode}]")))
 }
 
 /// How often a socket is looked for before it counts as gone.
@@ -199,7 +203,10 @@ fn holds(pid: i32, socket: &str) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd,
+    };
 
     use super::*;
 
@@ -216,6 +223,8 @@ mod tests {
         assert!(is_of(own, ends) && is_of(process.session.cast_unsigned(), ends));
         assert!(!is_of(u32::MAX, ends), "a session that is none");
         assert!(!is_leaders_own(1, ends), "somebody else's");
+        let shows = asked(ends).is_ok() && client.as_raw_fd() < FEW;
+        assert_eq!(is_leaders_own(own, ends), shows);
         assert_eq!(listed(ends), inode(ends), "both ways find it");
         drop(client);
         assert!(is_of(own, ends), "nobody is there");

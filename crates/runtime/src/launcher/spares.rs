@@ -255,7 +255,7 @@ fn enter(life: &spawn::Life, doors: &[OwnedFd]) -> io::Result<()> {
 }
 
 /// Does all that is to come once for nothing, while nobody waits: a fork finds its memory missing wherever it comes for the
-/// first time, which is half of the time from being told what it is to becoming that.
+/// first time, which is more than half of the time from being told what it is to `execve`.
 fn rehearse() -> io::Result<()> {
     let mut command = Command::new("/dev/null/nothing", "/");
     command.env = (0..32)
