@@ -6,6 +6,7 @@ use std::{
     cell::RefCell,
     fs::File,
     os::unix::fs::FileExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,9 @@ const LESS: f64 = 0.25;
 const LONGEST: Duration = Duration::from_millis(5);
 /// A shorter one is none: timers are not that exact.
 const SHORTEST: Duration = Duration::from_micros(200);
+
+/// Nanoseconds that the calling thread ran and that it waited to run, on Linux (`Documentation/scheduler/sched-stats.rst`).
+const SCHEDSTAT: &str = "/proc/thread-self/schedstat";
 
 /// The threads of requests of this process.
 static REQUESTS: Mutex<Requests> = Mutex::new(Requests::new());
@@ -68,6 +72,12 @@ pub fn step_forward() {
     REQUESTS.lock().threads.extend(Claim::of_this_thread());
 }
 
+/// Whether the system says how long threads run.
+#[must_use]
+pub fn is_told() -> bool {
+    Path::new(SCHEDSTAT).exists()
+}
+
 /// How long the threads that serve requests ran, all together; zero where the system does not say.
 #[must_use]
 pub fn time_serving() -> Duration {
@@ -93,7 +103,7 @@ pub(crate) fn breathe() {
 impl Claim {
     fn of_this_thread() -> Option<Self> {
         let mut claim = Self {
-            file: File::open("/proc/thread-self/schedstat").ok()?,
+            file: File::open(SCHEDSTAT).ok()?,
             ran: Duration::ZERO,
             waited: Duration::ZERO,
         };
@@ -199,12 +209,12 @@ mod tests {
             CLAIM.with_borrow(|claim| claim.as_ref().and_then(Claim::read))
         });
         let read = stepped.join().expect("it does not panic");
-        assert_eq!(read.is_some(), kernel_says());
+        assert_eq!(read.is_some(), is_told());
     }
 
     #[test]
     fn threads_of_requests_are_known_until_they_end() {
-        if !kernel_says() {
+        if !is_told() {
             return;
         }
         let now = Clock::system().monotonic();
@@ -224,9 +234,5 @@ mod tests {
         assert_eq!(requests.threads.len(), 1);
         requests.rests(now + LOOK);
         assert_eq!(requests.threads.len(), 0);
-    }
-
-    fn kernel_says() -> bool {
-        std::path::Path::new("/proc/thread-self/schedstat").exists()
     }
 }

@@ -17,7 +17,9 @@ const BUSY: f64 = 0.25;
 pub(crate) fn begin_small() -> bool {
     use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
     let offered = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-    let may = offered.is_ok_and(|modes| !modes.contains("[never]"))
+    // Where nobody would find out that it is busy, it has them from the beginning.
+    let may = platform::background::is_told()
+        && offered.is_ok_and(|modes| !modes.contains("[never]"))
         && transparent_huge_pages_are_disabled().is_ok_and(|disabled| !disabled);
     may && disable_transparent_huge_pages(true).is_ok()
 }
