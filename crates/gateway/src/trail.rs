@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use model::{AppName, Clock, InvocationId, SpanId, Time, TraceContext};
 use platform::{
     BodyError,
-    telemetry::{Attributes, Span, SpanKind, Telemetry, Text},
+    telemetry::{Attributes, Gate, Root, Span, SpanBuffer, SpanKind, Telemetry, Text},
 };
 
 /// Bytes of a path that are kept.
@@ -36,6 +36,8 @@ fn known(method: &Method) -> Option<usize> {
 pub(crate) struct Routed {
     app: AppName,
     path: Arc<str>,
+    /// What decides early about their traces.
+    gate: OnceLock<Arc<Gate>>,
     /// The spans' names, by method.
     names: [OnceLock<Arc<str>>; METHODS.len()],
 }
@@ -46,8 +48,13 @@ impl Routed {
         Self {
             app,
             path,
+            gate: OnceLock::new(),
             names: Default::default(),
         }
+    }
+
+    fn gate(&self, telemetry: &Telemetry) -> &Gate {
+        self.gate.get_or_init(|| telemetry.gate(&self.path))
     }
 
     fn name(&self, method: &Method) -> Text {
@@ -66,6 +73,8 @@ impl Routed {
 pub(crate) struct Trail {
     telemetry: Telemetry,
     clock: Clock,
+    /// Where the spans of what serves it wait.
+    pub(crate) buffer: Arc<SpanBuffer>,
     trace: TraceContext,
     id: SpanId,
     start: Time,
@@ -96,6 +105,7 @@ impl Trail {
         Box::new(Self {
             telemetry: telemetry.clone(),
             clock: clock.clone(),
+            buffer: Arc::default(),
             trace,
             id,
             start: clock.now(),
@@ -120,27 +130,38 @@ impl Trail {
         self.error = Some(format!("the answer broke off: {error}"));
     }
 
-    fn attributes(&mut self) -> Attributes {
+    fn span(&mut self, root: Root, error: Option<String>, route: Option<&Routed>) -> Span {
+        Span {
+            trace: root.trace,
+            id: self.id,
+            parent: self.trace.parent,
+            name: route.map_or(Text::Fixed("no route"), |routed| routed.name(&self.method)),
+            kind: SpanKind::Server,
+            start: root.start,
+            end: root.end,
+            app: route.map(|routed| routed.app.clone()),
+            workload: None,
+            invocation: self.invocation,
+            error,
+            attributes: self.attributes(route),
+            local_root: true,
+        }
+    }
+
+    fn attributes(&mut self, route: Option<&Routed>) -> Attributes {
         let mut all = Attributes::with_room(4);
         all.push(
             "http.request.method",
             known(&self.method).map_or(OTHER, |known| METHODS[known].0),
         );
         all.push("url.path", Text::Own(std::mem::take(&mut self.path)));
-        if let Some(routed) = &self.route {
+        if let Some(routed) = route {
             all.push("http.route", Arc::clone(&routed.path));
         }
         if let Some(status) = self.status {
             all.push("http.response.status_code", i64::from(status.as_u16()));
         }
         all
-    }
-
-    fn name(&self) -> Text {
-        match &self.route {
-            Some(routed) => routed.name(&self.method),
-            None => Text::Fixed("no route"),
-        }
     }
 
     fn error(&mut self) -> Option<String> {
@@ -155,21 +176,18 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        let (error, attributes) = (self.error(), self.attributes());
-        self.telemetry.span(Span {
+        let error = self.error();
+        let root = Root {
             trace: self.trace.trace,
-            id: self.id,
-            parent: self.trace.parent,
-            name: self.name(),
-            kind: SpanKind::Server,
             start: self.start,
             end: self.clock.now(),
-            app: self.route.as_ref().map(|routed| routed.app.clone()),
-            workload: None,
-            invocation: self.invocation,
-            error,
-            attributes,
-            local_root: true,
+            failed: error.is_some(),
+        };
+        let route = self.route.take();
+        let gate = route.as_ref().map(|routed| routed.gate(&self.telemetry));
+        let (telemetry, buffer) = (self.telemetry.clone(), Arc::clone(&self.buffer));
+        telemetry.root(gate, &buffer, root, || {
+            self.span(root, error, route.as_deref())
         });
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, trace::SpanId};
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -46,6 +46,11 @@ impl InvocationId {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Its text, in room that the caller has: without the formatter, which takes longer than to make it.
+    pub fn text(self, room: &mut [u8; 36]) -> &str {
+        self.0.hyphenated().encode_lower(room)
     }
 }
 uuid_id! {
@@ -182,6 +187,20 @@ impl Ids {
                 (u128::from(split_mix(&mut state)) << 64) | u128::from(split_mix(&mut state))
             }
         }
+    }
+
+    /// A new span's id.
+    #[must_use]
+    pub fn span(&self) -> SpanId {
+        let bits = match &*self.0 {
+            // The fixed bits of its halves are not in the same places.
+            Source::System => {
+                let (upper, lower) = Uuid::new_v4().as_u64_pair();
+                upper ^ lower
+            }
+            Source::Seeded(_) => self.random() as u64,
+        };
+        SpanId(bits | 1)
     }
 
     /// A UUIDv7 (RFC 9562): milliseconds of the clock, then randomness.

@@ -82,16 +82,25 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// The words for all kinds.
+    pub const KINDS: [&str; 6] = ["route", "before", "mesh", "event", "direct", "async"];
+
     /// One word for tables and metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
+        Self::KINDS[self.number()]
+    }
+
+    /// The place of its kind among [`Trigger::KINDS`].
+    #[must_use]
+    pub const fn number(&self) -> usize {
         match self {
-            Self::Route(_) => "route",
-            Self::Before(_) => "before",
-            Self::Mesh(_) => "mesh",
-            Self::Event { .. } => "event",
-            Self::Direct => "direct",
-            Self::Accepted(_) => "async",
+            Self::Route(_) => 0,
+            Self::Before(_) => 1,
+            Self::Mesh(_) => 2,
+            Self::Event { .. } => 3,
+            Self::Direct => 4,
+            Self::Accepted(_) => 5,
         }
     }
 }

@@ -141,14 +141,25 @@ impl TraceContext {
 
 /// The last `digits` hex digits of `number`. Both headers go with every call, and `format!` is ten times as slow.
 fn push_hex(text: &mut String, number: u128, digits: usize) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut all = [0; 32];
-    for (pair, byte) in all.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xf)];
-    }
+    all[..16].copy_from_slice(&hex((number >> 64) as u64));
+    all[16..].copy_from_slice(&hex(number as u64));
     let wanted = std::str::from_utf8(&all[all.len() - digits..]);
     text.push_str(wanted.expect("digits are ASCII"));
+}
+
+/// The 16 hex digits of `number`, all at once: its half bytes are moved apart to a byte each, and become letters where they
+/// are above nine.
+const fn hex(number: u64) -> [u8; 16] {
+    const EACH: u128 = u128::MAX / 0xff;
+    let mut apart = number as u128;
+    apart = (apart | apart << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    apart = (apart | apart << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    apart = (apart | apart << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    apart = (apart | apart << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let above_nine = ((apart + EACH * 6) >> 4) & EACH;
+    let letters = EACH * (b'0' as u128) + above_nine * ((b'a' - b'0' - 10) as u128);
+    (apart + letters).to_be_bytes()
 }
 
 /// Digits as both headers have them: lower-case hex only.
@@ -229,6 +240,14 @@ mod tests {
             context.traceparent(context.parent.expect("has one")),
             PARENT
         );
+    }
+
+    #[test]
+    fn digits_are_those_of_the_standard_library() {
+        let spread = (0..64).map(|shift| 0x0123_4567_89ab_cdef_u64.rotate_left(shift));
+        for number in spread.chain([0, 1, 9, 10, u64::MAX]) {
+            assert_eq!(hex(number), *format!("{number:016x}").as_bytes());
+        }
     }
 
     #[test]

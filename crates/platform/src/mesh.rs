@@ -5,8 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response, Uri};
 use model::{
-    Class, Clock, Error, Ids, Invocation, Principal, Select, SpanId, Target, TraceContext, Trigger,
-    code,
+    Class, Clock, Error, Ids, Invocation, Principal, Select, Target, TraceContext, Trigger, code,
 };
 use runtime::{Body, Caller, Input, Presence};
 use telemetry::{Attributes, Span, SpanKind, Telemetry};
@@ -142,7 +141,7 @@ impl Mesh {
         request: Request<Body>,
     ) -> Response<Body> {
         let trace = self.trace(caller, request.headers());
-        let span = SpanId(self.ids.random() as u64 | 1);
+        let span = self.ids.span();
         let started = self.clock.now();
         let (mut head, body) = request.into_parts();
         head.uri = rest;

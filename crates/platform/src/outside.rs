@@ -251,12 +251,7 @@ impl Platform {
         let Some(tier) = tier else {
             return;
         };
-        let key = UsageKey {
-            app: key.app.clone(),
-            workload: key.workload.clone(),
-            tier,
-            trigger: "event",
-        };
+        let key = UsageKey::new(key.app.clone(), key.workload.clone(), tier, "event");
         let usage = Usage {
             wall: self.clock().now().since(lent.since),
             bytes_out: lent.bytes,

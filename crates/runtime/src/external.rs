@@ -17,7 +17,7 @@ use crate::{
     body::Body,
     call::{Input, Meter, Ran},
     flights::Flights,
-    http_input,
+    http_input::{self, Traces},
     pool::{Context, PoolStats, Spec},
     upstream::{Guard, Origin, Terms, Upstream},
 };
@@ -65,7 +65,7 @@ impl Pool {
             Err(error) => return self.failed(error.clone(), meter),
         };
         let now = self.ctx.clock.monotonic();
-        let request = http_input::request(input, &invocation, now);
+        let request = http_input::request(input, &invocation, Traces::Both, now);
         let terms = Terms {
             deadline: invocation.deadline,
             body_idle: self.ctx.limits.body_idle,

@@ -32,11 +32,25 @@ pub const SUBSCRIPTION: HeaderName = HeaderName::from_static("x-tangelo-subscrip
 /// Stable over all attempts of the same work.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// Which headers say what trace a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traces {
+    /// `traceparent`: no SDK of AWS runs in a Wasm component, and each header costs a guest as much as the platform.
+    W3c,
+    /// `X-Amzn-Trace-Id` too.
+    Both,
+}
+
 /// The request that an HTTP workload gets for `input`, handed over at `now` (monotonic).
 ///
 /// Headers of the platform replace what the client sent under the same names, except for the idempotency key.
 #[must_use]
-pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Box<Request<Body>> {
+pub fn request(
+    input: Input,
+    invocation: &Invocation,
+    traces: Traces,
+    now: Instant,
+) -> Box<Request<Body>> {
     let mut request = match input {
         Input::Http(request) => request,
         Input::Event(event) => Box::new(event_request(&event, invocation)),
@@ -50,26 +64,34 @@ pub fn request(input: Input, invocation: &Invocation, now: Instant) -> Box<Reque
             Box::new(typed(payload, "application/json", invocation))
         }
     };
-    set_platform_headers(request.headers_mut(), invocation, now);
+    set_platform_headers(request.headers_mut(), invocation, traces, now);
     request
 }
 
-/// Sets the headers of the platform, for rooms that make their requests themselves.
-pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, now: Instant) {
+fn set_platform_headers(
+    headers: &mut HeaderMap,
+    invocation: &Invocation,
+    traces: Traces,
+    now: Instant,
+) {
     // What a client or the gateway called the request goes on; only what has no name yet gets the invocation's.
-    headers
-        .entry(REQUEST_ID)
-        .or_insert_with(|| ascii(invocation.id.to_string()));
-    for (name, value) in told(invocation, now) {
+    if !has(headers, &REQUEST_ID) {
+        headers.insert(REQUEST_ID, ascii(invocation.id.to_string()));
+    }
+    for (name, value) in told(invocation, traces, now) {
         headers.insert(name, value);
+    }
+    if traces == Traces::W3c && has(headers, &XRAY) {
+        headers.remove(XRAY);
     }
     match &invocation.trigger {
         Trigger::Event { subscription, .. } => {
             headers.insert(SUBSCRIPTION, ascii(subscription.to_string()));
         }
-        _ => {
+        _ if has(headers, &SUBSCRIPTION) => {
             headers.remove(SUBSCRIPTION);
         }
+        _ => {}
     }
     if let Some(key) = &invocation.idempotency_key
         && !headers.contains_key(IDEMPOTENCY_KEY)
@@ -78,9 +100,18 @@ pub fn set_platform_headers(headers: &mut HeaderMap, invocation: &Invocation, no
     }
 }
 
+/// Whether `name` is there. Requests have few headers: looking at each takes less than hashing a name of 20 letters.
+fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|key| key == name)
+}
+
 /// What every workload is told of its invocation. The values are pieces of one text: a text for each, and another count of
 /// who has it for each when the request is copied, would cost more than the rest of this.
-fn told(invocation: &Invocation, now: Instant) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+fn told(
+    invocation: &Invocation,
+    traces: Traces,
+    now: Instant,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let mut text = String::with_capacity(TOLD);
     let left = invocation.deadline.saturating_duration_since(now);
     write!(text, "{}", left.as_millis()).expect("writing to a text cannot fail");
@@ -89,7 +120,7 @@ fn told(invocation: &Invocation, now: Instant) -> impl Iterator<Item = (HeaderNa
         invocation.trace.push_traceparent(span, &mut text);
     }
     let traceparent = text.len();
-    if let Some(span) = invocation.trace.parent {
+    if let (Some(span), Traces::Both) = (invocation.trace.parent, traces) {
         invocation.trace.push_xray(span, &mut text);
     }
     let text = Bytes::from(text);
@@ -260,7 +291,7 @@ mod tests {
             },
             ..invocation(now)
         };
-        let request = request(Input::Event(event), &invocation, now);
+        let request = request(Input::Event(event), &invocation, Traces::Both, now);
         assert_eq!(
             (request.method(), request.uri().path()),
             (&Method::POST, "/")
@@ -322,7 +353,11 @@ mod tests {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static("theirs"));
         }
-        let request = request(Input::http(client), &invocation(now), now);
+        client
+            .headers_mut()
+            .insert(XRAY, HeaderValue::from_static("theirs"));
+        let request = request(Input::http(client), &invocation(now), Traces::W3c, now);
+        assert_eq!(request.headers().get(XRAY), None);
         assert_eq!(request.headers()[IDEMPOTENCY_KEY], "theirs");
         assert_eq!(request.headers()[REQUEST_ID], "theirs");
         for name in [TRACEPARENT, DEADLINE] {

@@ -5,12 +5,17 @@
 //! root that something earlier caused (a delivery, a request with a trace of its own) waits for the root of its
 //! trace, but not for long.
 
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
-use std::time::Duration;
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use model::{Time, TraceId};
 
 use crate::{
+    early::Early,
+    histogram::Histogram,
     options::Sampling,
     sampler::{Facts, Sampler, Verdict, Why},
     span::Span,
@@ -62,6 +67,8 @@ pub(crate) struct Assembler {
     ended: Vec<TraceId>,
     ripe: Vec<TraceId>,
     decided: Decided,
+    /// What was dropped without being seen here.
+    early: Arc<Early>,
     sampler: Sampler,
     bytes: usize,
     limit: usize,
@@ -80,13 +87,14 @@ struct Pending {
 
 impl Assembler {
     /// An assembler that holds at most `limit` bytes of spans.
-    pub(crate) fn new(sampling: Sampling, limit: usize) -> Self {
+    pub(crate) fn new(sampling: Sampling, limit: usize, early: Arc<Early>) -> Self {
         Self {
             pending: HashMap::new(),
             order: VecDeque::new(),
             ended: Vec::new(),
             ripe: Vec::new(),
             decided: Decided::default(),
+            early,
             sampler: Sampler::new(sampling),
             bytes: 0,
             limit,
@@ -100,7 +108,8 @@ impl Assembler {
         let pending = match self.pending.entry(span.trace) {
             Entry::Occupied(pending) => pending.into_mut(),
             Entry::Vacant(vacant) => {
-                let fate = self.decided.fate(span.trace);
+                let unseen = || self.early.has_dropped(span.trace).then_some(Fate::Dropped);
+                let fate = self.decided.fate(span.trace).or_else(unseen);
                 if fate == Some(Fate::Kept) {
                     return keep_late(span, out);
                 }
@@ -117,6 +126,22 @@ impl Assembler {
             pending.waiting.get_or_insert(now);
         }
         pending.spans.push(span);
+    }
+
+    /// Counts ordinary traces of `route` that were dropped where they ended. Says from how long on one of it is slow.
+    pub(crate) fn dropped_early(
+        &mut self,
+        route: &str,
+        dropped: &Histogram,
+        now: Time,
+    ) -> Option<Duration> {
+        self.decisions.dropped += dropped.count();
+        self.sampler.count_dropped(route, dropped, now)
+    }
+
+    /// The last second in which certainly more traces come than are all kept; `None` when so many do not come.
+    pub(crate) fn busy_until(&self, now: Time) -> Option<u64> {
+        self.sampler.busy_until(now)
     }
 
     /// Ends a round: judges the roots of the round before, what waited too long, and what no longer fits.

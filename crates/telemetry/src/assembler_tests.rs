@@ -60,7 +60,7 @@ struct Bench {
 impl Bench {
     fn new(sampling: Sampling) -> Self {
         Self {
-            assembler: Assembler::new(sampling, 1 << 20),
+            assembler: Assembler::new(sampling, 1 << 20, Arc::new(Early::new(0, 1))),
             now: Time::from_millis(1_000_000),
             kept: Vec::new(),
         }

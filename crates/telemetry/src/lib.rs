@@ -5,7 +5,9 @@
 //! counted, and the counts are in [`Stats`].
 
 mod assembler;
+mod buffer;
 mod codec;
+mod early;
 mod error;
 mod files;
 mod follow;
@@ -27,6 +29,8 @@ mod telemetry;
 mod text;
 mod usage;
 
+pub use buffer::{Ended, SpanBuffer};
+pub use early::{Gate, Root};
 pub use error::Error;
 pub use follow::{Follow, Followed};
 pub use log::{LogRecord, LogStream};

@@ -11,6 +11,7 @@ use store::telemetry::{Block, BlockIndex, Part};
 use crate::{
     assembler::{Assembler, Segment},
     codec,
+    early::Early,
     files::Files,
     log::LogRecord,
     options::Sampling,
@@ -67,6 +68,7 @@ pub struct Stats {
 /// Everything that the telemetry thread and queries share.
 pub(crate) struct Recorder {
     assembler: Assembler,
+    early: Arc<Early>,
     kept: Vec<Arc<Segment>>,
     kept_bytes: usize,
     logs: Vec<Arc<LogRecord>>,
@@ -78,9 +80,11 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(files: Files, sampling: Sampling) -> Self {
+    pub(crate) fn new(files: Files, sampling: Sampling, early: Arc<Early>) -> Self {
+        let limit = sampling.memory.as_usize() / 2;
         Self {
-            assembler: Assembler::new(sampling, sampling.memory.as_usize() / 2),
+            assembler: Assembler::new(sampling, limit, Arc::clone(&early)),
+            early,
             kept: Vec::new(),
             kept_bytes: 0,
             logs: Vec::new(),
@@ -104,6 +108,11 @@ impl Recorder {
             }
         }
         self.assembler.round(now, &mut out);
+        let (early, assembler) = (&self.early, &mut self.assembler);
+        early.settle(|route, dropped| assembler.dropped_early(route, dropped, now));
+        if let Some(until) = assembler.busy_until(now) {
+            early.busy_until(until, now);
+        }
         self.keep(out)
     }
 

@@ -82,7 +82,7 @@ impl Sampler {
 
     /// Decides about a trace whose local root has ended.
     pub(crate) fn judge(&mut self, facts: Facts<'_>, now: Time) -> Verdict {
-        let few = self.count_one(now) <= self.sampling.keep_all_below;
+        let few = self.count_more(1, now) <= self.sampling.keep_all_below;
         let sampling = self.sampling;
         let route = self.route(facts.route, now);
         let verdict = route.judge(facts, &sampling);
@@ -93,8 +93,29 @@ impl Sampler {
         }
     }
 
-    /// Counts a trace; returns how many came in this second or the one before, whichever had more.
-    fn count_one(&mut self, now: Time) -> u32 {
+    /// Counts traces of a route that were dropped before anyone asked. Returns from how long on one of it is slow.
+    pub(crate) fn count_dropped(
+        &mut self,
+        route: &str,
+        dropped: &Histogram,
+        now: Time,
+    ) -> Option<Duration> {
+        self.count_more(u32::try_from(dropped.count()).unwrap_or(u32::MAX), now);
+        let route = self.route(route, now);
+        route.recent.add(dropped);
+        route.slow
+    }
+
+    /// The last second in which certainly more come than are all kept, as far as was counted; `None` where fewer come.
+    pub(crate) fn busy_until(&self, now: Time) -> Option<u64> {
+        let (second, many) = (now.as_millis() / 1000, self.sampling.keep_all_below);
+        let next = (self.count > many).then_some(self.second + 1);
+        let this = (self.before > many).then_some(self.second);
+        next.or(this).filter(|until| *until >= second)
+    }
+
+    /// Counts so many more traces; returns how many came in this second or the one before, whichever had more.
+    fn count_more(&mut self, more: u32, now: Time) -> u32 {
         let second = now.as_millis() / 1000;
         if second != self.second {
             self.before = if second == self.second + 1 {
@@ -105,7 +126,7 @@ impl Sampler {
             self.second = second;
             self.count = 0;
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(more);
         self.count.max(self.before)
     }
 

@@ -13,6 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     assembler::Segment,
+    buffer::SpanBuffer,
+    early::{Early, Gate, Root},
     error::Error,
     files::Files,
     follow::{BEHIND, Follow},
@@ -41,14 +43,12 @@ const FLUSH: u32 = 10;
 /// [`Telemetry::span`], [`Telemetry::log`] and [`Telemetry::usage`] never wait and may be called anywhere. What
 /// asks (`traces`, `trace`, `logs`, `follow`, `usage_report`) reads files: call it on a thread that may block.
 #[derive(Clone)]
-pub struct Telemetry {
-    shared: Arc<Shared>,
-    end: Arc<End>,
-}
+pub struct Telemetry(Arc<Handle>);
 
 struct Shared {
     clock: Clock,
     ring: Ring,
+    early: Arc<Early>,
     counters: Counters,
     recorder: Mutex<Recorder>,
     ledger: Mutex<Ledger>,
@@ -73,8 +73,8 @@ enum Signal {
     Stop,
 }
 
-/// Ends the thread when the last handle is gone.
-struct End {
+/// Ends the thread when it goes.
+struct Handle {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,10 +89,12 @@ impl Telemetry {
         let files = Files::open(options.dir, options.retention, options.max_bytes, now)?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let memory = options.sampling.memory.as_usize();
+        let early = Arc::new(Early::new(options.sampling.per_route, cores));
         let shared = Arc::new(Shared {
             ring: Ring::new(cores, memory / 2),
             counters: Counters::new(cores),
-            recorder: Mutex::new(Recorder::new(files, options.sampling)),
+            recorder: Mutex::new(Recorder::new(files, options.sampling, Arc::clone(&early))),
+            early,
             ledger: Mutex::new(Ledger::new(options.ledger, now)),
             live: RwLock::new(Some(broadcast::Sender::new(BEHIND))),
             exporter: options
@@ -110,37 +112,60 @@ impl Telemetry {
                 move || shared.run()
             })
             .map_err(Error::Thread)?;
-        let end = Arc::new(End {
-            shared: Arc::clone(&shared),
+        Ok(Self(Arc::new(Handle {
+            shared,
             thread: Mutex::new(Some(thread)),
-        });
-        Ok(Self { shared, end })
+        })))
     }
 
     /// Records a span. Never waits; a full ring drops and counts it.
     pub fn span(&self, span: Span) {
-        if self.shared.ring.span(span) == Level::High {
-            self.shared.wake.signal(Signal::Look);
+        let shared = &self.0.shared;
+        shared.early.record(span.trace, shared.clock.now());
+        if self.0.shared.ring.span(span) == Level::High {
+            self.0.shared.wake.signal(Signal::Look);
         }
+    }
+
+    /// Ends a trace as far as it is this server's: records its local root, which `make` makes, and the spans that `buffer`
+    /// has of it. Where `gate` says that so ordinary a trace is dropped, nothing is made.
+    pub fn root(
+        &self,
+        gate: Option<&Gate>,
+        buffer: &SpanBuffer,
+        root: Root,
+        make: impl FnOnce() -> Span,
+    ) {
+        let early = &self.0.shared.early;
+        let drops = |gate: &Gate| !root.failed && gate.drops(early, root);
+        if buffer.end(|| gate.is_some_and(drops)) {
+            self.span(make());
+        }
+    }
+
+    /// What decides early about ordinary traces of the route of this name (`http.route`).
+    #[must_use]
+    pub fn gate(&self, route: &str) -> Arc<Gate> {
+        self.0.shared.early.gate(route)
     }
 
     /// Records a line. Never waits; a full ring drops and counts it, followers see it all the same.
     pub fn log(&self, record: LogRecord) {
         let record = Arc::new(record);
-        if let Some(live) = &*self.shared.live.read()
+        if let Some(live) = &*self.0.shared.live.read()
             && live.receiver_count() > 0
         {
             // The last follower may have gone since: that is no error.
             let _ = live.send(Arc::clone(&record));
         }
-        if self.shared.ring.log(record) == Level::High {
-            self.shared.wake.signal(Signal::Look);
+        if self.0.shared.ring.log(record) == Level::High {
+            self.0.shared.wake.signal(Signal::Look);
         }
     }
 
     /// Counts an invocation that ended. Every one counts, whatever becomes of its trace.
     pub fn usage(&self, key: &UsageKey, usage: &Usage, ok: bool) {
-        self.shared.counters.record(key, usage, ok);
+        self.0.shared.counters.record(key, usage, ok);
     }
 
     /// Counts what the instances of a workload used since that was last counted.
@@ -151,19 +176,15 @@ impl Telemetry {
         tier: Tier,
         used: &InstanceUsage,
     ) {
-        let key = UsageKey {
-            app: app.clone(),
-            workload: workload.clone(),
-            tier,
-            trigger: INSTANCE,
-        };
-        self.shared.counters.record_instances(&key, used);
+        let key = UsageKey::new(app.clone(), workload.clone(), tier, INSTANCE);
+        self.0.shared.counters.record_instances(&key, used);
     }
 
     /// The latest traces that match. One is listed as soon as a local root of it has ended.
     #[must_use]
     pub fn traces(&self, query: TraceQuery) -> Vec<TraceSummary> {
         let (search, undecided) = self
+            .0
             .shared
             .settled(|recorder| (Search::open(&recorder.paths()), recorder.undecided()));
         search.traces(&query, &undecided)
@@ -173,6 +194,7 @@ impl Telemetry {
     #[must_use]
     pub fn trace(&self, id: TraceId) -> Option<Trace> {
         let (search, mut spans) = self
+            .0
             .shared
             .settled(|recorder| (Search::open(&recorder.paths()), recorder.undecided_of(id)));
         spans.extend(search.spans(id));
@@ -189,6 +211,7 @@ impl Telemetry {
     #[must_use]
     pub fn logs(&self, query: LogQuery) -> Vec<LogRecord> {
         let search = self
+            .0
             .shared
             .settled(|recorder| Search::open(&recorder.paths()));
         search.logs(&query)
@@ -197,7 +220,7 @@ impl Telemetry {
     /// The latest lines that match (`query.limit` of them, possibly none), and then each as it is written.
     #[must_use]
     pub fn follow(&self, query: LogQuery) -> Follow {
-        let live = match &*self.shared.live.read() {
+        let live = match &*self.0.shared.live.read() {
             Some(live) => live.subscribe(),
             None => broadcast::channel(1).1,
         };
@@ -208,28 +231,28 @@ impl Telemetry {
     /// Where it is counted what was refused.
     #[must_use]
     pub fn refusals(&self) -> &Refusals {
-        &self.shared.refusals
+        &self.0.shared.refusals
     }
 
     /// What was used, by workload, earlier starts of the server included.
     #[must_use]
     pub fn usage_report(&self, filter: UsageFilter) -> Vec<UsageRow> {
-        self.shared.count();
-        self.shared.ledger.lock().report(&filter)
+        self.0.shared.count();
+        self.0.shared.ledger.lock().report(&filter)
     }
 
     /// All counters in the text format of Prometheus (OpenMetrics 1.0). `extra` registers what others count.
     #[must_use]
     pub fn metrics_text(&self, extra: impl FnOnce(&mut Registry)) -> String {
-        self.shared.count();
-        let totals = self.shared.ledger.lock().totals();
+        self.0.shared.count();
+        let totals = self.0.shared.ledger.lock().totals();
         metrics::text(totals, self.stats(), self.refusals(), extra)
     }
 
     /// What was recorded, kept and lost since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let shared = &self.shared;
+        let shared = &self.0.shared;
         let exporter = shared.exporter.as_ref().map(Exporter::counts);
         let (exported, export_lost) = exporter.unwrap_or_default();
         Stats {
@@ -244,15 +267,15 @@ impl Telemetry {
 
     /// Writes all that is recorded so far; usage too. Blocks on the disk.
     pub fn flush(&self) {
-        self.shared.settled(|_| ());
-        self.shared.count();
-        self.shared.store_usage();
+        self.0.shared.settled(|_| ());
+        self.0.shared.count();
+        self.0.shared.store_usage();
     }
 
     /// Decides about what is under way, writes everything, and ends the thread. Later records are lost.
     pub async fn close(&self) {
-        self.shared.wake.signal(Signal::Stop);
-        let thread = self.end.thread.lock().take();
+        self.0.shared.wake.signal(Signal::Stop);
+        let thread = self.0.thread.lock().take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
             if !matches!(joined, Ok(true)) {
@@ -357,7 +380,7 @@ impl Wake {
     }
 }
 
-impl Drop for End {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.wake.signal(Signal::Stop);
     }

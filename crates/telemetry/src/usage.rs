@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -15,9 +16,10 @@ use crate::{histogram::Histogram, ring::own_shard};
 /// Keys counted apart per core between two flushes; what comes beyond is counted under no name.
 const KEYS: usize = 4096;
 
-/// What usage is counted by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What usage is counted by. Made once for many invocations: its hash is part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageKey {
+    hash: u64,
     /// The app.
     pub app: AppName,
     /// The workload.
@@ -26,6 +28,48 @@ pub struct UsageKey {
     pub tier: Tier,
     /// What caused the invocation: `Trigger::kind`.
     pub trigger: &'static str,
+}
+
+impl UsageKey {
+    /// The key of invocations of a workload that were caused in one way.
+    #[must_use]
+    pub fn new(app: AppName, workload: WorkloadName, tier: Tier, trigger: &'static str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&app, &workload, tier, trigger).hash(&mut hasher);
+        Self {
+            hash: hasher.finish(),
+            app,
+            workload,
+            tier,
+            trigger,
+        }
+    }
+}
+
+impl Hash for UsageKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash that a key has.
+#[derive(Default)]
+struct Own(u64);
+
+impl Hasher for Own {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = self.0.rotate_left(8) ^ hash;
+    }
 }
 
 /// The trigger of what instances used whether or not something was triggered.
@@ -133,7 +177,7 @@ pub(crate) struct Counters {
 
 #[repr(align(128))]
 #[derive(Default)]
-struct Shard(Mutex<HashMap<UsageKey, Sums>>);
+struct Shard(Mutex<HashMap<UsageKey, Sums, BuildHasherDefault<Own>>>);
 
 impl Counters {
     pub(crate) fn new(shards: usize) -> Self {
@@ -167,12 +211,8 @@ impl Counters {
     /// The key of what can no longer be told apart; the bill stays complete.
     fn folded(&self) -> UsageKey {
         self.folded.fetch_add(1, Relaxed);
-        UsageKey {
-            app: Name::literal("other"),
-            workload: Name::literal("other"),
-            tier: Tier::Function,
-            trigger: "other",
-        }
+        let other = Name::literal("other");
+        UsageKey::new(other.clone(), other, Tier::Function, "other")
     }
 
     /// Takes what was counted since the last time.
@@ -263,12 +303,8 @@ mod tests {
     use super::*;
 
     pub(crate) fn key(workload: &str) -> UsageKey {
-        UsageKey {
-            app: Name::literal("shop"),
-            workload: Name::new(workload).expect("a name"),
-            tier: Tier::Function,
-            trigger: "route",
-        }
+        let workload = Name::new(workload).expect("a name");
+        UsageKey::new(Name::literal("shop"), workload, Tier::Function, "route")
     }
 
     #[test]

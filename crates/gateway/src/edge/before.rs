@@ -11,7 +11,7 @@ use http::{
     },
     request::Parts,
 };
-use model::{ByteSize, Class, Error, Invocation, Principal, SpanId, Trigger, code};
+use model::{ByteSize, Class, Error, Invocation, Principal, Trigger, code};
 use platform::{
     Body, Inferred, Input,
     dispatch::{Callee, Permit},
@@ -122,9 +122,9 @@ impl EdgeFront {
         let now = self.platform.clock().now();
         let mut attributes = Attributes::default();
         attributes.push("tangelo.cached", true);
-        self.platform.telemetry().span(Span {
+        let span = Span {
             trace: exchange.trace.trace,
-            id: SpanId(self.platform.ids().random() as u64 | 1),
+            id: self.platform.ids().span(),
             parent: exchange.trace.parent,
             name: callee.target.workload.shared().into(),
             kind: SpanKind::Internal,
@@ -136,7 +136,9 @@ impl EdgeFront {
             error: None,
             attributes,
             local_root: false,
-        });
+        };
+        let buffer = &exchange.trail.buffer;
+        buffer.take_made(self.platform.telemetry(), span);
     }
 
     async fn call(
@@ -170,7 +172,12 @@ impl EdgeFront {
         };
         let request = head_only(head)?;
         dispatch
-            .invoke(permit, invocation, Input::http(request))
+            .invoke_for(
+                &exchange.trail.buffer,
+                permit,
+                invocation,
+                Input::http(request),
+            )
             .await
     }
 }

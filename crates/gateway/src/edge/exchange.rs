@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, request::Parts};
-use model::{Error, InvocationId, SpanId, TraceContext};
+use model::{Error, InvocationId, TraceContext};
 use platform::{Platform, mesh};
 
 use crate::{
@@ -35,10 +35,10 @@ impl Exchange {
     pub(super) fn begin(platform: &Platform, head: &Parts) -> Self {
         let id = platform.ids().invocation(platform.clock());
         let request_id = headers::client_request_id(&head.headers).unwrap_or_else(|| {
-            HeaderValue::try_from(id.to_string()).expect("an id is hex digits and dashes")
+            HeaderValue::from_str(id.text(&mut [0; 36])).expect("an id is hex digits and dashes")
         });
         let trace = mesh::from_headers(&head.headers).unwrap_or_else(|| platform.new_trace());
-        let span = SpanId(platform.ids().random() as u64 | 1);
+        let span = platform.ids().span();
         let trail = Trail::begin(
             platform.telemetry(),
             platform.clock(),

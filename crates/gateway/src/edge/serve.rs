@@ -145,7 +145,8 @@ impl EdgeFront {
             (_, Some(permit)) => {
                 let invocation = invocation(serving, exchange, head, permit.callee(), principals);
                 let input = Input::http(request_of(serving, head, body)?);
-                platform.dispatch().invoke(permit, invocation, input).await
+                let (dispatch, buffer) = (platform.dispatch(), &exchange.trail.buffer);
+                dispatch.invoke_for(buffer, permit, invocation, input).await
             }
             (Answerer::Workload(callee), None) => {
                 let invocation = invocation(serving, exchange, head, callee, principals);

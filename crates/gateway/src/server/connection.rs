@@ -32,6 +32,9 @@ use super::{
 };
 use crate::{answer::Answer, authority::Ambiguous, refusal::LastWord};
 
+/// Header lines of a request, unless the settings say otherwise: as many as hyper has room for without allocating.
+pub(super) const HEADERS: usize = 100;
+
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -135,7 +138,9 @@ fn h1(limits: &ConnectionLimits) -> http1::Builder {
     // Ours covers the same without a timer per request, and lets idle connections live longer than a slow head.
     builder.header_read_timeout(None);
     builder.max_buf_size(limits.head_bytes.max(8192));
-    builder.max_headers(limits.headers);
+    if limits.headers != HEADERS {
+        builder.max_headers(limits.headers);
+    }
     builder
 }
 

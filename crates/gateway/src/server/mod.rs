@@ -102,7 +102,7 @@ impl Default for ConnectionLimits {
             keep_alive: Duration::from_secs(75),
             stall: Duration::from_secs(60),
             head_bytes: 64 << 10,
-            headers: 128,
+            headers: connection::HEADERS,
             streams: 256,
             resets: 64,
             connections: 50_000,

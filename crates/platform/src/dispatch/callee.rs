@@ -1,9 +1,10 @@
 //! A workload that can be invoked: its pool, its permits and the decisions that are made once per revision.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use model::{Class, Error, Target, Tier, VersionId, Workload};
+use model::{Class, Error, Target, Tier, Trigger, VersionId, Workload};
 use runtime::Pool;
+use telemetry::UsageKey;
 
 use super::{backend::Backend, total::Place};
 
@@ -17,6 +18,8 @@ pub struct Callee {
     pub version: VersionId,
     /// The same as people read it, for the spans.
     pub(super) version_text: Arc<str>,
+    /// What its usage is counted by, for each kind of trigger that it had.
+    usage: [OnceLock<UsageKey>; Trigger::KINDS.len()],
     backend: Arc<Backend>,
 }
 
@@ -34,6 +37,7 @@ impl Callee {
             workload,
             version,
             version_text: version.short().into(),
+            usage: Default::default(),
             backend,
         }
     }
@@ -50,6 +54,14 @@ impl Callee {
         self.workload.tier
     }
 
+    /// What invocations that were caused in this way are counted by.
+    pub(super) fn usage_key(&self, trigger: &Trigger) -> &UsageKey {
+        self.usage[trigger.number()].get_or_init(|| {
+            let (app, workload) = (self.target.app.clone(), self.target.workload.clone());
+            UsageKey::new(app, workload, self.tier(), trigger.kind())
+        })
+    }
+
     /// Invocations admitted and not yet ended.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -64,6 +76,7 @@ impl Callee {
             callee: Arc::clone(callee),
             deferred,
             place: Some(place),
+            released: false,
         })
     }
 }
@@ -73,6 +86,7 @@ pub struct Permit {
     callee: Arc<Callee>,
     deferred: bool,
     place: Option<Place>,
+    released: bool,
 }
 
 impl Permit {
@@ -86,10 +100,18 @@ impl Permit {
     pub(super) fn upgraded(&mut self) {
         self.place = None;
     }
+
+    /// Gives it back. Whom it admitted to is still known.
+    pub(super) fn release(&mut self) {
+        if !std::mem::replace(&mut self.released, true) {
+            self.callee.backend.give_back(self.deferred);
+            self.place = None;
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.callee.backend.give_back(self.deferred);
+        self.release();
     }
 }

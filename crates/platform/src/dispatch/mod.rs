@@ -22,11 +22,11 @@ pub use buffers::Buffers;
 pub(crate) use buffers::Charge;
 use buffers::Price;
 pub use callee::{Callee, Permit};
-use model::{Class, Clock, Error, Ids, Invocation, Limits, Run, SpanId, Target, Workload, code};
+use model::{Class, Clock, Error, Ids, Invocation, Limits, Run, Target, Workload, code};
 use runtime::{Body, Input, Upgrade};
 pub use tally::Held;
-use tally::Tally;
-use telemetry::{Full, Telemetry};
+use tally::{Spans, Tally};
+use telemetry::{Full, SpanBuffer, Telemetry};
 use total::{Rank, Total};
 
 /// Why an invocation was not admitted: nothing ran.
@@ -43,7 +43,9 @@ impl Refused {
 
 /// The door. Cheap to clone.
 #[derive(Clone)]
-pub struct Dispatch {
+pub struct Dispatch(Arc<Door>);
+
+struct Door {
     clock: Clock,
     ids: Ids,
     telemetry: Telemetry,
@@ -63,20 +65,20 @@ impl Dispatch {
         buffers: Buffers,
         limits: &Limits,
     ) -> Self {
-        Self {
+        Self(Arc::new(Door {
             clock,
             ids,
             telemetry,
             buffers,
             total: Arc::new(Total::new(limits.requests)),
             depth: limits.chain_depth,
-        }
+        }))
     }
 
     /// What holds bodies that must be whole.
     #[must_use]
-    pub const fn buffers(&self) -> &Buffers {
-        &self.buffers
+    pub fn buffers(&self) -> &Buffers {
+        &self.0.buffers
     }
 
     /// Asks for one invocation of `callee`.
@@ -97,7 +99,7 @@ impl Dispatch {
     }
 
     fn admit_as(&self, callee: &Arc<Callee>, class: Class, rank: Rank) -> Result<Permit, Refused> {
-        let admitted = match Total::take(&self.total, rank) {
+        let admitted = match Total::take(&self.0.total, rank) {
             Ok(place) => Callee::admit(callee, class, place),
             Err(full) => Err(full),
         };
@@ -119,7 +121,7 @@ impl Dispatch {
             _ => return,
         };
         let target = &callee.target;
-        let refusals = self.telemetry.refusals();
+        let refusals = self.0.telemetry.refusals();
         refusals.request(Some((&target.app, &target.workload)), full);
     }
 
@@ -134,14 +136,44 @@ impl Dispatch {
     pub fn invoke(
         &self,
         permit: Permit,
-        mut invocation: Invocation,
+        invocation: Invocation,
         input: Input,
     ) -> impl Future<Output = Result<http::Response<Body>, Error>> {
-        let span = SpanId(self.ids.random() as u64 | 1);
+        self.begin(permit, invocation, input, None)
+    }
+
+    /// The same for what serves a request whose own span is the local root of the trace: this one's waits in `buffer` for
+    /// what becomes of that.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn invoke_for(
+        &self,
+        buffer: &Arc<SpanBuffer>,
+        permit: Permit,
+        invocation: Invocation,
+        input: Input,
+    ) -> impl Future<Output = Result<http::Response<Body>, Error>> {
+        self.begin(permit, invocation, input, Some(Arc::clone(buffer)))
+    }
+
+    fn begin(
+        &self,
+        permit: Permit,
+        mut invocation: Invocation,
+        input: Input,
+        buffer: Option<Arc<SpanBuffer>>,
+    ) -> impl Future<Output = Result<http::Response<Body>, Error>> {
+        let span = self.0.ids.span();
         let parent = invocation.trace;
         invocation.trace = parent.below(span);
         let invocation = Arc::new(invocation);
-        let tally = Tally::begin(self, permit, Arc::clone(&invocation), parent, span);
+        let spans = Spans {
+            parent,
+            own: span,
+            buffer,
+        };
+        let tally = Tally::begin(self, permit, Arc::clone(&invocation), spans);
         self.run(tally, invocation, input)
     }
 
@@ -151,7 +183,7 @@ impl Dispatch {
         invocation: Arc<Invocation>,
         mut input: Input,
     ) -> Result<http::Response<Body>, Error> {
-        if let Some(error) = refuse_late(&invocation, &self.clock, self.depth) {
+        if let Some(error) = refuse_late(&invocation, &self.0.clock, self.0.depth) {
             tally.fail(&error);
             return Err(error);
         }
@@ -190,7 +222,7 @@ impl Dispatch {
             return Ok(None);
         }
         let (watched, held) =
-            (self.buffers).watch(std::mem::take(body), Price::MADE_INTO_AN_EVENT)?;
+            (self.0.buffers).watch(std::mem::take(body), Price::MADE_INTO_AN_EVENT)?;
         *body = watched;
         Ok(Some(held))
     }

@@ -1,33 +1,24 @@
-//! What one invocation leaves behind in telemetry: its span, a span per phase of a cold start, and its usage.
+//! What one invocation leaves behind in telemetry: its span, and a span per phase of a cold start.
 
 use std::{sync::Arc, time::Duration};
 
-use model::{ColdStart, Outcome, SpanId, Time, Trigger, Usage};
-use telemetry::{Attributes, Span, SpanKind, UsageKey};
+use model::{ColdStart, Outcome, Time, Trigger, Usage};
+use telemetry::{Attributes, Span, SpanKind};
 
 use super::tally::Open;
 
 pub(super) fn record(open: &Open, usage: &Usage, outcome: &Outcome) {
     let callee = open.permit.callee();
-    let ok = !matches!(outcome, Outcome::Failed(_))
-        && !matches!(outcome, Outcome::Done { status } if *status >= 500);
-    let key = UsageKey {
-        app: callee.target.app.clone(),
-        workload: callee.target.workload.clone(),
-        tier: callee.tier(),
-        trigger: open.invocation.trigger.kind(),
-    };
-    let telemetry = &open.door.telemetry;
-    telemetry.usage(&key, usage, ok);
+    let telemetry = &open.door.0.telemetry;
     if let Some(cold) = usage.cold_start {
         phases(open, cold)
             .into_iter()
             .for_each(|span| telemetry.span(span));
     }
     telemetry.span(Span {
-        trace: open.parent.trace,
-        id: open.span,
-        parent: open.parent.parent,
+        trace: open.spans.parent.trace,
+        id: open.spans.own,
+        parent: open.spans.parent.parent,
         name: callee.target.workload.shared().into(),
         kind: kind(&open.invocation.trigger),
         start: open.began,
@@ -53,6 +44,15 @@ const fn kind(trigger: &Trigger) -> SpanKind {
     match trigger {
         Trigger::Event { .. } => SpanKind::Consumer,
         _ => SpanKind::Server,
+    }
+}
+
+/// Whether its span says that it failed.
+pub(super) const fn is_error(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed(_) | Outcome::CutOff => true,
+        Outcome::Done { status } => *status >= 500,
+        Outcome::Batch(_) => false,
     }
 }
 
@@ -132,9 +132,9 @@ fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
 fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
     let target = &open.permit.callee().target;
     Span {
-        trace: open.parent.trace,
-        id: SpanId(open.door.ids.random() as u64 | 1),
-        parent: Some(open.span),
+        trace: open.spans.parent.trace,
+        id: open.door.0.ids.span(),
+        parent: Some(open.spans.own),
         name: name.into(),
         kind: SpanKind::Internal,
         start,

@@ -12,6 +12,7 @@ use std::{
 use model::{Error, Invocation, Outcome, SpanId, Time, TraceContext, Usage, code};
 use parking_lot::Mutex;
 use runtime::{Body, BodyError, Input, Meter};
+use telemetry::{Ended, SpanBuffer};
 
 use super::{
     Dispatch,
@@ -28,13 +29,21 @@ pub struct Held(#[expect(dead_code, reason = "held for its drop")] Arc<Mutex<Tal
 /// The guard.
 pub(super) struct Tally(Option<Box<Open>>);
 
-/// What is known of an invocation that has not ended.
+/// Where an invocation stands in its trace.
+pub(super) struct Spans {
+    /// What its own span is below.
+    pub(super) parent: TraceContext,
+    pub(super) own: SpanId,
+    /// Where its span waits for what becomes of the trace; `None`: it is recorded at once.
+    pub(super) buffer: Option<Arc<SpanBuffer>>,
+}
+
+/// What is known of an invocation.
 pub(super) struct Open {
     pub(super) door: Dispatch,
     pub(super) permit: Permit,
     pub(super) invocation: Arc<Invocation>,
-    pub(super) parent: TraceContext,
-    pub(super) span: SpanId,
+    pub(super) spans: Spans,
     pub(super) began: Time,
     began_monotonic: Instant,
     /// What the workload used; `None` as long as nothing ran.
@@ -52,17 +61,15 @@ impl Tally {
         door: &Dispatch,
         permit: Permit,
         invocation: Arc<Invocation>,
-        parent: TraceContext,
-        span: SpanId,
+        spans: Spans,
     ) -> Self {
         Self(Some(Box::new(Open {
             door: door.clone(),
             permit,
             invocation,
-            parent,
-            span,
-            began: door.clock.now(),
-            began_monotonic: door.clock.monotonic(),
+            spans,
+            began: door.0.clock.now(),
+            began_monotonic: door.0.clock.monotonic(),
             meter: None,
             bytes_in: 0,
             streamed_in: None,
@@ -192,13 +199,35 @@ impl Open {
         }
     }
 
-    fn record(self: Box<Self>, outcome: Outcome) {
+    /// It has ended: its usage counts, its place is free, and its span is recorded or waits for its root.
+    fn record(mut self: Box<Self>, outcome: Outcome) {
+        let usage = self.usage();
+        let ok = is_ok(&outcome);
+        let telemetry = &self.door.0.telemetry;
+        let callee = self.permit.callee();
+        telemetry.usage(callee.usage_key(&self.invocation.trigger), &usage, ok);
+        match self.spans.buffer.take() {
+            None => spans::record(&self, &usage, &outcome),
+            Some(buffer) => {
+                self.permit.release();
+                let open = self;
+                buffer.take(Box::new(Closed {
+                    open,
+                    usage,
+                    outcome,
+                }));
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
         let meter = self.meter.as_deref();
         let streamed_in = self.streamed_in.as_ref();
         let streamed_in = streamed_in.map_or(0, |bytes| bytes.load(Ordering::Relaxed));
-        let usage = Usage {
+        Usage {
             wall: self
                 .door
+                .0
                 .clock
                 .monotonic()
                 .saturating_duration_since(self.began_monotonic),
@@ -207,7 +236,32 @@ impl Open {
             bytes_in: self.bytes_in + streamed_in,
             bytes_out: self.bytes_out,
             cold_start: meter.and_then(Meter::cold),
-        };
-        spans::record(&self, &usage, &outcome);
+        }
+    }
+}
+
+/// An invocation that has ended and waits for what becomes of its trace.
+struct Closed {
+    open: Box<Open>,
+    usage: Usage,
+    outcome: Outcome,
+}
+
+impl Ended for Closed {
+    fn failed(&self) -> bool {
+        spans::is_error(&self.outcome)
+    }
+
+    fn record(self: Box<Self>) {
+        spans::record(&self.open, &self.usage, &self.outcome);
+    }
+}
+
+/// Whether it counts as one that went well.
+const fn is_ok(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed(_) => false,
+        Outcome::Done { status } => *status < 500,
+        Outcome::CutOff | Outcome::Batch(_) => true,
     }
 }

@@ -297,7 +297,7 @@ fn invocation(platform: &Platform, callee: &Arc<Callee>, delivery: &Delivery) ->
 
 /// Records how long the event waited, as a span between what published it and the attempt.
 pub(crate) fn dwell(platform: &Platform, app: &AppName, delivery: &Delivery) -> SpanId {
-    let id = SpanId(platform.ids().random() as u64 | 1);
+    let id = platform.ids().span();
     let mut attributes = Attributes::default();
     attributes.push("messaging.operation.type", "receive");
     attributes.push("messaging.destination.name", delivery.event.kind.clone());

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     body::Body,
     call::{Input, Meter},
-    http_input,
+    http_input::{self, Traces},
     pool::out_of_memory,
     upstream::{Failed, Terms},
 };
@@ -41,7 +41,7 @@ impl Pool {
     ) -> Result<Response<Body>, Error> {
         let mut place = self.place(invocation, meter).await?;
         let now = self.ctx.clock.monotonic();
-        let mut request = http_input::request(input, invocation, now);
+        let mut request = http_input::request(input, invocation, Traces::Both, now);
         let mut terms = Terms {
             deadline: invocation.deadline,
             body_idle: self.ctx.limits.body_idle,

@@ -31,9 +31,6 @@ const BUFFER: usize = 64 << 10;
 /// with it.
 const BEFORE_THE_HEAD: usize = 4 * BUFFER;
 
-/// The most headers of a response.
-const MAX_HEADERS: usize = 200;
-
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// A connection, driven only while it is polled.
@@ -45,12 +42,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Speaks HTTP/1.1 on a stream; sends nothing yet.
+    /// Speaks HTTP/1.1 on a stream; sends nothing yet. An answer may have 100 headers: hyper has room for these, and would
+    /// have to allocate for each answer where it is told another number.
     pub(super) async fn open(stream: Stream) -> Result<Self, Error> {
         let shared = stream.shared();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER)
-            .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| {

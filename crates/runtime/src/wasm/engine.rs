@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Fewest places that are worth running with.
-const FEWEST: u32 = 16;
+const FEWEST: u32 = 8;
 /// Tables per place: what components of today's toolchains need, with room.
 pub(super) const TABLES: u32 = 4;
 /// Elements of the largest table. A debug build of a large program has some ten thousand.

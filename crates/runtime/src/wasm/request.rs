@@ -13,7 +13,11 @@ use super::{
     reuse::Instance,
     run::{Run, Start},
 };
-use crate::{body::BodyError, call::Input, http_input};
+use crate::{
+    body::BodyError,
+    call::Input,
+    http_input::{self, Traces},
+};
 
 /// Puts the request and the place for the response into the store of an instance.
 pub(super) fn start(
@@ -46,7 +50,7 @@ pub(super) fn handed_over(
     input: Input,
 ) -> http::Request<impl http_body::Body<Data = Bytes, Error = WasiError> + Send + 'static> {
     let now = run.pool.ctx.clock.monotonic();
-    let mut request = http_input::request(input, &run.invocation, now);
+    let mut request = http_input::request(input, &run.invocation, Traces::W3c, now);
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         request.headers_mut().insert(HOST, own_name(run));
     }

@@ -9,12 +9,8 @@ use telemetry::{ColdStarts, Options, Telemetry, UsageFilter, UsageKey, UsageRow}
 use crate::{House, options};
 
 fn key(workload: &'static str, trigger: &'static str) -> UsageKey {
-    UsageKey {
-        app: Name::literal("shop"),
-        workload: Name::literal(workload),
-        tier: Tier::Function,
-        trigger,
-    }
+    let (app, workload) = (Name::literal("shop"), Name::literal(workload));
+    UsageKey::new(app, workload, Tier::Function, trigger)
 }
 
 fn took(millis: u64) -> Usage {
