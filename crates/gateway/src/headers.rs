@@ -5,6 +5,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, UPGRADE},
 };
+use platform::find_header;
 
 /// The request's id, as clients send and see it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,8 +80,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 /// anywhere.
 #[must_use]
 pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers
-        .get(REQUEST_ID)
+    find_header(headers, &REQUEST_ID)
         .filter(|value| is_plain(value.as_bytes()))
         .cloned()
 }
@@ -88,7 +88,7 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The idempotency key that the client gave, when it is one.
 #[must_use]
 pub fn idempotency_key(headers: &HeaderMap) -> Option<&str> {
-    let key = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    let key = find_header(headers, &IDEMPOTENCY_KEY)?.to_str().ok()?;
     let visible = |b: u8| b.is_ascii_graphic() || b == b' ';
     (!key.is_empty() && key.len() <= MAX_ID && key.bytes().all(visible)).then_some(key)
 }

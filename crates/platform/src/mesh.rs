@@ -7,7 +7,10 @@ use http::{HeaderMap, Request, Response, Uri};
 use model::{
     Class, Clock, Error, Ids, Invocation, Principal, Select, Target, TraceContext, Trigger, code,
 };
-use runtime::{Body, Caller, Input, Presence};
+use runtime::{
+    Body, Caller, Input, Presence,
+    http_input::{TRACEPARENT, XRAY, find},
+};
 use telemetry::{Attributes, Span, SpanKind, Telemetry};
 
 use crate::{
@@ -309,12 +312,12 @@ fn idempotency_key(headers: &HeaderMap) -> Option<Arc<str>> {
 /// `traceparent`, or AWS's header when there is none.
 #[must_use]
 pub fn from_headers(headers: &HeaderMap) -> Option<TraceContext> {
-    let xray = || TraceContext::from_xray(headers.get("x-amzn-trace-id")?.to_str().ok()?);
+    let xray = || TraceContext::from_xray(find(headers, &XRAY)?.to_str().ok()?);
     from_traceparent(headers).or_else(xray)
 }
 
 fn from_traceparent(headers: &HeaderMap) -> Option<TraceContext> {
-    TraceContext::from_traceparent(headers.get("traceparent")?.to_str().ok()?)
+    TraceContext::from_traceparent(find(headers, &TRACEPARENT)?.to_str().ok()?)
 }
 
 #[cfg(test)]

@@ -75,20 +75,20 @@ fn set_platform_headers(
     now: Instant,
 ) {
     // What a client or the gateway called the request goes on; only what has no name yet gets the invocation's.
-    if !has(headers, &REQUEST_ID) {
+    if find(headers, &REQUEST_ID).is_none() {
         headers.insert(REQUEST_ID, ascii(invocation.id.to_string()));
     }
     for (name, value) in told(invocation, traces, now) {
         headers.insert(name, value);
     }
-    if traces == Traces::W3c && has(headers, &XRAY) {
+    if traces == Traces::W3c && find(headers, &XRAY).is_some() {
         headers.remove(XRAY);
     }
     match &invocation.trigger {
         Trigger::Event { subscription, .. } => {
             headers.insert(SUBSCRIPTION, ascii(subscription.to_string()));
         }
-        _ if has(headers, &SUBSCRIPTION) => {
+        _ if find(headers, &SUBSCRIPTION).is_some() => {
             headers.remove(SUBSCRIPTION);
         }
         _ => {}
@@ -100,9 +100,14 @@ fn set_platform_headers(
     }
 }
 
-/// Whether `name` is there. Requests have few headers: looking at each takes less than hashing a name of 20 letters.
-fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.keys().any(|key| key == name)
+/// The first value of `name`. Requests have few headers: looking at each takes less than hashing a name of 20 letters,
+/// unless that is one of those that HTTP's own documents name.
+#[must_use]
+pub fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }
 
 /// What every workload is told of its invocation. The values are pieces of one text: a text for each, and another count of

@@ -5,6 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use http::{Request, Response};
@@ -16,9 +17,10 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use model::{Error, code};
+use model::{Clock, Error, code};
 
 use super::{
+    alarm::Alarm,
     origin::chain,
     stream::{Shared, Stream, UNLIMITED},
 };
@@ -39,12 +41,13 @@ pub(super) struct Connection {
     driver: Option<Driver>,
     sender: SendRequest<Body>,
     shared: Arc<Shared>,
+    alarm: Alarm,
 }
 
 impl Connection {
     /// Speaks HTTP/1.1 on a stream; sends nothing yet. An answer may have 100 headers: hyper has room for these, and would
     /// have to allocate for each answer where it is told another number.
-    pub(super) async fn open(stream: Stream) -> Result<Self, Error> {
+    pub(super) async fn open(stream: Stream, clock: &Clock) -> Result<Self, Error> {
         let shared = stream.shared();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER)
@@ -57,6 +60,7 @@ impl Connection {
             driver: Some(Box::pin(driver.with_upgrades())),
             sender,
             shared,
+            alarm: Alarm::new(clock.clone()),
         })
     }
 
@@ -79,15 +83,14 @@ impl Connection {
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    /// Sends a request and waits for the head of its answer, `None` when it is `late` first. Cancelling it closes the
-    /// connection.
+    /// Sends a request and waits for the head of its answer, `None` when that has not come by `due`. Cancelling it closes
+    /// the connection.
     pub(super) async fn exchange(
         &mut self,
         request: Box<Request<Body>>,
-        late: impl Future<Output = ()>,
+        due: Instant,
     ) -> Option<Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         self.shared.patience.store(BEFORE_THE_HEAD, Relaxed);
-        let mut late = pin!(late);
         let mut answer = pin!(self.sender.try_send_request(*request));
         let answered = poll_fn(|cx| {
             if let Some(driver) = &mut self.driver
@@ -97,7 +100,7 @@ impl Connection {
             }
             match answer.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(Some(answered)),
-                Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+                Poll::Pending => self.alarm.poll(due, cx).map(|()| None),
             }
         })
         .await;

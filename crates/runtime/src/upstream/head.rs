@@ -79,13 +79,12 @@ pub(super) fn copy(request: &Request<Body>) -> Option<Box<Request<Body>>> {
 /// Whether an answer is a stream of server-sent events (HTML, §9.2.5).
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     let essence = |value: &HeaderValue| {
-        let value = value.to_str().unwrap_or_default();
-        value
-            .split(';')
-            .next()
-            .map(|kind| kind.trim().to_ascii_lowercase())
+        let value = value.as_bytes();
+        let end = value.iter().position(|byte| *byte == b';');
+        let kind = value[..end.unwrap_or(value.len())].trim_ascii();
+        kind.eq_ignore_ascii_case(b"text/event-stream")
     };
-    headers.get(CONTENT_TYPE).and_then(essence).as_deref() == Some("text/event-stream")
+    headers.get(CONTENT_TYPE).is_some_and(essence)
 }
 
 /// When it was the request's own body that failed: what its sender is to be told.
@@ -149,10 +148,10 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(CONNECTION)
         .into_iter()
+        .filter(|value| !matches!(value.as_bytes(), b"close" | b"keep-alive"))
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .filter(|name| !matches!(*name, "close" | "keep-alive"))
         .filter_map(|name| name.parse().ok())
         .collect()
 }

@@ -4,6 +4,7 @@
 //! the connection with it. Idle connections stay with the thread that opened them. Knows nothing of instances: a
 //! guard that the caller hands in is dropped when the exchange, its body or its upgraded connection has ended.
 
+mod alarm;
 mod connection;
 mod head;
 mod idle;
@@ -179,7 +180,7 @@ impl Upstream {
     async fn send_on_new(&self, request: Box<Request<Body>>, terms: &Terms) -> Exchanged {
         let connecting = self.origin.connect(&self.clock);
         let connection = match self.within(terms.deadline, connecting).await {
-            Some(Ok(stream)) => Connection::open(stream).await,
+            Some(Ok(stream)) => Connection::open(stream, &self.clock).await,
             Some(Err(error)) => Err(error),
             None => Err(self.late()),
         };
@@ -211,8 +212,7 @@ impl Upstream {
         request: Box<Request<Body>>,
         terms: &Terms,
     ) -> Exchanged {
-        let late = self.clock.sleep(self.left(terms.deadline));
-        match connection.exchange(request, late).await {
+        match connection.exchange(request, terms.deadline).await {
             Some(Ok(response)) => Ok((connection, response)),
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message().map(Box::new);
@@ -229,15 +229,12 @@ impl Upstream {
     }
 
     async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let late = self.clock.sleep(self.left(deadline));
+        let left = deadline.saturating_duration_since(self.clock.monotonic());
+        let late = self.clock.sleep(left);
         match select(pin!(work), pin!(late)).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }
-    }
-
-    fn left(&self, deadline: Instant) -> Duration {
-        deadline.saturating_duration_since(self.clock.monotonic())
     }
 
     fn late(&self) -> Error {
