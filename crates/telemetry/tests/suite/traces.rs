@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{Name, SpanId, TraceId};
-use telemetry::{Span, SpanKind, Telemetry, TraceQuery, TraceSummary};
+use telemetry::{Gate, Root, Span, SpanBuffer, SpanKind, Telemetry, TraceQuery, TraceSummary};
 
 use crate::{House, START, failed, line, span};
 
@@ -171,6 +171,63 @@ async fn at_high_rates_errors_are_kept_and_the_rest_is_sampled() {
     assert_eq!(
         stats.kept_all + stats.kept_error + stats.kept_share + stats.kept_slow + stats.dropped,
         2_500
+    );
+    telemetry.close().await;
+}
+
+/// A request that took a millisecond and was served by one invocation. Says whether its span was made.
+fn served(house: &House, telemetry: &Telemetry, gate: &Gate, trace: u128, ok: bool) -> bool {
+    let buffer = SpanBuffer::default();
+    let inner = span(trace, 2, Some(1), "orders", 0);
+    buffer.take_made(telemetry, if ok { inner } else { failed(inner) });
+    let start = house.clock.now();
+    let root = Root {
+        trace: TraceId(trace),
+        start,
+        end: start + Duration::from_millis(1),
+        failed: false,
+    };
+    let mut made = false;
+    telemetry.root(Some(gate), &buffer, root, || {
+        made = true;
+        span(trace, 1, None, "web", 0)
+    });
+    made
+}
+
+#[tokio::test]
+async fn ordinary_traces_of_a_busy_route_are_not_even_made() {
+    let house = House::new();
+    let telemetry = house.open();
+    let gate = telemetry.gate("GET /web");
+    let serve = |trace, ok| served(&house, &telemetry, &gate, trace, ok);
+    assert!((1..=300).all(|n| serve(n, true)), "nothing is known yet");
+    telemetry.flush();
+    house.clock.advance(Duration::from_millis(100));
+    let made = (1001..=2000).filter(|n| serve(*n, true)).count();
+    assert_eq!(made, 1, "its share of this second");
+    assert!(serve(3001, false), "its invocation failed");
+    record(&telemetry, [span(3002, 3, Some(1), "mail", 0)]);
+    assert!(serve(3002, true), "more of it is recorded already");
+    telemetry.flush();
+    let kept = telemetry.trace(TraceId(3001)).expect("is kept");
+    assert_eq!(kept.spans.len(), 2);
+    let stats = telemetry.stats();
+    let kept = stats.kept_all + stats.kept_error + stats.kept_share + stats.kept_slow;
+    assert_eq!((kept + stats.dropped, stats.kept_error), (1_302, 1));
+    assert_eq!(stats.spans, 300 * 2 + 2 + 2 + 3);
+    record(&telemetry, [span(1500, 7, Some(1), "mail", 0)]);
+    record(&telemetry, [failed(span(1501, 7, Some(1), "mail", 0))]);
+    house.clock.advance(Duration::from_secs(6));
+    telemetry.flush();
+    assert_eq!(
+        telemetry.trace(TraceId(1500)),
+        None,
+        "late for a dropped trace"
+    );
+    assert!(
+        telemetry.trace(TraceId(1501)).is_some(),
+        "late, but it failed"
     );
     telemetry.close().await;
 }

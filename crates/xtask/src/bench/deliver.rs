@@ -21,7 +21,6 @@ use crate::{
     server::Server,
 };
 
-const SCRIPT: &str = include_str!("publish.lua");
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
 /// Subscriptions that match each event.
 const MATCHING: [usize; 2] = [1, 16];
@@ -51,8 +50,7 @@ type Arrival = (String, Instant);
 /// Measures it.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let component = wasm::component(bench.workspace, None)?;
-    let script = bench.folder.join("publish.lua");
-    fs::write(&script, SCRIPT)?;
+    let script = load::publishing(&bench.folder)?;
     let app = bench.folder.join("app");
     fs::create_dir_all(&app)?;
     fs::copy(component.with_file_name(PASSES_ON), app.join(PASSES_ON))?;
@@ -184,7 +182,7 @@ fn delivered(server: &Server) -> anyhow::Result<f64> {
 }
 
 /// Waits until nothing is left to deliver.
-fn drained(server: &Server) -> anyhow::Result<()> {
+pub(super) fn drained(server: &Server) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let left = load::undelivered(server)?;

@@ -1,6 +1,9 @@
 //! Load by wrk, and what it costs the side that serves it.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -10,6 +13,13 @@ use crate::{server::Server, shell};
 
 /// Kept connections.
 const CONNECTIONS: &str = "64";
+
+/// wrk's script of requests that publish, in `folder`.
+pub(super) fn publishing(folder: &Path) -> anyhow::Result<PathBuf> {
+    let script = folder.join("publish.lua");
+    fs::write(&script, include_str!("publish.lua"))?;
+    Ok(script)
+}
 
 /// What one round showed.
 pub(super) struct Round {

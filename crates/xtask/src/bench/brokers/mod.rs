@@ -10,7 +10,6 @@ mod redis;
 mod tangelo;
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     path::Path,
@@ -24,7 +23,6 @@ use tangelo::Tangelo;
 use super::{Bench, Figure, cpu, load, median, process::Peer, wasm};
 use crate::server::Server;
 
-const SCRIPT: &str = include_str!("../publish.lua");
 const IN_FLIGHT: [usize; 4] = [1, 16, 256, 1024];
 /// Events in one request, where they come in batches; as many are in flight as without.
 const BATCH: usize = 16;
@@ -100,8 +98,7 @@ struct Rounds {
 
 /// Measures us and each broker in turns.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let script = bench.folder.join("publish.lua");
-    fs::write(&script, SCRIPT)?;
+    let script = load::publishing(&bench.folder)?;
     let manifest = "app: events\nworkloads:\n  nobody: {as: service, run: {external: {url: \"http://127.0.0.1:9\"}}}\n\
                     gateway:\n  routes:\n    - {path: /events, methods: [GET, POST], to: events}\n";
     let server = wasm::deployed(bench, Path::new(""), manifest, &[])?;
