@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 use http_body_util::BodyExt;
 use model::{ColdStart, Error, code};
 use wasmtime_wasi_http::{Error as WasiError, WasiHttpView, p2::bindings::http::types::Scheme};
@@ -16,8 +16,10 @@ use super::{
 use crate::{
     body::BodyError,
     call::Input,
-    http_input::{self, Traces},
+    http_input::{self, Traces, find},
 };
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Puts the request and the place for the response into the store of an instance.
 pub(super) fn start(
@@ -51,6 +53,11 @@ pub(super) fn handed_over(
 ) -> http::Request<impl http_body::Body<Data = Bytes, Error = WasiError> + Send + 'static> {
     let now = run.pool.ctx.clock.monotonic();
     let mut request = http_input::request(input, &run.invocation, Traces::W3c, now);
+    let headers = request.headers();
+    // The host that the client asked for is the one that a guest sees: saying it twice costs it as much as any header.
+    if find(headers, &FORWARDED_HOST).is_some_and(|said| Some(said) == headers.get(HOST)) {
+        request.headers_mut().remove(FORWARDED_HOST);
+    }
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         request.headers_mut().insert(HOST, own_name(run));
     }

@@ -47,10 +47,15 @@ async fn a_guest_that_ended_with_its_head_gives_a_whole_body() {
 async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
     let platform = Platform::new();
     let mut sent = request("PUT", "/request?a=1", Body::full("the body"));
-    sent.headers_mut()
-        .insert("x-own", "kept".parse().expect("a value"));
-    sent.headers_mut()
-        .insert("x-request-id", "theirs".parse().expect("a value"));
+    for (name, value) in [
+        ("x-own", "kept"),
+        ("x-request-id", "theirs"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-amzn-trace-id", "theirs"),
+    ] {
+        let value = value.parse().expect("a value");
+        sent.headers_mut().insert(name, value);
+    }
     let seen = text(
         platform
             .input(Input::http(sent))
@@ -73,6 +78,8 @@ async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
         "{seen}"
     );
     assert!(lines.contains(&"x-request-id: theirs"));
+    let unsaid = ["x-forwarded-host", "x-amzn-trace-id"];
+    assert!(!unsaid.iter().any(|name| seen.contains(name)), "{seen}");
 }
 
 #[tokio::test]

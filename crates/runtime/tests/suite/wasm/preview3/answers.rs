@@ -64,6 +64,7 @@ async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
         ("x-own", "kept"),
         ("x-request-id", "theirs"),
         ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "proxy.example"),
     ] {
         let value = value.parse().expect("a value");
         sent.headers_mut().insert(name, value);
@@ -82,6 +83,7 @@ async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
     );
     assert_eq!(lines.last(), Some(&"the body"));
     assert!(lines.contains(&"x-own: kept") && lines.contains(&"x-request-id: theirs"));
+    assert!(lines.contains(&"x-forwarded-host: proxy.example"), "{seen}");
     assert!(
         lines.contains(&"traceparent: 00-00000000000000000000000000000abc-0000000000000def-01")
     );
