@@ -189,16 +189,19 @@ async fn drive(
     tick: Duration,
     mut order: watch::Receiver<Order>,
 ) -> Result<(), ConnectionError> {
+    let seen = order.clone();
     let mut draining = Some(Box::pin(async move {
         let _ = order.wait_for(|order| *order != Order::Serve).await;
     }));
     let mut alarm = pin!(sleep_until(
         wire.due().unwrap_or_else(|| Instant::now() + tick)
     ));
+    // Both wake this task, which stays the same, and need to be polled again only when they have something to say.
+    let mut watched = false;
     poll_fn(|cx| {
-        if draining
-            .as_mut()
-            .is_some_and(|d| d.as_mut().poll(cx).is_ready())
+        let ordered = !watched || seen.has_changed().unwrap_or(true);
+        if let Some(drained) = draining.as_mut().filter(|_| ordered)
+            && drained.as_mut().poll(cx).is_ready()
         {
             draining = None;
             connection.as_mut().drain();
@@ -206,21 +209,26 @@ async fn drive(
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(ended.map_err(ConnectionError::from));
         }
-        poll_alarm(alarm.as_mut(), wire, tick, cx)
+        let armed = std::mem::replace(&mut watched, true);
+        poll_alarm(alarm.as_mut(), armed, wire, tick, cx)
     })
     .await
 }
 
 /// Ready when the connection's time is up. The alarm only moves when it goes off or must go off earlier, so that
-/// a busy connection costs no timer operations.
+/// a busy connection costs no timer operations. `armed`: it was polled before.
 fn poll_alarm(
     mut alarm: Pin<&mut Sleep>,
+    armed: bool,
     wire: &Wire,
     tick: Duration,
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Result<(), ConnectionError>> {
     if let Some(due) = wire.due().filter(|due| *due < alarm.deadline()) {
         alarm.as_mut().reset(due);
+    }
+    if armed && !alarm.is_elapsed() {
+        return Poll::Pending;
     }
     while alarm.as_mut().poll(cx).is_ready() {
         let now = Instant::now();

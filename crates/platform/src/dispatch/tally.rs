@@ -202,7 +202,8 @@ impl Open {
     /// It has ended: its usage counts, its place is free, and its span is recorded or waits for its root.
     fn record(mut self: Box<Self>, outcome: Outcome) {
         let usage = self.usage();
-        let ok = is_ok(&outcome);
+        // Whoever went away is no failure of the workload.
+        let ok = matches!(outcome, Outcome::CutOff) || !spans::is_error(&outcome);
         let telemetry = &self.door.0.telemetry;
         let callee = self.permit.callee();
         telemetry.usage(callee.usage_key(&self.invocation.trigger), &usage, ok);
@@ -254,14 +255,5 @@ impl Ended for Closed {
 
     fn record(self: Box<Self>) {
         spans::record(&self.open, &self.usage, &self.outcome);
-    }
-}
-
-/// Whether it counts as one that went well.
-const fn is_ok(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Failed(_) => false,
-        Outcome::Done { status } => *status < 500,
-        Outcome::CutOff | Outcome::Batch(_) => true,
     }
 }
