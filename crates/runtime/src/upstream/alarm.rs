@@ -48,46 +48,38 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicU32, Ordering::Relaxed},
-        },
-        task::{Wake, Waker},
-        time::Duration,
-    };
+    use std::{task::Waker, time::Duration};
 
     use model::Time;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
     #[test]
     fn it_goes_off_at_the_last_deadline_and_is_moved_only_then() {
         const SECOND: Duration = Duration::from_secs(1);
         let clock = Clock::virtual_at(Time::from_millis(1_000));
-        let (start, woken) = (clock.monotonic(), Arc::<Woken>::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
+        let start = clock.monotonic();
         let mut alarm = Alarm::new(clock.clone());
-        let mut is_due = |at: u32| alarm.poll(start + SECOND * at, &mut cx).is_ready();
-        assert!(!is_due(10) && !is_due(20) && !is_due(30));
+        let mut poll = |at: u32| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let due = alarm.poll(start + SECOND * at, &mut cx).is_ready();
+            let set = alarm.set.as_ref().map(|(at, _)| (*at - start).as_secs());
+            (due, set)
+        };
+        assert_eq!(poll(10), (false, Some(10)));
+        assert_eq!(
+            poll(20),
+            (false, Some(10)),
+            "a later deadline costs nothing"
+        );
+        assert_eq!(poll(30), (false, Some(10)));
         clock.advance(SECOND * 11);
-        assert_eq!(woken.0.load(Relaxed), 1, "set for the first deadline");
-        assert!(!is_due(30));
+        assert_eq!(poll(30), (false, Some(30)), "it went off, and is moved");
+        assert_eq!(poll(21), (false, Some(21)), "an earlier one moves it");
         clock.advance(SECOND * 10);
-        assert_eq!(woken.0.load(Relaxed), 1, "set for the last one now");
-        assert!(is_due(21), "an earlier one moves it, and is now");
-        assert!(!is_due(30));
+        assert_eq!(poll(21), (true, None));
+        assert_eq!(poll(30), (false, Some(30)));
         clock.advance(SECOND * 9);
-        assert!(is_due(30));
+        assert_eq!(poll(30), (true, None));
     }
 }

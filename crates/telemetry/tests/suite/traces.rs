@@ -218,6 +218,7 @@ async fn ordinary_traces_of_a_busy_route_are_not_even_made() {
     assert_eq!(stats.spans, 300 * 2 + 2 + 2 + 3);
     record(&telemetry, [span(1500, 7, Some(1), "mail", 0)]);
     record(&telemetry, [failed(span(1501, 7, Some(1), "mail", 0))]);
+    telemetry.flush();
     house.clock.advance(Duration::from_secs(6));
     telemetry.flush();
     assert_eq!(
