@@ -12,7 +12,6 @@ mod ends;
 mod fuzz;
 mod house;
 mod http;
-mod release;
 mod server;
 mod shell;
 mod soak;
@@ -42,8 +41,6 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Checks the house: crate arrows, `//!`, file and function lengths, error pages.
     House(house::Options),
-    /// Builds the binary that is shipped: trained under load, then built by what it counted.
-    Release(release::Options),
     /// Kills the server under load and accounts for everything that it had acknowledged.
     Soak(soak::Options),
     /// Runs every check, in the order in which it fails fastest.
@@ -68,7 +65,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::House(options) => house::run(&workspace, &options),
-        Command::Release(options) => release::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
     }

@@ -202,7 +202,8 @@ fn mark_current(wanted: &Path, folder: &Path) -> anyhow::Result<()> {
 pub(crate) fn wasm_target(workspace: &Workspace) -> anyhow::Result<()> {
     let target = "wasm32-wasip2";
     let root = &workspace.root;
-    if sysroot(workspace)?
+    let sysroot = shell::output(&mut shell::command("rustc", &["--print", "sysroot"], root))?;
+    if Path::new(sysroot.trim())
         .join("lib/rustlib")
         .join(target)
         .is_dir()
@@ -214,35 +215,6 @@ pub(crate) fn wasm_target(workspace: &Workspace) -> anyhow::Result<()> {
         &["target", "add", target],
         root,
     ))
-}
-
-/// The machine's own target, as the compiler names it.
-pub(crate) fn host(workspace: &Workspace) -> anyhow::Result<String> {
-    let about = shell::output(&mut shell::command("rustc", &["-vV"], &workspace.root))?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc names no host")?.to_owned())
-}
-
-/// The compiler's own tool that merges what programs counted, added where it is missing.
-///
-/// # Errors
-/// When rustup cannot add it.
-pub(crate) fn llvm_profdata(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let tool = sysroot(workspace)?
-        .join("lib/rustlib")
-        .join(host(workspace)?)
-        .join("bin/llvm-profdata");
-    if !tool.is_file() {
-        let arguments = ["component", "add", "llvm-tools"];
-        shell::run(&mut shell::command("rustup", &arguments, &workspace.root))?;
-    }
-    Ok(tool)
-}
-
-fn sysroot(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let arguments = ["--print", "sysroot"];
-    let sysroot = shell::output(&mut shell::command("rustc", &arguments, &workspace.root))?;
-    Ok(PathBuf::from(sysroot.trim()))
 }
 
 /// Programs of the machine that nothing here installs.

@@ -182,7 +182,7 @@ fn delivered(server: &Server) -> anyhow::Result<f64> {
 }
 
 /// Waits until nothing is left to deliver.
-pub(super) fn drained(server: &Server) -> anyhow::Result<()> {
+fn drained(server: &Server) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let left = load::undelivered(server)?;

@@ -24,14 +24,12 @@ mod reload;
 mod runtime_api;
 mod scale;
 mod surge;
-mod train;
 mod wasm;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-pub(crate) use train::train;
 
 use crate::{server, workspace::Workspace};
 
