@@ -6,7 +6,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
-use platform::find_header;
+use platform::remove_header;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -119,9 +119,7 @@ impl Peer {
 pub fn write(headers: &mut HeaderMap, peer: &Peer, host: Option<&HeaderValue>) {
     if !peer.trusted {
         headers.remove(FORWARDED);
-        if find_header(headers, &REAL_IP).is_some() {
-            headers.remove(REAL_IP);
-        }
+        remove_header(headers, &REAL_IP);
         headers.insert(FOR, peer.text.clone());
         headers.insert(PROTO, HeaderValue::from_static(peer.scheme()));
         match host {

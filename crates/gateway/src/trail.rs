@@ -130,7 +130,8 @@ impl Trail {
         self.error = Some(format!("the answer broke off: {error}"));
     }
 
-    fn span(&mut self, root: Root, error: Option<String>, route: Option<&Routed>) -> Span {
+    fn span(&self, root: Root, error: Option<String>) -> Span {
+        let route = self.route.as_deref();
         Span {
             trace: root.trace,
             id: self.id,
@@ -143,19 +144,19 @@ impl Trail {
             workload: None,
             invocation: self.invocation,
             error,
-            attributes: self.attributes(route),
+            attributes: self.attributes(),
             local_root: true,
         }
     }
 
-    fn attributes(&mut self, route: Option<&Routed>) -> Attributes {
+    fn attributes(&self) -> Attributes {
         let mut all = Attributes::with_room(4);
         all.push(
             "http.request.method",
             known(&self.method).map_or(OTHER, |known| METHODS[known].0),
         );
-        all.push("url.path", Text::Own(std::mem::take(&mut self.path)));
-        if let Some(routed) = route {
+        all.push("url.path", Text::Own(self.path.clone()));
+        if let Some(routed) = &self.route {
             all.push("http.route", Arc::clone(&routed.path));
         }
         if let Some(status) = self.status {
@@ -183,11 +184,8 @@ impl Drop for Trail {
             end: self.clock.now(),
             failed: error.is_some(),
         };
-        let route = self.route.take();
-        let gate = route.as_ref().map(|routed| routed.gate(&self.telemetry));
-        let (telemetry, buffer) = (self.telemetry.clone(), Arc::clone(&self.buffer));
-        telemetry.root(gate, &buffer, root, || {
-            self.span(root, error, route.as_deref())
-        });
+        let gate = self.route.as_ref().map(|route| route.gate(&self.telemetry));
+        let make = || self.span(root, error);
+        self.telemetry.root(gate, &self.buffer, root, make);
     }
 }

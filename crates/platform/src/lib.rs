@@ -46,7 +46,7 @@ use keyvalue::KeyValue;
 use mesh::Mesh;
 use model::{Clock, Ids, Limits, TraceContext};
 pub use open::{Kept, Options, Running};
-pub use runtime::http_input::find as find_header;
+pub use runtime::http_input::{find as find_header, remove as remove_header};
 pub use runtime::lambda::payload;
 use runtime::launcher::Launcher;
 pub use runtime::launcher::{Ends, Holder};

@@ -81,17 +81,14 @@ fn set_platform_headers(
     for (name, value) in told(invocation, traces, now) {
         headers.insert(name, value);
     }
-    if traces == Traces::W3c && find(headers, &XRAY).is_some() {
-        headers.remove(XRAY);
+    if traces == Traces::W3c {
+        remove(headers, &XRAY);
     }
     match &invocation.trigger {
         Trigger::Event { subscription, .. } => {
             headers.insert(SUBSCRIPTION, ascii(subscription.to_string()));
         }
-        _ if find(headers, &SUBSCRIPTION).is_some() => {
-            headers.remove(SUBSCRIPTION);
-        }
-        _ => {}
+        _ => remove(headers, &SUBSCRIPTION),
     }
     if let Some(key) = &invocation.idempotency_key
         && !headers.contains_key(IDEMPOTENCY_KEY)
@@ -108,6 +105,13 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderV
         .iter()
         .find(|(key, _)| *key == name)
         .map(|(_, value)| value)
+}
+
+/// Takes off what is rarely there.
+pub fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    if find(headers, name).is_some() {
+        headers.remove(name);
+    }
 }
 
 /// What every workload is told of its invocation. The values are pieces of one text: a text for each, and another count of

@@ -15,7 +15,6 @@ use model::{Time, TraceId};
 
 use crate::{
     early::Early,
-    histogram::Histogram,
     options::Sampling,
     sampler::{Facts, Sampler, Verdict, Why},
     span::Span,
@@ -67,7 +66,7 @@ pub(crate) struct Assembler {
     ended: Vec<TraceId>,
     ripe: Vec<TraceId>,
     decided: Decided,
-    /// What was dropped without being seen here.
+    /// What drops traces before they are seen here.
     early: Arc<Early>,
     sampler: Sampler,
     bytes: usize,
@@ -128,22 +127,6 @@ impl Assembler {
         pending.spans.push(span);
     }
 
-    /// Counts ordinary traces of `route` that were dropped where they ended. Says from how long on one of it is slow.
-    pub(crate) fn dropped_early(
-        &mut self,
-        route: &str,
-        dropped: &Histogram,
-        now: Time,
-    ) -> Option<Duration> {
-        self.decisions.dropped += dropped.count();
-        self.sampler.count_dropped(route, dropped, now)
-    }
-
-    /// The last second in which certainly more traces come than are all kept; `None` when so many do not come.
-    pub(crate) fn busy_until(&self, now: Time) -> Option<u64> {
-        self.sampler.busy_until(now)
-    }
-
     /// Ends a round: judges the roots of the round before, what waited too long, and what no longer fits.
     pub(crate) fn round(&mut self, now: Time, out: &mut Vec<Segment>) {
         let ripe = std::mem::replace(&mut self.ripe, std::mem::take(&mut self.ended));
@@ -172,6 +155,19 @@ impl Assembler {
                 pending.get(trace).is_some_and(|p| p.since == *came)
             };
             self.order.retain(current);
+        }
+        self.settle_early(now);
+    }
+
+    /// Counts what was dropped where it ended, and says what decides there from now on.
+    fn settle_early(&mut self, now: Time) {
+        let (sampler, decisions) = (&mut self.sampler, &mut self.decisions);
+        self.early.settle(|route, dropped| {
+            decisions.dropped += dropped.count();
+            sampler.count_dropped(route, dropped, now)
+        });
+        if let Some(until) = self.sampler.busy_until(now) {
+            self.early.busy_until(until, now);
         }
     }
 

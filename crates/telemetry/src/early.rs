@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Time, TraceId};
+use model::{Clock, Time, TraceId};
 use parking_lot::Mutex;
 
 use crate::{histogram::Histogram, ring::own_shard, usage::micros};
@@ -109,9 +109,9 @@ impl Early {
     }
 
     /// Something of `trace` is recorded, whatever becomes of its root.
-    pub(crate) fn record(&self, trace: TraceId, now: Time) {
+    pub(crate) fn record(&self, trace: TraceId, clock: &Clock) {
         if let Some(traces) = self.traces.get() {
-            traces.recorded[slot(trace)].store(now.as_micros(), Relaxed);
+            traces.recorded[slot(trace)].store(clock.now().as_micros(), Relaxed);
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
         );
         counted(&early);
         assert!(!gate.drops(&early, root(10, at, 50_000)), "slow as of now");
-        early.record(TraceId(11), Time(at + 5));
+        early.record(TraceId(11), &Clock::virtual_at(Time(at + 5)));
         assert!(!gate.drops(&early, root(11, at, 9)));
         assert!(gate.drops(&early, root(12, at, 49_999)));
     }

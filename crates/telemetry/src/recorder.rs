@@ -68,7 +68,6 @@ pub struct Stats {
 /// Everything that the telemetry thread and queries share.
 pub(crate) struct Recorder {
     assembler: Assembler,
-    early: Arc<Early>,
     kept: Vec<Arc<Segment>>,
     kept_bytes: usize,
     logs: Vec<Arc<LogRecord>>,
@@ -83,8 +82,7 @@ impl Recorder {
     pub(crate) fn new(files: Files, sampling: Sampling, early: Arc<Early>) -> Self {
         let limit = sampling.memory.as_usize() / 2;
         Self {
-            assembler: Assembler::new(sampling, limit, Arc::clone(&early)),
-            early,
+            assembler: Assembler::new(sampling, limit, early),
             kept: Vec::new(),
             kept_bytes: 0,
             logs: Vec::new(),
@@ -108,11 +106,6 @@ impl Recorder {
             }
         }
         self.assembler.round(now, &mut out);
-        let (early, assembler) = (&self.early, &mut self.assembler);
-        early.settle(|route, dropped| assembler.dropped_early(route, dropped, now));
-        if let Some(until) = assembler.busy_until(now) {
-            early.busy_until(until, now);
-        }
         self.keep(out)
     }
 

@@ -121,9 +121,9 @@ impl Telemetry {
     /// Records a span. Never waits; a full ring drops and counts it.
     pub fn span(&self, span: Span) {
         let shared = &self.0.shared;
-        shared.early.record(span.trace, shared.clock.now());
-        if self.0.shared.ring.span(span) == Level::High {
-            self.0.shared.wake.signal(Signal::Look);
+        shared.early.record(span.trace, &shared.clock);
+        if shared.ring.span(span) == Level::High {
+            shared.wake.signal(Signal::Look);
         }
     }
 

@@ -8,7 +8,7 @@ use model::Event;
 use runtime::{Body, Input, LogStream};
 use serde_json::json;
 
-use super::platform::{Platform, request, text};
+use super::platform::{Platform, request, request_with, text};
 use crate::support::eventually;
 
 #[tokio::test]
@@ -46,16 +46,13 @@ async fn a_guest_that_ended_with_its_head_gives_a_whole_body() {
 #[tokio::test]
 async fn a_request_passes_as_it_came_with_the_headers_of_the_platform() {
     let platform = Platform::new();
-    let mut sent = request("PUT", "/request?a=1", Body::full("the body"));
-    for (name, value) in [
+    let headers = [
         ("x-own", "kept"),
         ("x-request-id", "theirs"),
         ("x-forwarded-host", "shop.example"),
         ("x-amzn-trace-id", "theirs"),
-    ] {
-        let value = value.parse().expect("a value");
-        sent.headers_mut().insert(name, value);
-    }
+    ];
+    let sent = request_with("PUT", "/request?a=1", Body::full("the body"), &headers);
     let seen = text(
         platform
             .input(Input::http(sent))

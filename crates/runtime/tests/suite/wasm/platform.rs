@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use model::{
     AppName, ByteSize, Clock, Error, Ids, InstanceId, Invocation, Limits, Namespace, Run, Scale,
     SpanId, Target, Tier, TraceContext, TraceId, Trigger, VersionId, Workload,
@@ -284,6 +284,21 @@ pub(crate) fn request(method: &str, path: &str, body: Body) -> Request<Body> {
         .header("host", "shop.example")
         .body(body)
         .expect("a request")
+}
+
+/// The same with headers of its own.
+pub(crate) fn request_with(
+    method: &str,
+    path: &str,
+    body: Body,
+    headers: &[(&'static str, &'static str)],
+) -> Request<Body> {
+    let mut request = request(method, path, body);
+    for (name, value) in headers {
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(*name, value);
+    }
+    request
 }
 
 fn workload(component: &str) -> Workload {
