@@ -3,6 +3,7 @@
 #[macro_use]
 mod failure;
 
+mod allocator;
 mod build;
 mod certificates;
 mod client;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     // Before anything starts a thread: this copy of the program is the launcher (docs/ARCHITECTURE.md).

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -21,6 +21,7 @@ use model::{Clock, Error, code};
 
 use super::{
     alarm::Alarm,
+    bell::Bell,
     origin::chain,
     stream::{Shared, Stream, UNLIMITED},
 };
@@ -42,6 +43,9 @@ pub(super) struct Connection {
     sender: SendRequest<Body>,
     shared: Arc<Shared>,
     alarm: Alarm,
+    bell: Arc<Bell>,
+    /// The same, for the driver.
+    waker: Waker,
 }
 
 impl Connection {
@@ -56,21 +60,38 @@ impl Connection {
             .map_err(|e| {
                 Error::new(code::UPSTREAM_UNREACHABLE, "the connection failed").context(chain(&e))
             })?;
+        let bell = Arc::new(Bell::default());
         Ok(Self {
             driver: Some(Box::pin(driver.with_upgrades())),
             sender,
             shared,
             alarm: Alarm::new(clock.clone()),
+            waker: Waker::from(Arc::clone(&bell)),
+            bell,
         })
     }
 
-    /// Reads and writes what is possible now.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+    /// Reads and writes what is possible now, and wakes the caller's task when more is.
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        self.bell.ring_for(cx.waker());
         if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(cx).is_ready()
+            && driver
+                .as_mut()
+                .poll(&mut Context::from_waker(&self.waker))
+                .is_ready()
         {
             self.driver = None;
         }
+    }
+
+    /// Wakes nobody until it is driven again, which the caller does before it waits.
+    pub(super) fn mute(&self) {
+        self.bell.mute();
+    }
+
+    /// Forgets its user.
+    pub(super) fn leave(&self) {
+        self.bell.leave();
     }
 
     /// Whether the other side waits for an acknowledgement before it sends the rest.
@@ -91,14 +112,15 @@ impl Connection {
         due: Instant,
     ) -> Option<Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         self.shared.patience.store(BEFORE_THE_HEAD, Relaxed);
+        self.mute();
         let mut answer = pin!(self.sender.try_send_request(*request));
         let answered = poll_fn(|cx| {
-            if let Some(driver) = &mut self.driver
-                && driver.as_mut().poll(cx).is_ready()
+            self.drive(cx);
+            // Nobody but the driver brings it.
+            match answer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
             {
-                self.driver = None;
-            }
-            match answer.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(Some(answered)),
                 Poll::Pending => self.alarm.poll(due, cx).map(|()| None),
             }

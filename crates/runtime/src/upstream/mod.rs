@@ -5,6 +5,7 @@
 //! guard that the caller hands in is dropped when the exchange, its body or its upgraded connection has ended.
 
 mod alarm;
+mod bell;
 mod connection;
 mod head;
 mod idle;
@@ -154,6 +155,7 @@ impl Upstream {
     }
 
     fn keep(&self, connection: Connection) {
+        connection.leave();
         self.idle.put(connection, self.clock.monotonic());
     }
 

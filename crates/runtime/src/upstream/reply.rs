@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -108,13 +108,16 @@ impl<G: Guard> Reply<G> {
     }
 
     /// What there is now. Once it has ended or failed, the exchange is over.
-    pub(super) fn step(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+    pub(super) fn step(&mut self, cx: &Context<'_>) -> Poll<Polled> {
+        if let Some(exchange) = &self.exchange {
+            exchange.connection.mute();
+        }
+        let mut polled = self.next();
         if polled.is_pending()
             && let Some(exchange) = &mut self.exchange
         {
             exchange.connection.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            polled = self.next();
         }
         match polled {
             Poll::Pending => Poll::Pending,
@@ -143,8 +146,13 @@ impl<G: Guard> Reply<G> {
         }
     }
 
+    /// What the connection has read. Only driving it brings more, so that is all there is to wait for.
+    fn next(&mut self) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+
     /// Keeps the connection when both sides are done with it.
-    fn finish(&mut self, cx: &mut Context<'_>) {
+    fn finish(&mut self, cx: &Context<'_>) {
         let Some(exchange) = self.exchange.take() else {
             return;
         };
