@@ -18,6 +18,8 @@ pub mod launcher;
 mod lines;
 pub mod pool;
 pub mod process;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 mod trust;
 mod upstream;
 pub mod wasm;

@@ -16,5 +16,6 @@ mod splitting;
 mod streams;
 mod tls;
 mod traces;
+mod truncated;
 mod upstream;
 mod work;

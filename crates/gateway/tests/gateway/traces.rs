@@ -6,7 +6,7 @@ use platform::telemetry::{AttrValue, Span, Trace};
 use crate::{
     conversation::{Conversation, ask},
     house::House,
-    upstream::{Upstream, app, scripted, text},
+    upstream::{UNREAD, Upstream, app, scripted, text},
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -115,7 +115,7 @@ async fn a_client_that_left_is_named_in_the_span() {
 #[tokio::test]
 async fn a_request_that_met_a_dying_connection_is_sent_again_and_its_span_says_so() {
     // A connection answers once and dies on the second request: that meets it as one that was kept.
-    let raw = scripted(&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""]).await;
+    let raw = scripted(&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", UNREAD]).await;
     let house = House::open(&raw.manifest()).await;
     let mut conversation = Conversation::with(house.address()).await;
     assert_eq!(conversation.ask("GET", "/first", &[]).await.body, "ok");
@@ -134,6 +134,19 @@ async fn a_request_that_met_a_dying_connection_is_sent_again_and_its_span_says_s
         .iter()
         .map(|head| head.lines().next().expect("a request line").to_owned())
         .collect();
-    let expected = ["GET /first", "GET /again", "GET /again", "POST /once"];
+    let expected = ["GET /first", "GET /again"];
     assert_eq!(asked, expected.map(|line| format!("{line} HTTP/1.1")));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_ended_the_one_that_read_it_is_not_sent_to_another() {
+    let raw = scripted(&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""]).await;
+    let house = House::open(&raw.manifest()).await;
+    let mut conversation = Conversation::with(house.address()).await;
+    assert_eq!(conversation.ask("GET", "/first", &[]).await.body, "ok");
+    let reply = conversation.ask("GET", "/poison", &[]).await;
+    assert_eq!((reply.status, reply.code()), (503, "TG0408"));
+    let poison = |head: &String| head.starts_with("GET /poison ");
+    assert_eq!(raw.heads().iter().filter(|head| poison(head)).count(), 1);
 }

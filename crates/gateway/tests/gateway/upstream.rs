@@ -119,6 +119,10 @@ pub(crate) async fn scripted(answers: &'static [&'static [u8]]) -> Raw {
             let heads = Arc::clone(&handle.heads);
             tokio::spawn(async move {
                 for answer in answers {
+                    if *answer == UNREAD {
+                        let _ = stream.peek(&mut [0]).await;
+                        return;
+                    }
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
                         match stream.read_u8().await {
@@ -135,6 +139,9 @@ pub(crate) async fn scripted(answers: &'static [&'static [u8]]) -> Raw {
     });
     raw
 }
+
+/// An answer of [`scripted`] that is none: the connection closes, and the request was not read.
+pub(crate) const UNREAD: &[u8] = b"unread";
 
 /// A server that speaks bytes.
 #[derive(Clone)]

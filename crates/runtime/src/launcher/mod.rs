@@ -21,8 +21,6 @@ pub(crate) mod peer;
 mod record;
 mod rules;
 mod serve;
-#[cfg(target_os = "linux")]
-mod sock_diag;
 mod spares;
 mod spawn;
 mod template;

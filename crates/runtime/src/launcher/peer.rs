@@ -13,7 +13,9 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-use super::{os, sock_diag};
+use super::os;
+#[cfg(target_os = "linux")]
+use crate::sock_diag;
 
 /// A connection as its server sees it. Both ends are needed to find it: a client may use one port for several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -99,6 +99,11 @@ impl Connection {
         self.shared.hurry.store(hurry, Relaxed);
     }
 
+    /// Whether the other side read the last request before it closed the connection.
+    pub(super) fn was_read(&self) -> bool {
+        self.shared.was_read.load(Relaxed)
+    }
+
     /// Whether the last exchange is over on both sides and the next may begin.
     pub(super) fn is_reusable(&self) -> bool {
         self.driver.is_some() && self.sender.is_ready()

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
 use http_body::Body as _;
@@ -125,6 +125,10 @@ pub(super) fn strip<B>(response: &mut Response<B>) {
     let named = named_by_connection(headers);
     let fixed = headers.keys().filter(|name| is_of_one_connection(name));
     let doomed: Vec<HeaderName> = fixed.cloned().chain(named).collect();
+    // Where both are there, the chunks say how long it is (RFC 9112 §6.3).
+    if doomed.contains(&TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in doomed {
         headers.remove(name);
     }

@@ -69,8 +69,8 @@ pub(crate) struct Failed<G> {
     pub(crate) unsent: Option<Box<Request<Body>>>,
     /// Whether an earlier try may have been acted on.
     pub(crate) repeated: bool,
-    /// The guard, back.
-    pub(crate) guard: G,
+    /// The guard, back, unless the exchange is over.
+    pub(crate) guard: Option<G>,
 }
 
 /// Why one try on one connection failed.
@@ -81,6 +81,8 @@ struct Broken {
     dead: bool,
     /// It did not end, but was thrown away by the other side's system.
     reset: bool,
+    /// The other side had read the request by then.
+    read: bool,
     /// An earlier try may have been acted on.
     repeated: bool,
 }
@@ -94,7 +96,7 @@ impl Broken {
             error: self.error,
             unsent: self.unsent,
             repeated: self.repeated,
-            guard,
+            guard: Some(guard),
         }
     }
 }
@@ -112,7 +114,7 @@ impl Upstream {
     /// Sends a request in origin form and waits for the head of its answer. `guard` lives until the exchange is over.
     ///
     /// When a kept connection turns out to be dead, a request of which nothing was acted on is sent again, once, on a
-    /// new one.
+    /// new one; so is one that can be repeated, unless the other side had read it before it closed the connection.
     pub(crate) async fn send<G: Guard>(
         self: &Arc<Self>,
         mut request: Box<Request<Body>>,
@@ -138,7 +140,15 @@ impl Upstream {
             Ok((connection, response)) => {
                 let (head, mut reply) = reply::open(self, connection, response, terms, guard);
                 let first = poll_fn(|cx| Poll::Ready(reply.step(cx))).await;
-                Ok(Response::from_parts(head, reply.into_body(first)))
+                match reply.into_body(first) {
+                    Ok(body) => Ok(Response::from_parts(head, body)),
+                    Err(error) => Err(Failed {
+                        error,
+                        unsent: None,
+                        repeated: false,
+                        guard: None,
+                    }),
+                }
             }
             Err(broken) => Err(broken.failed(guard)),
         }
@@ -171,6 +181,8 @@ impl Upstream {
             other => return other,
         };
         let repeated = broken.unsent.is_none();
+        // What was read may be what ended it, and would end the next one, too.
+        let copy = copy.filter(|_| !broken.read);
         let Some(again) = broken.unsent.take().or(copy) else {
             return Err(broken);
         };
@@ -203,6 +215,7 @@ impl Upstream {
                 unsent: Some(request),
                 dead: true,
                 reset: true,
+                read: false,
                 repeated: false,
             }),
         }
@@ -218,13 +231,16 @@ impl Upstream {
             Some(Ok(response)) => Ok((connection, response)),
             Some(Err(mut failed)) => {
                 let unsent = failed.take_message().map(Box::new);
-                Err(self.no_answer(failed.error(), unsent))
+                let broken = self.no_answer(failed.error(), unsent);
+                let read = connection.was_read();
+                Err(Broken { read, ..broken })
             }
             None => Err(Broken {
                 error: self.late(),
                 unsent: None,
                 dead: false,
                 reset: false,
+                read: false,
                 repeated: false,
             }),
         }
@@ -253,6 +269,7 @@ impl Upstream {
                 unsent: None,
                 dead: false,
                 reset: false,
+                read: false,
                 repeated: false,
             };
         }
@@ -271,6 +288,7 @@ impl Upstream {
             unsent,
             dead,
             reset,
+            read: false,
             repeated: false,
         }
     }

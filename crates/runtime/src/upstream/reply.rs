@@ -26,7 +26,8 @@ use crate::{
 /// A body that is still on its way.
 pub(super) struct Reply<G> {
     incoming: Incoming,
-    first: Option<Polled>,
+    /// What came with the head.
+    first: Option<Frame<Bytes>>,
     exchange: Option<Exchange<G>>,
     upstream: Arc<Upstream>,
     terms: Terms,
@@ -44,6 +45,8 @@ struct Exchange<G> {
     connection: Connection,
     guard: G,
 }
+
+const BROKE_OFF: &str = "broke its answer off, or sent one that is not HTTP/1.1";
 
 pub(super) type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
@@ -93,18 +96,22 @@ pub(super) async fn upgrade(
 
 impl<G: Guard> Reply<G> {
     /// The rest of the body after `first`.
-    pub(super) fn into_body(mut self, first: Poll<Polled>) -> Body {
-        match first {
+    ///
+    /// # Errors
+    /// It broke off before it began: the caller can still be told so.
+    pub(super) fn into_body(mut self, first: Poll<Polled>) -> Result<Body, Error> {
+        Ok(match first {
             Poll::Ready(None) => Body::Empty,
+            Poll::Ready(Some(Err(_))) => return Err(self.error(BROKE_OFF)),
             Poll::Ready(Some(Ok(frame))) if self.exchange.is_none() && frame.is_data() => {
                 frame.into_data().map_or(Body::Empty, Body::full)
             }
-            Poll::Ready(frame) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 self.first = Some(frame);
                 Body::stream(self)
             }
             Poll::Pending => Body::stream(self),
-        }
+        })
     }
 
     /// What there is now. Once it has ended or failed, the exchange is over.
@@ -125,10 +132,7 @@ impl<G: Guard> Reply<G> {
                 if let Some(exchange) = self.exchange.take() {
                     exchange.guard.broken();
                 }
-                self.note(
-                    code::UPSTREAM_UNREACHABLE,
-                    "closed the connection in mid-body",
-                );
+                self.terms.meter.fail(self.error(BROKE_OFF));
                 Poll::Ready(Some(Err(BodyError::Connection(error))))
             }
             Poll::Ready(None) => {
@@ -184,9 +188,9 @@ impl<G: Guard> Reply<G> {
         }
     }
 
-    fn note(&self, code: model::Code, what: &str) {
+    fn error(&self, what: &str) -> Error {
         let message = format!("{} {what}", self.upstream.origin);
-        self.terms.meter.fail(Error::new(code, message));
+        Error::new(code::UPSTREAM_UNREACHABLE, message)
     }
 }
 
@@ -197,7 +201,7 @@ impl<G: Guard> http_body::Body for Reply<G> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
         let this = self.get_mut();
         if let Some(first) = this.first.take() {
-            return Poll::Ready(first);
+            return Poll::Ready(Some(Ok(first)));
         }
         if let Poll::Ready(polled) = this.step(cx) {
             return Poll::Ready(polled);
@@ -206,10 +210,12 @@ impl<G: Guard> http_body::Body for Reply<G> {
             return Poll::Pending;
         }
         this.exchange = None;
-        this.note(
-            code::WORKLOAD_TIMEOUT,
-            "was silent for too long in mid-body",
+        let message = format!(
+            "{} was silent for too long in mid-body",
+            this.upstream.origin
         );
+        let error = Error::new(code::WORKLOAD_TIMEOUT, message);
+        this.terms.meter.fail(error);
         Poll::Ready(Some(Err(BodyError::Idle)))
     }
 
@@ -220,7 +226,7 @@ impl<G: Guard> http_body::Body for Reply<G> {
     fn size_hint(&self) -> SizeHint {
         match &self.first {
             None => self.incoming.size_hint(),
-            Some(Some(Ok(frame))) => {
+            Some(frame) => {
                 let taken = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let rest = self.incoming.size_hint();
                 let mut hint = SizeHint::new();
@@ -230,7 +236,6 @@ impl<G: Guard> http_body::Body for Reply<G> {
                 }
                 hint
             }
-            Some(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) hurry: AtomicBool,
     /// How many bytes may still be read until the head of an answer is there, while one is waited for.
     pub(super) patience: AtomicUsize,
+    /// The other side closed the connection while the head of an answer was waited for, and had read the request.
+    pub(super) was_read: AtomicBool,
 }
 
 impl Shared {
@@ -83,11 +86,36 @@ impl Stream {
         Arc::clone(&self.shared)
     }
 
-    fn acknowledge(&self) {
-        let tcp = match &self.bytes {
+    fn tcp(&self) -> &TcpStream {
+        match &self.bytes {
             Bytes::Plain(tcp) => tcp,
             Bytes::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Whether the other side's program has read all that it was sent, now that it has closed the connection. Where the
+    /// system does not say, it has not.
+    #[cfg(target_os = "linux")]
+    fn was_read(&self) -> bool {
+        let v4 = |address: SocketAddr| match address {
+            SocketAddr::V4(address) => Some(address),
+            SocketAddr::V6(_) => None,
         };
+        let ends = (self.tcp().local_addr(), self.tcp().peer_addr());
+        let (Ok(own), Ok(peer)) = ends else {
+            return false;
+        };
+        let ends = v4(own).zip(v4(peer));
+        ends.is_some_and(|(own, peer)| crate::sock_diag::was_read(own, peer).unwrap_or(false))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn was_read(&self) -> bool {
+        false
+    }
+
+    fn acknowledge(&self) {
+        let tcp = self.tcp();
         // Where it fails, only time is lost.
         #[cfg(target_os = "linux")]
         let _ = rustix::net::sockopt::set_tcp_quickack(tcp, true);
@@ -121,7 +149,11 @@ impl AsyncRead for Stream {
             this.acknowledge();
         }
         if read.is_ready() {
-            this.shared.came(into.filled().len() - before)?;
+            let came = into.filled().len() - before;
+            this.shared.came(came)?;
+            if came == 0 && this.shared.patience.load(Relaxed) != UNLIMITED {
+                this.shared.was_read.store(this.was_read(), Relaxed);
+            }
         }
         read
     }

@@ -19,11 +19,14 @@ const HEADER: usize = 16;
 const ASK: usize = 56;
 /// `struct inet_diag_msg`.
 const ANSWER: usize = 72;
-/// In an answer, where the state is, and the inode.
+/// In an answer, where the state is, how many bytes were sent and not acknowledged, and the inode.
 const STATE: usize = HEADER + 1;
+const UNACKNOWLEDGED: usize = HEADER + ANSWER - 12;
 const INODE: usize = HEADER + ANSWER - 4;
 /// `TCP_LISTEN`: nobody has both ends, but somebody waits at one of them.
 const LISTENS: u8 = 10;
+/// `TCP_CLOSE_WAIT`: the other side has closed its end, in order.
+const CLOSED_THERE: u8 = 8;
 const IPV4: u8 = 2;
 const TCP: u8 = 6;
 
@@ -31,7 +34,32 @@ const TCP: u8 = 6;
 ///
 /// # Errors
 /// The system does not say: it is to be looked for in the list.
-pub(super) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Option<u32>> {
+pub(crate) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Option<u32>> {
+    answer(local, remote, |answer| {
+        let inode = number(answer, INODE).filter(|inode| *inode != 0);
+        inode.filter(|_| answer[STATE] != LISTENS)
+    })
+}
+
+/// Whether the other side closed the connection after its program had read all that was sent to it. A system throws a
+/// connection away (RST) that is closed before, and then there is none.
+///
+/// # Errors
+/// The system does not say.
+pub(crate) fn was_read(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<bool> {
+    let read = answer(local, remote, |answer| {
+        let left = number(answer, UNACKNOWLEDGED)?;
+        Some(answer[STATE] == CLOSED_THERE && left == 0)
+    })?;
+    Ok(read.unwrap_or(false))
+}
+
+/// What `read` finds in what the kernel says of a connection; `None` when there is no such connection.
+fn answer<T>(
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
     let kernel = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -42,7 +70,10 @@ pub(super) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Opt
     let mut answer = [0; 512];
     // The kernel has answered by the time that it took the question.
     let (length, _) = recv(&kernel, &mut answer[..], RecvFlags::DONTWAIT)?;
-    read(answer.get(..length).unwrap_or_default())
+    match found(answer.get(..length).unwrap_or_default())? {
+        Some(answer) => Ok(read(answer)),
+        None => Ok(None),
+    }
 }
 
 fn ask(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; HEADER + ASK] {
@@ -71,19 +102,13 @@ fn ask(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; HEADER + ASK] {
     ask
 }
 
-fn read(answer: &[u8]) -> io::Result<Option<u32>> {
-    let number = |at: usize| {
-        let bytes = answer.get(at..at + 4)?;
-        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-    };
+/// The answer, if it says something of a connection.
+fn found(answer: &[u8]) -> io::Result<Option<&[u8]>> {
     let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok());
     match kind.map(u16::from_ne_bytes) {
-        Some(BY_FAMILY) if answer.len() >= HEADER + ANSWER => {
-            let inode = number(INODE).filter(|inode| *inode != 0);
-            Ok(inode.filter(|_| answer[STATE] != LISTENS))
-        }
+        Some(BY_FAMILY) if answer.len() >= HEADER + ANSWER => Ok(Some(answer)),
         Some(ERROR) => {
-            let error = number(HEADER).map_or(0, u32::cast_signed);
+            let error = number(answer, HEADER).map_or(0, u32::cast_signed);
             let error = io::Error::from_raw_os_error(error.wrapping_neg());
             match error.kind() {
                 io::ErrorKind::NotFound => Ok(None),
@@ -92,6 +117,11 @@ fn read(answer: &[u8]) -> io::Result<Option<u32>> {
         }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+fn number(answer: &[u8], at: usize) -> Option<u32> {
+    let bytes = answer.get(at..at + 4)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -135,6 +165,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_before_the_end_is_told_from_what_was_not() {
+        use std::io::{Read, Write};
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("has one");
+        for (reads, expected) in [(4, true), (2, false), (0, false)] {
+            let mut client = TcpStream::connect(address).expect("connects");
+            let (mut server, _) = listener.accept().expect("it comes");
+            let (own, peer) = ends(&client);
+            client.write_all(b"data").expect("is sent");
+            server.read_exact(&mut vec![0; reads]).expect("it is there");
+            assert!(!was_read(own, peer).expect("says"), "it is open");
+            drop(server);
+            assert_eq!(was_read(own, peer).expect("says"), expected, "{reads} of 4");
+        }
+    }
+
+    #[test]
     fn ipv4_within_ipv6_is_found_too() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("has one").port();
@@ -148,6 +195,6 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        assert!(read(b"").is_err() && read(&[0; 64]).is_err());
+        assert!(found(b"").is_err() && found(&[0; 64]).is_err());
     }
 }
