@@ -3,12 +3,17 @@
 //! An instance signs with the key pair that it was given, and its signature is verified. Keys that Tangelo did not make
 //! are taken as they are when a tool of this machine signs with them; when a process of an instance does, as code that
 //! brings keys of its own does, it is that instance. What is not signed at all is refused, as AWS does: a web page can make
-//! a browser send that, and nothing but an SDK sends a signature.
+//! a browser send that, and nothing but an SDK sends a signature. A page whose name was made to lead here (DNS rebinding)
+//! could sign, so what a page sends is refused by what its browser says of it, signed or not.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use access::sigv4::{self, Claim, Payload, SignatureError};
-use http::{HeaderMap, request::Parts};
+use http::{
+    HeaderMap,
+    header::{HOST, ORIGIN},
+    request::Parts,
+};
 use model::code;
 use platform::{Caller, Ends, Holder, Platform, Presence};
 use tokio::sync::OnceCell;
@@ -63,8 +68,45 @@ impl Peer {
 ///
 /// # Errors
 /// When it is not signed: then nothing of its body is read.
-pub(crate) fn claim(head: &Parts) -> Result<Claim, Fault> {
+pub(crate) fn claim(head: &Parts, peer: &Peer) -> Result<Claim, Fault> {
+    if is_of_a_page(head, peer.ends.own.ip()) {
+        let message = format!(
+            "this came from a web page, or for a name that is not this machine's: use http://localhost:{} as the endpoint \
+             [{}]",
+            peer.ends.own.port(),
+            code::AWS_SIGNATURE
+        );
+        return Err(Fault::new(403, "AccessDeniedException", message));
+    }
     Claim::of(&head.uri, &head.headers).map_err(|error| refused(&error))
+}
+
+/// Endings of names that nobody can register in the public DNS to lead somewhere else, and one that leads only here.
+const OURS: [&str; 4] = [
+    ".localhost",
+    ".local",
+    ".internal",
+    ".localhost.localstack.cloud",
+];
+
+/// Whether a browser sent it for a page (it says for which, but for plain reads), or on this machine's own address for a
+/// name of the public DNS.
+fn is_of_a_page(head: &Parts, own: IpAddr) -> bool {
+    if head.headers.contains_key(ORIGIN) || head.headers.contains_key("sec-fetch-site") {
+        return true;
+    }
+    let host = head
+        .headers
+        .get(HOST)
+        .map(|host| host.to_str().unwrap_or("?."));
+    let host = head.uri.host().or(host).unwrap_or_default();
+    if !own.to_canonical().is_loopback() || host.starts_with('[') {
+        return false;
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let name = format!(".{}", name.trim_end_matches('.').to_ascii_lowercase());
+    let public = name[1..].contains('.') && name[1..].parse::<IpAddr>().is_err();
+    public && !OURS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Finds out who sent a request with this head and body.
@@ -109,4 +151,53 @@ fn caller(headers: &HeaderMap, presence: Arc<Presence>) -> Caller {
         platform::mesh::from_headers(headers).and_then(|said| presence.of_trace(said.trace));
     let working = named.or_else(|| presence.only());
     Caller { presence, working }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn pages_and_names_that_lead_here_from_elsewhere_are_told_by_their_heads() {
+        let here: IpAddr = "127.0.0.1".parse().expect("an address");
+        let there: IpAddr = "192.0.2.1".parse().expect("an address");
+        let of_a_page = |own, headers: &[(&str, &str)]| {
+            let mut request = Request::post("/2015-03-31/functions/f/invocations");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            is_of_a_page(&head, own)
+        };
+        for host in [
+            "localhost:4566",
+            "127.0.0.1:4566",
+            "[::1]:4566",
+            "lambda.localhost:4566",
+            "localhost.localstack.cloud:4566",
+            "tangelo:4566",
+            "host.docker.internal:4566",
+            "LOCALHOST",
+        ] {
+            assert!(!of_a_page(here, &[("host", host)]), "{host}");
+            assert!(of_a_page(
+                here,
+                &[("host", host), ("origin", "http://localhost")]
+            ));
+            assert!(of_a_page(
+                here,
+                &[("host", host), ("sec-fetch-site", "none")]
+            ));
+        }
+        for host in [
+            "evil.example:4566",
+            "a.localhost.evil.example",
+            "localhost.evil.example.",
+        ] {
+            assert!(of_a_page(here, &[("host", host)]), "{host}");
+            assert!(!of_a_page(there, &[("host", host)]), "{host}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn handle(
         return health();
     }
     let (head, body) = request.into_parts();
-    let claim = identity::claim(&head);
+    let claim = identity::claim(&head, peer);
     let service = claim.as_ref().ok().map(|claim| claim.service.as_str());
     let style = fault::Style::of(&head.headers, service);
     let result = answer(platform, (front, peer), claim, head, body).await;

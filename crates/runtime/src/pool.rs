@@ -290,6 +290,15 @@ impl Pool {
         }
     }
 
+    /// What a Lambda handler is told that it runs on (`AWS_Lambda_python3.13`), once that was looked for.
+    #[must_use]
+    pub fn execution_env(&self) -> Option<&str> {
+        match self {
+            Self::Lambda(pool) => pool.execution_env(),
+            _ => None,
+        }
+    }
+
     /// Loads code and starts what the workload keeps even when idle; returns when a request would be served.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use model::{ByteSize, code};
+use model::{BlobHash, ByteSize, code};
 
 /// What the store's verbs fail with. Cheap to clone: one failed commit answers many callers.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,6 +69,9 @@ pub enum Error {
     /// A stored payload cannot be read back.
     #[error("a stored {0} cannot be read")]
     Corrupt(&'static str),
+    /// The file of a blob is not what was written.
+    #[error("the stored blob {0} is not what was written")]
+    Damaged(BlobHash),
     /// SQLite failed: a full disk, a failing disk, or a fault of Tangelo.
     #[error("the database failed: {0}")]
     Sql(Arc<rusqlite::Error>),
@@ -129,7 +132,10 @@ impl From<Error> for model::Error {
             Error::NotANumber { .. } => Self::new(code::KV_NOT_A_NUMBER, text),
             Error::Full { .. } => Self::new(code::KV_FULL, text),
             Error::TooLarge(_) => Self::new(code::STORE_TOO_LARGE, text),
-            Error::Corrupt(_) => Self::new(code::STORE_CORRUPT, text),
+            Error::Corrupt(_) | Error::Damaged(_) => Self::new(code::STORE_CORRUPT, text),
+            Error::Sql(error) if is_damage(&error) => {
+                Self::new(code::STORE_CORRUPT, "the database `state.db` is damaged").context(text)
+            }
             Error::Sql(_) | Error::Io { .. } => Self::new(
                 code::STORE_FAILED,
                 "the disk or the database refused a write",
@@ -137,4 +143,13 @@ impl From<Error> for model::Error {
             .context(text),
         }
     }
+}
+
+/// Whether SQLite found a file that is no database, or no whole one.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
 }

@@ -337,7 +337,11 @@ async fn open(options: Options, control: StdListener) -> Result<Running> {
     let running = Platform::open(options).await;
     opened.send_replace(true);
     starting.await?;
-    Ok(running?)
+    // Whoever starts it operates it, and reads what no client is told.
+    running.map_err(|error| match error.context.clone() {
+        Some(because) => anyhow::Error::msg(because).context(error),
+        None => error.into(),
+    })
 }
 
 fn bind(door: &str, address: SocketAddr) -> Result<StdListener> {

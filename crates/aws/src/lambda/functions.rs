@@ -137,9 +137,12 @@ fn describe(callee: &Callee) -> Value {
     } = &workload.run
     {
         row["Handler"] = handler.as_str().into();
+        // What it runs on, of which a manifest only says the language.
+        let found = callee.pool().execution_env();
+        let found = found.and_then(|name| name.strip_prefix("AWS_Lambda_"));
         row["Runtime"] = match runtime {
-            LambdaRuntime::Python3 => "python3.13",
-            LambdaRuntime::Nodejs => "nodejs22.x",
+            LambdaRuntime::Python3 => found.unwrap_or("python3"),
+            LambdaRuntime::Nodejs => found.unwrap_or("nodejs"),
             LambdaRuntime::Provided => "provided.al2023",
         }
         .into();

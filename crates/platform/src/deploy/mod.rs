@@ -28,7 +28,10 @@ use model::{
 use parking_lot::Mutex;
 use runtime::{Runtime, Spec};
 use serde::{Deserialize, Serialize};
-use store::{Store, apps::NewRevision};
+use store::{
+    Store,
+    apps::{NewRevision, Revision},
+};
 use switch::{Candidate, Commit, Prepared};
 use telemetry::Telemetry;
 pub(crate) use turns::{Claims, Turns};
@@ -216,20 +219,33 @@ impl Deployer {
         Ok(())
     }
 
-    /// Makes live what was live when the server stopped. Only names are read; code loads on first use.
+    /// Makes live what was live when the server stopped. Only names are read; code loads on first use. An app that cannot be
+    /// restored is reported and left out: the others are served.
     ///
     /// # Errors
-    /// When the store cannot be read, or holds a revision that cannot be read.
+    /// When the store cannot be read.
     pub async fn restore(self: &Arc<Self>) -> Result<(), Error> {
         for row in self.store.apps().live().await.map_err(store_error)? {
-            let (model, files) = revisions::read_row(&row)?;
-            let prepared = self.prepare(Arc::new(model), &files).await?;
-            let deployer = Arc::clone(self);
-            let callees: Vec<_> = prepared.callees.values().cloned().collect();
-            self.switch(row.revision, prepared, Vec::new(), Vec::new())
-                .await;
-            tokio::spawn(async move { deployer.keep_minimum(callees).await });
+            if let Err(error) = self.restore_one(&row).await {
+                let (app, revision) = (&row.app, row.revision);
+                let because = error.context.as_deref().unwrap_or("no more is known");
+                tracing::error!(
+                    "revision {revision} of `{app}` is not served: {error} ({because}); deploy it again, or restore the \
+                     data folder from a backup"
+                );
+            }
         }
+        Ok(())
+    }
+
+    async fn restore_one(self: &Arc<Self>, row: &Revision) -> Result<(), Error> {
+        let (model, files) = revisions::read_row(row)?;
+        let prepared = self.prepare(Arc::new(model), &files).await?;
+        let deployer = Arc::clone(self);
+        let callees: Vec<_> = prepared.callees.values().cloned().collect();
+        self.switch(row.revision, prepared, Vec::new(), Vec::new())
+            .await;
+        tokio::spawn(async move { deployer.keep_minimum(callees).await });
         Ok(())
     }
 

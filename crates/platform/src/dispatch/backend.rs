@@ -12,12 +12,14 @@ use parking_lot::Mutex;
 use runtime::Pool;
 use tokio::sync::Notify;
 
-use super::{instances::Metered, queue::Queue};
+use super::{buffers::Share, instances::Metered, queue::Queue};
 
 /// The pool of one version behind its limits.
 pub struct Backend {
     pub(super) pool: Pool,
     queue: Queue,
+    /// What bodies that wait for it hold of the memory for bodies.
+    pub(super) bodies: Share,
     in_flight: AtomicU32,
     deferred: AtomicU32,
     closed: AtomicBool,
@@ -34,6 +36,7 @@ impl Backend {
         Self {
             pool,
             queue: Queue::behind(places),
+            bodies: Share::default(),
             in_flight: AtomicU32::new(0),
             deferred: AtomicU32::new(0),
             closed: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 //! them together. What would not fit is refused before it is read, and what grows over it is refused when it does.
 //!
 //! A body is charged as it comes, not as it announces itself: whoever announces much and sends nothing holds nothing.
+//! What is for one workload takes half of it at most, so that slow bodies for one leave room for all others.
 
 use std::{
     pin::Pin,
@@ -31,6 +32,10 @@ struct Budget {
     used: AtomicU64,
 }
 
+/// What the bodies for one workload hold of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Share(Arc<AtomicU64>);
+
 /// What a body costs for each of its bytes, in halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Price(u64);
@@ -50,6 +55,7 @@ impl Price {
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
+    share: Option<Share>,
     bytes: AtomicU64,
 }
 
@@ -77,7 +83,8 @@ impl Buffers {
         if matches!(body, Body::Empty | Body::Full(_)) || body.size_hint().lower() > limit.0 {
             return body.collect(limit).await;
         }
-        let (body, held) = self.watch(body, Price::KEPT).map_err(BodyError::Workload)?;
+        let watched = self.watch(body, Price::KEPT, None);
+        let (body, held) = watched.map_err(BodyError::Workload)?;
         let bytes = body.collect(limit).await?;
         Ok(Bytes::from_owner(Kept { bytes, _held: held }))
     }
@@ -108,28 +115,37 @@ impl Buffers {
     /// # Errors
     /// `BUFFERS_FULL` when there is no room.
     pub(crate) fn hold(&self, bytes: usize) -> Result<Charge, Error> {
-        let held = self.nothing();
+        let held = self.nothing(None);
         held.add(Price::MADE_INTO_AN_EVENT.of(bytes as u64))?;
         Ok(held)
     }
 
-    fn nothing(&self) -> Charge {
+    fn nothing(&self, share: Option<Share>) -> Charge {
         Charge {
             budget: Arc::clone(&self.0),
+            share,
             bytes: AtomicU64::new(0),
         }
     }
 
-    /// The same body, charged as it comes.
+    /// The same body, charged as it comes, to a workload's share where it is for one.
     ///
     /// # Errors
     /// `BUFFERS_FULL` when what it announces does not fit now: then nothing of it is read.
-    pub(super) fn watch(&self, body: Body, price: Price) -> Result<(Body, Arc<Charge>), Error> {
+    pub(super) fn watch(
+        &self,
+        body: Body,
+        price: Price,
+        share: Option<&Share>,
+    ) -> Result<(Body, Arc<Charge>), Error> {
         let announced = price.of(body.size_hint().lower().max(1));
         if self.0.used.load(Relaxed).saturating_add(announced) > self.0.total.0 {
             return Err(self.0.full());
         }
-        let held = Arc::new(self.nothing());
+        let held = Arc::new(self.nothing(share.cloned()));
+        if !held.fits(announced) {
+            return Err(self.0.share_full());
+        }
         let charged = Charged {
             inner: body,
             price,
@@ -140,6 +156,11 @@ impl Buffers {
 }
 
 impl Budget {
+    /// What the bodies for one workload may hold.
+    const fn share(&self) -> ByteSize {
+        ByteSize(self.total.0 / 2)
+    }
+
     fn full(&self) -> Error {
         let message = format!(
             "the bodies of other requests take all the memory that there is for them ({})",
@@ -147,16 +168,38 @@ impl Budget {
         );
         Error::new(code::BUFFERS_FULL, message).retry_after(COME_BACK)
     }
+
+    fn share_full(&self) -> Error {
+        let message = format!(
+            "the bodies of other requests to this workload take all the memory that there is for them ({})",
+            self.share()
+        );
+        Error::new(code::BUFFERS_FULL, message).retry_after(COME_BACK)
+    }
 }
 
 impl Charge {
+    /// Whether the share has room for so many bytes more. One body alone may be larger than the share.
+    fn fits(&self, bytes: u64) -> bool {
+        self.share.as_ref().is_none_or(|share| {
+            let used = share.0.load(Relaxed);
+            used.saturating_add(bytes) <= self.budget.share().0 || used <= self.bytes.load(Relaxed)
+        })
+    }
+
     fn add(&self, bytes: u64) -> Result<(), Error> {
+        if !self.fits(bytes) {
+            return Err(self.budget.share_full());
+        }
         let total = self.budget.total.0;
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= total);
         self.budget
             .used
             .fetch_update(Relaxed, Relaxed, fits)
             .map_err(|_| self.budget.full())?;
+        if let Some(share) = &self.share {
+            share.0.fetch_add(bytes, Relaxed);
+        }
         self.bytes.fetch_add(bytes, Relaxed);
         Ok(())
     }
@@ -164,9 +207,11 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget
-            .used
-            .fetch_sub(self.bytes.load(Relaxed), Relaxed);
+        let bytes = self.bytes.load(Relaxed);
+        self.budget.used.fetch_sub(bytes, Relaxed);
+        if let Some(share) = &self.share {
+            share.0.fetch_sub(bytes, Relaxed);
+        }
     }
 }
 
@@ -270,7 +315,7 @@ mod tests {
     async fn what_announces_too_much_is_refused_unread_and_holds_nothing() {
         let buffers = Buffers::new(ByteSize(10));
         let (body, held) = buffers
-            .watch(stream(&["abcd"]), Price::MADE_INTO_AN_EVENT)
+            .watch(stream(&["abcd"]), Price::MADE_INTO_AN_EVENT, None)
             .expect("fits");
         assert_eq!(buffers.used(), ByteSize(0), "nothing has come yet");
         assert_eq!(body.collect(LIMIT).await.expect("comes"), "abcd");
@@ -279,11 +324,35 @@ mod tests {
             ByteSize(10),
             "what is made of it is charged"
         );
-        let error = buffers.watch(stream(&["a"]), Price::KEPT).err();
+        let error = buffers.watch(stream(&["a"]), Price::KEPT, None).err();
         let error = error.expect("there is no room");
         assert_eq!(error.code, code::BUFFERS_FULL);
         assert_eq!(error.retry_after, Some(COME_BACK));
         drop(held);
         assert_eq!(buffers.used(), ByteSize(0));
+    }
+
+    #[tokio::test]
+    async fn bodies_for_one_workload_leave_room_for_those_of_others() {
+        let buffers = Buffers::new(ByteSize(10));
+        let shares = [Share::default(), Share::default()];
+        let read = async |share: usize, chunks: &[&'static str]| {
+            let (body, held) = buffers.watch(stream(chunks), Price::KEPT, Some(&shares[share]))?;
+            match body.collect(LIMIT).await {
+                Ok(_) => Ok(held),
+                Err(BodyError::Workload(error)) => Err(error),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let first = read(0, &["abc"]).await.expect("fits");
+        let second = read(0, &["a", "bc"]).await.expect_err("is more than half");
+        assert_eq!(second.code, code::BUFFERS_FULL);
+        assert!(second.message.contains("to this workload"), "{second}");
+        assert_eq!((buffers.used().0, shares[0].0.load(Relaxed)), (3, 3));
+        let other = read(1, &["abcdef"]).await.expect("one alone may be larger");
+        drop((first, other));
+        assert_eq!(buffers.used(), ByteSize(0));
+        assert!(shares.iter().all(|share| share.0.load(Relaxed) == 0));
+        read(0, &["abcdefgh"]).await.expect("there is room again");
     }
 }

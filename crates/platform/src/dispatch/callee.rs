@@ -6,7 +6,7 @@ use model::{Class, Error, Target, Tier, Trigger, VersionId, Workload};
 use runtime::Pool;
 use telemetry::UsageKey;
 
-use super::{backend::Backend, total::Place};
+use super::{backend::Backend, buffers::Share, total::Place};
 
 /// One version of a workload as routes, subscriptions and tasks hold it: after a match there is no lookup by name.
 pub struct Callee {
@@ -46,6 +46,11 @@ impl Callee {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.backend.pool
+    }
+
+    /// What bodies that wait for it hold of the memory for bodies.
+    pub(super) fn bodies(&self) -> &Share {
+        &self.backend.bodies
     }
 
     /// Function, service or job.

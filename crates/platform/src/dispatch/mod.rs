@@ -189,7 +189,7 @@ impl Dispatch {
         }
         let callee = Arc::clone(tally.callee());
         tally.count_in(&mut input);
-        let _held = match self.charge(&callee.workload, &mut input) {
+        let _held = match self.charge(&callee, &mut input) {
             Ok(charged) => charged,
             Err(error) => {
                 self.count_refused(&callee, &error, Full::Buffers);
@@ -213,16 +213,17 @@ impl Dispatch {
 impl Dispatch {
     /// Charges the body of `input` to the budget where the workload's runtime reads it whole; what is held is to be kept
     /// until the runtime is done with it.
-    fn charge(&self, workload: &Workload, input: &mut Input) -> Result<Option<Arc<Charge>>, Error> {
-        let (Input::Http(request), Run::Lambda { .. }) = (input, &workload.run) else {
+    fn charge(&self, callee: &Callee, input: &mut Input) -> Result<Option<Arc<Charge>>, Error> {
+        let (Input::Http(request), Run::Lambda { .. }) = (input, &callee.workload.run) else {
             return Ok(None);
         };
         let body = request.body_mut();
         if !matches!(body, Body::Incoming(_) | Body::Stream(_)) {
             return Ok(None);
         }
-        let (watched, held) =
-            (self.0.buffers).watch(std::mem::take(body), Price::MADE_INTO_AN_EVENT)?;
+        let price = Price::MADE_INTO_AN_EVENT;
+        let share = Some(callee.bodies());
+        let (watched, held) = (self.0.buffers).watch(std::mem::take(body), price, share)?;
         *body = watched;
         Ok(Some(held))
     }

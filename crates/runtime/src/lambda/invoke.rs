@@ -1,6 +1,6 @@
 //! One call of a Lambda workload: payload in, an instance, the run, the reply.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::Response;
@@ -148,7 +148,7 @@ impl Pool {
                     .workload
                     .max_body
                     .min(self.context.limits.sync_payload);
-                let body = body.collect(limit).await.map_err(unreadable)?;
+                let body = self.whole(body, limit, invocation.deadline).await?;
                 let request_id = invocation.id.to_string();
                 let trace = invocation.trace;
                 let trace = trace.parent.map(|span| trace.xray(span));
@@ -168,6 +168,18 @@ impl Pool {
                     LambdaPayload::AlbMultiValue => alb_event::event(&parts, &body, &facts, true),
                 }))
             }
+        }
+    }
+
+    /// All of a body, if it comes in time: what came of it takes memory that others wait for.
+    async fn whole(&self, body: Body, limit: ByteSize, deadline: Instant) -> Result<Bytes, Error> {
+        let clock = &self.context.clock;
+        let left = deadline.saturating_duration_since(clock.monotonic());
+        let late = clock.sleep(left.min(self.context.limits.body_idle));
+        tokio::select! {
+            biased;
+            read = body.collect(limit) => read.map_err(unreadable),
+            () = late => Err(unreadable(BodyError::Idle)),
         }
     }
 

@@ -175,6 +175,11 @@ impl Pool {
             .await
     }
 
+    /// What its handlers are told that they run on, once that was looked for.
+    pub(crate) fn execution_env(&self) -> Option<&str> {
+        self.prepared.get()?.execution_env.as_deref()
+    }
+
     /// A free instance, now or when there is one; the cold start is noted on `meter`.
     pub(crate) async fn place(
         self: &Arc<Self>,

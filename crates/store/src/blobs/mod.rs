@@ -187,7 +187,7 @@ impl Blobs {
     /// All bytes of a blob.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Corrupt`] when it is not what it was.
+    /// [`Error::Io`] when it cannot be read, [`Error::Damaged`] when it is not what it was.
     pub async fn read(&self, blob: BlobRef) -> Result<Bytes> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || shared.read(&blob))
@@ -220,7 +220,7 @@ impl Blobs {
         if copied == blob.size {
             Ok(())
         } else {
-            Err(Error::Corrupt("blob"))
+            Err(Error::Damaged(blob.hash))
         }
     }
 
@@ -250,7 +250,7 @@ impl Shared {
         if put::hash(&bytes) == blob.hash {
             Ok(Bytes::from(bytes))
         } else {
-            Err(Error::Corrupt("blob"))
+            Err(Error::Damaged(blob.hash))
         }
     }
 
