@@ -59,7 +59,8 @@ impl Fault {
     /// An operation that Tangelo does not have.
     pub(crate) fn unsupported(operation: &str) -> Self {
         let message = format!(
-            "Tangelo does not have {operation} [{}]: of AWS's APIs it has Lambda Invoke, GetFunction, ListFunctions and GetFunctionUrlConfig",
+            "Tangelo does not have {operation} [{}]: of AWS's APIs it has Lambda Invoke, InvokeWithResponseStream, \
+             GetFunction, ListFunctions and GetFunctionUrlConfig",
             model::code::AWS_UNSUPPORTED
         );
         Self::new(501, "UnsupportedOperationException", message)

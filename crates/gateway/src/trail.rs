@@ -136,7 +136,7 @@ impl Trail {
             trace: root.trace,
             id: self.id,
             parent: self.trace.parent,
-            name: route.map_or(Text::Fixed("no route"), |routed| routed.name(&self.method)),
+            name: route.map_or_else(|| self.unrouted(), |routed| routed.name(&self.method)),
             kind: SpanKind::Server,
             start: root.start,
             end: root.end,
@@ -147,6 +147,15 @@ impl Trail {
             attributes: self.attributes(),
             local_root: true,
         }
+    }
+
+    /// What a request is called that no route took: the gateway answers some itself.
+    fn unrouted(&self) -> Text {
+        let method = known(&self.method).map_or(OTHER, |known| METHODS[known].0);
+        Text::Fixed(match self.status {
+            None | Some(StatusCode::NOT_FOUND) => "no route",
+            Some(_) => method,
+        })
     }
 
     fn attributes(&self) -> Attributes {

@@ -34,10 +34,22 @@ pub(crate) fn check(reader: &mut Reader<'_>, draft: &Draft) {
 }
 
 fn check_exists(reader: &mut Reader<'_>, draft: &Draft, at: Bytes, name: &str) -> bool {
+    check_other(reader, draft, (at, name), "", None)
+}
+
+/// The same where `from` names it, which is not what is meant, and may say `word` instead.
+fn check_other(
+    reader: &mut Reader<'_>,
+    draft: &Draft,
+    (at, name): (Bytes, &str),
+    from: &str,
+    word: Option<&str>,
+) -> bool {
     let exists = draft.declared.iter().any(|declared| declared == name);
     if !exists {
         let message = format!("there is no workload `{name}`");
         let known = draft.declared.iter().map(String::as_str);
+        let known = known.filter(|known| *known != from).chain(word);
         reader.unknown_word(at, message, name, known);
     }
     exists
@@ -114,7 +126,8 @@ fn check_destinations(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadNam
         let Some(local) = local(draft, destination) else {
             continue;
         };
-        if check_exists(reader, draft, *at, local) && local == name.as_str() {
+        let other = check_other(reader, draft, (*at, local), name.as_str(), Some("events"));
+        if other && local == name.as_str() {
             reader
                 .error(*at, format!("`{name}` cannot be its own destination"))
                 .help("what it is told of its own end would end, too, and be told it again");
@@ -128,11 +141,14 @@ fn check_calls(reader: &mut Reader<'_>, draft: &Draft, name: &WorkloadName) {
         let Some(local) = local(draft, call) else {
             continue;
         };
-        if !check_exists(reader, draft, *at, local) {
+        if !check_other(reader, draft, (*at, local), name.as_str(), None) {
             continue;
         }
         let called = draft.app.workloads.get(local);
+        // Who gave neither a timeout has not decided anything that could be wrong.
+        let of_called = draft.workloads.get(local).and_then(|places| places.timeout);
         if let Some(called) = called
+            && (places.timeout.is_some() || of_called.is_some())
             && workload.tier == Tier::Function
             && workload.timeout <= called.timeout
             && local != name.as_str()

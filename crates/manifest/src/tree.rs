@@ -118,7 +118,8 @@ fn deserialize(
             max_depth: depth,
             flow_nesting_limit: depth,
             max_nodes: MAX_NODES,
-            max_documents: 1,
+            // One more than there may be: then the error says what is wrong.
+            max_documents: 2,
             max_recorded_anchor_events: MAX_REPLAYED,
         },
         alias_limits: serde_saphyr::alias_limits! {

@@ -280,14 +280,10 @@ impl Running {
     pub async fn close(mut self, grace: Duration) {
         self.stop.send_replace(true);
         while self.loops.join_next().await.is_some() {}
-        let live = self.platform.apps().live();
-        let callees: Vec<_> = live
-            .apps
-            .iter()
-            .flat_map(|app| app.callees.values())
-            .collect();
-        futures_util::future::join_all(callees.iter().map(|callee| callee.pool().drain(grace)))
-            .await;
+        // What was replaced or removed a moment ago, too: a container does not end with this process.
+        let running = self.platform.deployer().running();
+        let drained = running.iter().map(|(_, backend)| backend.drain(grace));
+        futures_util::future::join_all(drained).await;
         loops::metering::count(&self.platform);
         self.platform.telemetry().close().await;
         if let Err(error) = self.platform.store().close().await {

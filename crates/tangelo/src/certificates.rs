@@ -34,7 +34,10 @@ pub(crate) struct TlsFlags {
 
 /// The table `tls` of the configuration file.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table: [tls] with `address`, and `folder` or `certificates`"
+)]
 pub(crate) struct TlsTable {
     address: Option<SocketAddr>,
     folder: Option<PathBuf>,
@@ -74,8 +77,8 @@ impl CertificateFiles {
         if folder.is_none() && file.certificates.is_empty() {
             fail!(
                 BAD_CONFIG,
-                "setting `tls` has no certificates: give a folder of them (--tls-folder DIR), or list their files \
-                 (certificates = [{{cert = FILE, key = FILE}}])"
+                "setting `tls` has no certificates: give a folder of them (--tls-folder DIR, or `folder` below \
+                 `[tls]` in the file), or list their files there (certificates = [{{cert = FILE, key = FILE}}])"
             );
         }
         Ok(Some(Self {

@@ -78,10 +78,13 @@ async fn attempt_result(
     let body = read_answer(platform, body, deadline)
         .await
         .map_err(silent)?;
-    if let Some(FunctionError(kind)) = head.extensions.get::<FunctionError>() {
+    if head.extensions.get::<FunctionError>().is_some() {
         let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).into_owned();
-        let error = Error::new(code::FUNCTION_ERROR, format!("{kind}: {text}"));
-        return Err((error, body));
+        let message = format!("the handler of `{}` raised an error", callee.workload.name);
+        return Err((
+            Error::new(code::FUNCTION_ERROR, message).context(text),
+            body,
+        ));
     }
     if head.status.is_server_error() {
         let error = Error::new(

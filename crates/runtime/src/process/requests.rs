@@ -19,7 +19,7 @@ use crate::{
     body::Body,
     call::{Input, Meter},
     http_input::{self, Traces},
-    pool::out_of_memory,
+    pool::{Spec, out_of_memory},
     upstream::{Failed, Terms},
 };
 
@@ -31,6 +31,14 @@ const NEWS: Duration = Duration::from_millis(100);
 
 /// The same where its share of the CPU is limited: in the middle of its end, too, it waits for its next share.
 const SLOW_NEWS: Duration = Duration::from_secs(2);
+
+/// How long to wait for the end of an instance that may be why a connection broke.
+pub(super) const fn news(spec: &Spec) -> Duration {
+    match spec.workload.limits.cpu {
+        Some(_) => SLOW_NEWS,
+        None => NEWS,
+    }
+}
 
 impl Pool {
     pub(super) async fn respond(
@@ -151,10 +159,7 @@ impl Pool {
         if error.code != code::UPSTREAM_UNREACHABLE {
             return error;
         }
-        let patience = match self.spec.workload.limits.cpu {
-            Some(_) => SLOW_NEWS,
-            None => NEWS,
-        };
+        let patience = news(&self.spec);
         let mut exit = instance.exit.subscribe();
         let exited = std::pin::pin!(exit.wait_for(Option::is_some));
         let timer = std::pin::pin!(self.ctx.clock.sleep(patience));

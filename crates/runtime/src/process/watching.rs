@@ -10,6 +10,7 @@ use model::{Error, Probe, code, units::display_duration};
 use super::{
     life::{Life, NotReady, Running},
     probe::Asked,
+    requests::news,
 };
 use crate::launcher::Exit;
 
@@ -23,7 +24,7 @@ const DOUBT: Duration = Duration::from_millis(20);
 enum Ends {
     Exited(Exit),
     Dismissed,
-    NotAlive(String),
+    NotAlive(bool, String),
 }
 
 impl Life {
@@ -72,19 +73,20 @@ impl Life {
                 biased;
                 exit = running.child.exited() => Ends::Exited(exit),
                 () = self.dismissed() => Ends::Dismissed,
-                reason = self.until_not_alive(running) => Ends::NotAlive(reason),
+                (doubt, reason) = self.until_not_alive(running) => Ends::NotAlive(doubt, reason),
                 never = self.follow_readiness(running) => match never {},
             }
         };
         match ends {
             Ends::Exited(exit) => Err(self.died(running, exit).await),
             Ends::Dismissed => self.leave(running).await,
-            Ends::NotAlive(reason) => self.replace(running, &reason).await,
+            Ends::NotAlive(doubt, reason) => self.replace(running, doubt, &reason).await,
         }
     }
 
-    /// Asks whether it is alive, from time to time or when it is in doubt; returns what it last answered when it is not.
-    async fn until_not_alive(&self, running: &Running) -> String {
+    /// Asks whether it is alive, from time to time or when it is in doubt; when it is not, returns whether it was in doubt,
+    /// and what it last answered.
+    async fn until_not_alive(&self, running: &Running) -> (bool, String) {
         let probe = self.probes.liveness.clone();
         let regular = probe.is_some();
         let probe = probe.unwrap_or_else(|| Probe::liveness(None));
@@ -114,9 +116,16 @@ impl Life {
             let forgiven = self.ctx.clock.monotonic() < graceless;
             misses += u32::from(!forgiven);
             self.note(Some(&reason));
-            self.say(format!("does not answer its liveness probe: {reason}"));
             if misses >= probe.failures {
-                return reason;
+                if suspected {
+                    // It broke a connection: most likely it ends, which is then what is said of it.
+                    self.ctx.clock.sleep(news(&self.spec)).await;
+                }
+                self.say(format!("does not answer its liveness probe: {reason}"));
+                return (suspected, reason);
+            }
+            if !suspected {
+                self.say(format!("does not answer its liveness probe: {reason}"));
             }
             if suspected {
                 let pause = if forgiven { probe.interval } else { DOUBT };
@@ -169,14 +178,17 @@ impl Life {
     }
 
     /// Gets no more requests; another takes its place while it finishes what it has.
-    async fn replace(&self, running: &mut Running, reason: &str) -> Result<(), Error> {
+    async fn replace(&self, running: &mut Running, doubt: bool, reason: &str) -> Result<(), Error> {
         let name = &self.spec.workload.name;
         let probe = self.probes.liveness.clone();
         let probe = probe.unwrap_or_else(|| Probe::liveness(None));
+        let how = match doubt {
+            true => "after it broke a connection".to_owned(),
+            false => format!("{} apart", display_duration(probe.interval)),
+        };
         let message = format!(
-            "an instance of `{name}` failed its liveness probe {} times in a row, {} apart, and is replaced: {reason}",
+            "an instance of `{name}` failed its liveness probe {} times in a row, {how}, and is replaced: {reason}",
             probe.failures,
-            display_duration(probe.interval)
         );
         self.say(message.clone());
         if let Some(pool) = self.pool.upgrade() {

@@ -39,6 +39,9 @@ pub(crate) async fn revisions(cli: &Cli, client: &Client, ask: &Named) -> Result
         return Ok(ExitCode::SUCCESS);
     }
     let rows = answer["revisions"].as_array().into_iter().flatten();
+    if rows.clone().next().is_none() {
+        fail!(NO_SUCH_APP, "no app `{}` was ever deployed here", ask.app);
+    }
     let rows = rows.map(|r| {
         let live = if r["live"] == true { "live" } else { "" };
         vec![

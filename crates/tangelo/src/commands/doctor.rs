@@ -92,9 +92,13 @@ pub(crate) fn run(cli: &Cli, flags: &config::Flags) -> Result<ExitCode> {
         show::json(&json!({"findings": findings, "missing": missing, "broken": broken}))?;
     } else {
         print(&findings);
+        let runs = match machine::is_served(data) {
+            true => "runs here, with flags of its own that this does not know",
+            false => "starts here",
+        };
         let verdict = match (broken, missing) {
             (0, 0) => "everything is there".to_owned(),
-            (0, n) => format!("the server starts here; {n} of what some workloads need is missing"),
+            (0, n) => format!("a server {runs}; {n} of what some workloads need is missing"),
             (n, _) => format!("the server does not start here: {n} to mend first"),
         };
         anstream::println!("\n{verdict}");

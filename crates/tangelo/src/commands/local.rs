@@ -95,10 +95,10 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
         }
         match &parsed.app {
             Some(app) if complaints.is_empty() => anstream::println!(
-                "{name} is good: app {}, {} workloads, {} routes",
+                "{name} is good: app {}, {}, {}",
                 app.name,
-                app.workloads.len(),
-                app.routes.len()
+                number_of(app.workloads.len(), "workload"),
+                number_of(app.routes.len(), "route")
             ),
             Some(_) => anstream::println!("{name} is good, with {complaints}"),
             None => anstream::println!("{name} has mistakes: {complaints}"),
@@ -111,6 +111,12 @@ pub(crate) fn check(cli: &Cli, ask: &Check) -> Result<ExitCode> {
     })
 }
 
+/// `1 route`, `2 routes`.
+fn number_of(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// `2 errors, 1 warning`.
 fn counted(diagnostics: &[Diagnostic], of_contracts: &[Finding]) -> String {
     let of = |severity, word: &str| {
@@ -118,8 +124,7 @@ fn counted(diagnostics: &[Diagnostic], of_contracts: &[Finding]) -> String {
         let all = diagnostics.chain(of_contracts.iter().map(|f| f.severity));
         match all.filter(|other| *other == severity).count() {
             0 => None,
-            1 => Some(format!("1 {word}")),
-            n => Some(format!("{n} {word}s")),
+            n => Some(number_of(n, word)),
         }
     };
     let counts = [

@@ -99,7 +99,7 @@ fn folder(data: &Path) -> Finding {
 }
 
 /// Whether a server holds the folder.
-fn is_served(data: &Path) -> bool {
+pub(super) fn is_served(data: &Path) -> bool {
     let lock = File::options().write(true).open(data.join("lock"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
