@@ -1,6 +1,10 @@
 //! Whom a request is addressed to: `Host`, `:authority` or the absolute form, which must not contradict each other.
 
-use http::{HeaderValue, Version, header::HOST, request::Parts};
+use http::{
+    HeaderValue, Version,
+    header::{CONTENT_LENGTH, HOST},
+    request::Parts,
+};
 use model::{Error, code};
 
 /// In a request's extensions: why two servers could read it differently, as its bytes show and its head no longer does.
@@ -70,8 +74,13 @@ impl Authority {
 /// # Errors
 /// `BAD_REQUEST` when its connection saw that two servers could read it differently.
 pub(crate) fn certain(head: &Parts) -> Result<(), Error> {
+    // HTTP/1.1 shows this in its bytes; HTTP/2 frames its bodies itself, and is sent on as HTTP/1.1.
+    let lengths = || head.headers.get_all(CONTENT_LENGTH).iter().count();
     match head.extensions.get() {
         Some(Ambiguous(why)) => Err(bad(why)),
+        None if head.version == Version::HTTP_2 && lengths() > 1 => {
+            Err(bad("it has more than one `Content-Length` header"))
+        }
         None => Ok(()),
     }
 }
@@ -105,6 +114,18 @@ mod tests {
         Authority::read(&head)
             .map(|a| a.name().to_owned())
             .map_err(|e| e.code)
+    }
+
+    #[test]
+    fn one_length_in_http_2_too() {
+        for (lengths, certain) in [(0, true), (1, true), (2, false)] {
+            let mut request = Request::post("http://shop/").version(Version::HTTP_2);
+            for _ in 0..lengths {
+                request = request.header(CONTENT_LENGTH, "5");
+            }
+            let (head, ()) = request.body(()).expect("is a request").into_parts();
+            assert_eq!(Authority::read(&head).is_ok(), certain, "{lengths}");
+        }
     }
 
     #[test]

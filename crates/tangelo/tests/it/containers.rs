@@ -217,6 +217,14 @@ async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anyth
     assert_eq!(server.gateway().get("/box/health").await?.text(), "well");
     server.stop()?;
     assert!(podman.containers()?.is_empty(), "nothing is left");
+
+    // One that is on its way out when the server is told to stop.
+    server.restart()?;
+    assert_eq!(server.gateway().get("/box/health").await?.text(), "well");
+    let without = "app: boxed\nworkloads:\n  echo:\n    as: service\n    run: {process: {command: [python3, echo.py]}}\n";
+    deploy(&server, without)?;
+    server.stop()?;
+    assert!(podman.containers()?.is_empty(), "nothing is left");
     Ok(())
 }
 

@@ -132,6 +132,18 @@ async fn destinations_get_awss_records() -> Result<()> {
         (&json!(id), &json!(1))
     );
     assert_eq!(kept(&server, "done").len(), 1);
+
+    // Who asks the gateway is told that it failed, and nothing of the handler's code.
+    let path = format!("/_tangelo/invocations/{id}");
+    let status = server.gateway().get(&path).await?.text();
+    assert!(
+        status.contains("the handler of `once` raised an error"),
+        "{status}"
+    );
+    assert!(
+        !status.contains("as asked") && !status.contains("app.py"),
+        "{status}"
+    );
     Ok(())
 }
 

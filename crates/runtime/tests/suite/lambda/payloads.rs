@@ -16,6 +16,30 @@ def handler(event, context):
 ";
 
 #[tokio::test]
+async fn a_body_must_come_in_time_however_slowly_it_comes() {
+    let mut options = Options::python(ECHO);
+    options.limits.body_idle = Duration::from_millis(300);
+    let lambda = options.start();
+    let (sender, pieces) = tokio::sync::mpsc::unbounded_channel();
+    let pieces = futures_util::stream::unfold(pieces, async |mut pieces| {
+        let piece: Bytes = pieces.recv().await?;
+        Some((Ok(http_body::Frame::data(piece)), pieces))
+    });
+    let body = Body::stream(http_body_util::StreamBody::new(pieces));
+    let request = Request::post("/").body(body).expect("a request");
+    let drips = tokio::spawn(async move {
+        while sender.send(Bytes::from_static(b"x")).is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let invocation = Arc::new(lambda.invocation(Duration::from_secs(30)));
+    let ran = lambda.pool.invoke(invocation, Input::http(request)).await;
+    let error = ran.response.err().expect("nobody waits for it for long");
+    assert_eq!(error.code, code::REQUEST_TIMEOUT);
+    drips.await.expect("the body was let go");
+}
+
+#[tokio::test]
 async fn a_request_is_a_payload_2_0_and_its_reply_a_response() {
     let source = "
 import base64, json
