@@ -27,9 +27,10 @@ async fn a_body_must_come_in_time_however_slowly_it_comes() {
     });
     let body = Body::stream(http_body_util::StreamBody::new(pieces));
     let request = Request::post("/").body(body).expect("a request");
+    let clock = lambda.clock.clone();
     let drips = tokio::spawn(async move {
         while sender.send(Bytes::from_static(b"x")).is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            clock.sleep(Duration::from_millis(20)).await;
         }
     });
     let invocation = Arc::new(lambda.invocation(Duration::from_secs(30)));
