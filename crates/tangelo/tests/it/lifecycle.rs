@@ -253,3 +253,55 @@ async fn a_deploy_that_waits_for_an_instance_keeps_no_other_app_waiting() -> Res
     assert_eq!(server.json(&["deploy", &folder])?["app"], "never");
     Ok(())
 }
+
+/// Where the data folder lost files of one app, that app is not served, which is said; nobody else notices.
+#[tokio::test]
+async fn an_app_whose_files_are_damaged_leaves_the_others_served() -> Result<()> {
+    let mut server = server();
+    let app = |name: &str| {
+        format!(
+            "app: {name}\nworkloads:\n  echo:\n    as: service\n    run: {{process: {{command: [python3, echo.py]}}}}\n\
+             gateway:\n  routes:\n    - {{path: /{name}, to: echo}}\n"
+        )
+    };
+    let blobs = |server: &testkit::Server| -> std::collections::BTreeSet<std::path::PathBuf> {
+        let folders = std::fs::read_dir(server.data().join("blobs"))
+            .into_iter()
+            .flatten();
+        let files = folders
+            .flatten()
+            .filter_map(|folder| std::fs::read_dir(folder.path()).ok());
+        files.flatten().flatten().map(|file| file.path()).collect()
+    };
+    server.deploy(&[("tangelo.yaml", &app("good")), ("echo.py", ECHO)])?;
+    let before = blobs(&server);
+    let other = format!("{ECHO}\n# of the other app\n");
+    server.deploy(&[("tangelo.yaml", &app("bad")), ("echo.py", &other)])?;
+    server.stop()?;
+    for blob in blobs(&server).difference(&before) {
+        std::fs::write(blob, "something else")?;
+    }
+    // Unpacked files are not looked at as long as they are there.
+    std::fs::remove_dir_all(server.data().join("versions"))?;
+    server.restart()?;
+    assert_eq!(server.gateway().get("/good").await?.status, StatusCode::OK);
+    assert_eq!(
+        server.gateway().get("/bad").await?.status,
+        StatusCode::NOT_FOUND
+    );
+    Ok(())
+}
+
+#[test]
+fn a_damaged_database_is_called_that_and_not_a_full_disk() -> Result<()> {
+    let mut server = server();
+    server.stop()?;
+    std::fs::write(server.data().join("state.db"), "no database ".repeat(1000))?;
+    let error = format!("{:#}", server.restart().err().expect("it does not start"));
+    assert!(
+        error.contains("`state.db` is damaged") && error.contains("TG0709"),
+        "{error}"
+    );
+    assert!(error.contains("file is not a database"), "and why: {error}");
+    Ok(())
+}
