@@ -64,12 +64,22 @@ pub(crate) fn works(command: &mut Command) -> bool {
 /// Takes everything of this terminal's environment from it but where programs are.
 pub(crate) fn clean(command: &mut Command) -> &mut Command {
     command.env_clear();
-    for name in ["PATH", "HOME", "LANG"] {
+    for name in KEPT {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
     command
+}
+
+/// What [`clean`] leaves of the environment.
+const KEPT: [&str; 3] = ["PATH", "HOME", "LANG"];
+
+/// The same for people: `HOME=/root LANG=C.UTF-8 PATH=…`.
+pub(crate) fn environment() -> String {
+    let of = |name: &&str| Some(format!("{name}={}", std::env::var_os(name)?.display()));
+    let all: Vec<_> = KEPT.iter().filter_map(of).collect();
+    all.join(" ")
 }
 
 /// The command as one would type it.

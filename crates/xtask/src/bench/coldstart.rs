@@ -95,6 +95,7 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let ours = Ours::measure(&server)?;
     server.stop()?;
     let start = |program: &Path, args: &[&str]| first_answers(bench, program, args);
+    let by = |figure: Figure, program: &Path| figure.run_by(program);
     let mut awslambdaric = start(&python, &["-m", "awslambdaric", "app.handler"])?;
     let client = client.to_str().context("a path in UTF-8")?;
     let mut ric = start(&node, &[client, "app.handler"])?;
@@ -112,35 +113,50 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     };
     let alone = |metric: &str, value| bench.alone("coldstart", metric, value);
     Ok(vec![
-        less(
-            "Python instance that boots",
-            "awslambdaric",
-            ours.python_boot,
-            &mut awslambdaric,
+        by(
+            less(
+                "Python instance that boots",
+                "awslambdaric",
+                ours.python_boot,
+                &mut awslambdaric,
+            ),
+            &python,
         ),
-        less(
-            "Python instance of a warm template",
-            "awslambdaric",
-            ours.python_warm,
-            &mut awslambdaric,
+        by(
+            less(
+                "Python instance of a warm template",
+                "awslambdaric",
+                ours.python_warm,
+                &mut awslambdaric,
+            ),
+            &python,
         ),
-        less(
-            "Node instance that boots",
-            "aws-lambda-ric",
-            ours.node_boot,
-            &mut ric,
+        by(
+            less(
+                "Node instance that boots",
+                "aws-lambda-ric",
+                ours.node_boot,
+                &mut ric,
+            ),
+            &node,
         ),
-        less(
-            "Node instance of a warm template",
-            "aws-lambda-ric",
-            ours.node_warm,
-            &mut ric,
+        by(
+            less(
+                "Node instance of a warm template",
+                "aws-lambda-ric",
+                ours.node_warm,
+                &mut ric,
+            ),
+            &node,
         ),
-        less(
-            "Rust instance",
-            "lambda_runtime alone",
-            ours.rust,
-            &mut bare,
+        by(
+            less(
+                "Rust instance",
+                "lambda_runtime alone",
+                ours.rust,
+                &mut bare,
+            ),
+            &rust,
         ),
         alone(
             "starts of those measured with a warm template that came of one, in 100",
@@ -354,7 +370,7 @@ fn node(bench: &Bench<'_>) -> anyhow::Result<(PathBuf, PathBuf)> {
 }
 
 /// The handler in Rust that the tests have, optimised.
-fn rust(bench: &Bench<'_>) -> anyhow::Result<PathBuf> {
+pub(super) fn rust(bench: &Bench<'_>) -> anyhow::Result<PathBuf> {
     let guest = bench
         .workspace
         .root

@@ -1,5 +1,5 @@
-//! Lambda handlers in Python: a warm invocation through the gateway at one in flight. Beside it, AWS's own runtime
-//! client against the smallest possible Runtime API server, with the same interpreter.
+//! Lambda handlers in Python and Rust: a warm invocation through the gateway at one in flight. Beside each, AWS's own
+//! runtime client against the smallest possible Runtime API server, with the same interpreter.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 use super::{
-    Bench, Figure, median,
+    Bench, Figure, coldstart, median,
     process::{self, end},
     runtime_api::RuntimeApi,
     wasm,
@@ -26,33 +26,47 @@ const HANDLER: &str = "def handler(event, context):\n    return 'hello'\n";
 
 /// Warm invocations.
 pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
-    let python = python(bench)?;
-    let server = deployed(bench, HANDLER)?;
+    let (python, rust) = (python(bench)?, coldstart::rust(bench)?);
+    let server = deployed(bench, &rust)?;
     let mut client = Client::new(server.gateway()?);
-    let mut ours = Vec::new();
-    for at in 0..WARM + WARM / 10 {
-        let took = ask(&mut client)?;
-        if at >= WARM / 10 {
-            ours.push(micros(took));
-        }
-    }
+    let mut ours = |path: &str| warm(|| ask(&mut client, path));
+    let (mut in_python, mut in_rust) = (ours("/python")?, ours("/rust")?);
     server.stop()?;
-    let (mut api, mut runtime) = start_peer(&bench.folder, &python)?;
-    let mut theirs = Vec::new();
-    for at in 0..WARM + WARM / 10 {
-        let took = api.invoke(EVENT)?;
-        if at >= WARM / 10 {
-            theirs.push(micros(took));
-        }
-    }
-    end(&mut runtime);
-    Ok(vec![bench.less(
-        "lambda",
-        "µs of a warm invocation of a Python handler, median",
+    let theirs = |program: &Path, args: &[&str]| {
+        let mut command = process::clean(program.to_str().context("a path in UTF-8")?);
+        command.args(args);
+        let (mut api, mut runtime) = start_client(&bench.folder, command)?;
+        let took = warm(|| api.invoke(EVENT));
+        end(&mut runtime);
+        took
+    };
+    let mut awslambdaric = theirs(&python, &["-m", "awslambdaric", "app.handler"])?;
+    let mut lambda_runtime = theirs(&rust, &[])?;
+    let less = |language: &str, peer: &str, ours: &mut [f64], theirs: &mut [f64]| {
+        let metric = format!("µs of a warm invocation of a {language} handler, median");
+        bench.less("lambda", &metric, peer, median(ours), median(theirs))
+    };
+    let of_python = less(
+        "Python",
         "awslambdaric alone",
-        median(&mut ours),
-        median(&mut theirs),
-    )])
+        &mut in_python,
+        &mut awslambdaric,
+    );
+    let of_rust = less(
+        "Rust",
+        "lambda_runtime alone",
+        &mut in_rust,
+        &mut lambda_runtime,
+    );
+    Ok(vec![of_python.run_by(&python), of_rust.run_by(&rust)])
+}
+
+/// Microseconds that each of many takes, without the first ones.
+fn warm(mut once: impl FnMut() -> anyhow::Result<Duration>) -> anyhow::Result<Vec<f64>> {
+    for _ in 0..WARM / 10 {
+        once()?;
+    }
+    (0..WARM).map(|_| Ok(micros(once()?))).collect()
 }
 
 /// What the peer is handed: the gateway makes a payload of about this size of a request.
@@ -68,24 +82,20 @@ pub(super) fn python(bench: &Bench<'_>) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-fn deployed(bench: &Bench<'_>, handler: &str) -> anyhow::Result<Server> {
+fn deployed(bench: &Bench<'_>, rust: &Path) -> anyhow::Result<Server> {
     let folder = bench.folder.join("app/handler");
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("app.py"), handler)?;
-    let manifest = "app: hello\nworkloads:\n  hello:\n    as: function\n    \
-                    run: {lambda: {runtime: python3, handler: app.handler, code: handler}}\n\
-                    gateway: {routes: [{path: /, to: hello}]}\n";
+    fs::write(folder.join("app.py"), HANDLER)?;
+    fs::copy(rust, folder.join("bootstrap"))?;
+    let manifest = "app: hello\nworkloads:\n  \
+                    python: {as: function, run: {lambda: {runtime: python3, handler: app.handler, code: handler}}}\n  \
+                    rust: {as: function, run: {lambda: {runtime: provided, handler: app.handler, code: handler}}}\n\
+                    gateway: {routes: [{path: /python, to: python}, {path: /rust, to: rust}]}\n";
     let mut command_path = std::env::var("PATH").unwrap_or_default();
     let bin = python(bench)?;
     let bin = bin.parent().context("is in a folder")?;
     command_path = format!("{}:{command_path}", bin.display());
     wasm::deployed_with_path(bench, Path::new(""), manifest, &[], Some(&command_path))
-}
-
-fn start_peer(folder: &Path, python: &Path) -> anyhow::Result<(RuntimeApi, std::process::Child)> {
-    let mut command = process::clean(python.to_str().context("a path in UTF-8")?);
-    command.args(["-m", "awslambdaric", "app.handler"]);
-    start_client(folder, command)
 }
 
 /// A runtime client with a server of its own.
@@ -112,8 +122,8 @@ pub(super) fn start_client(
     Ok((api, runtime))
 }
 
-fn ask(client: &mut Client) -> anyhow::Result<Duration> {
-    let answer = client.send(&Request::get("/"))?;
+fn ask(client: &mut Client, path: &str) -> anyhow::Result<Duration> {
+    let answer = client.send(&Request::get(path))?;
     ensure!(
         answer.status == 200,
         "the handler answered {}: {}",

@@ -26,12 +26,12 @@ mod scale;
 mod surge;
 mod wasm;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::{server, workspace::Workspace};
+use crate::{server, shell, workspace::Workspace};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -67,6 +67,26 @@ struct Figure {
     tangelo: f64,
     theirs: Option<f64>,
     ratio: Option<f64>,
+    /// What all sides were started with.
+    environment: String,
+    /// What ran the handlers of both sides, where they need one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interpreter: Option<PathBuf>,
+}
+
+impl Figure {
+    /// The same, of handlers that `program` ran, or that are it.
+    fn run_by(mut self, program: &Path) -> Self {
+        self.interpreter = Some(program.to_owned());
+        self
+    }
+
+    /// What it was measured with.
+    fn means(&self) -> String {
+        let by = self.interpreter.as_ref();
+        let by = by.map_or_else(String::new, |by| format!("; run by {}", by.display()));
+        format!("  both sides with {}{by}", self.environment)
+    }
 }
 
 /// What every benchmark gets.
@@ -122,7 +142,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     for (name, run) in chosen {
         let _ = std::fs::remove_dir_all(&bench.folder);
         std::fs::create_dir_all(&bench.folder)?;
+        let mut means = String::new();
         for figure in run(&bench).with_context(|| format!("bench {name}"))? {
+            if !options.json && figure.means() != means {
+                means = figure.means();
+                println!("{means}");
+            }
             print(&figure, options.json)?;
         }
     }
@@ -164,6 +189,8 @@ impl Bench<'_> {
             tangelo,
             theirs: Some(theirs),
             ratio: Some(tangelo / theirs),
+            environment: shell::environment(),
+            interpreter: None,
         }
     }
 
@@ -191,6 +218,8 @@ impl Bench<'_> {
             tangelo,
             theirs: None,
             ratio: None,
+            environment: shell::environment(),
+            interpreter: None,
         }
     }
 
@@ -216,6 +245,32 @@ fn median(values: &mut [f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn a_figure_says_what_its_sides_were_started_with() {
+        let figure = super::Figure {
+            bench: "lambda",
+            metric: "µs".to_owned(),
+            peer: "none".to_owned(),
+            tangelo: 1.0,
+            theirs: None,
+            ratio: None,
+            environment: "LANG=C".to_owned(),
+            interpreter: None,
+        };
+        let figure = figure.run_by(Path::new("/bin/python3"));
+        let line = serde_json::to_value(&figure).expect("is data");
+        assert_eq!(
+            (&line["environment"], &line["interpreter"]),
+            (&"LANG=C".into(), &"/bin/python3".into())
+        );
+        assert_eq!(
+            figure.means(),
+            "  both sides with LANG=C; run by /bin/python3"
+        );
+    }
+
     #[test]
     fn the_median_is_the_middle() {
         assert!((super::median(&mut [3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);

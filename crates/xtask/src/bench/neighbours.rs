@@ -93,14 +93,8 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let alone = median(&mut alone);
     let figure = |metric: &str, mut disturbed: Vec<f64>| {
         let disturbed = median(&mut disturbed);
-        Figure {
-            bench: "neighbours",
-            metric: bench.metric(metric),
-            peer: "the same service alone".to_owned(),
-            tangelo: disturbed,
-            theirs: Some(alone),
-            ratio: Some(alone / disturbed),
-        }
+        let peer = "the same service alone";
+        bench.less("neighbours", metric, peer, disturbed, alone)
     };
     Ok(vec![
         figure("p99 in ms while functions want every CPU", saturated),

@@ -50,6 +50,8 @@ const BEST: &[&str] = &[
 
 /// A path of ours, and what it is measured against.
 struct Contest {
+    /// What is asked, where it is not the component in Rust.
+    what: &'static str,
     path: &'static str,
     peer: &'static str,
     flags: &'static [&'static str],
@@ -57,20 +59,29 @@ struct Contest {
 
 const CONTESTS: &[Contest] = &[
     Contest {
+        what: "",
         path: "/",
         peer: "",
         flags: &[],
     },
     Contest {
+        what: "",
         path: "/",
         peer: ", its best flags",
         flags: BEST,
     },
     Contest {
+        what: "",
         path: "/reused",
         peer: ", instances reused 128 times",
         flags: &["--max-instance-reuse-count", "128"],
     },
+];
+
+/// Other languages: a template of `tangelo init`, its source, and what is asked.
+const LANGUAGES: [(&str, &str, &str); 2] = [
+    ("js", "hello.js", "a component in JavaScript: "),
+    ("python", "hello/app.py", "a component in Python: "),
 ];
 
 /// Measures each contest, both sides in turns.
@@ -83,7 +94,36 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
         figures.extend(against(bench, &server, &wasmtime, &component, contest)?);
     }
     server.stop()?;
+    for (template, source, what) in LANGUAGES {
+        let component = of_template(bench, template, source)?;
+        let server = deployed(bench, &component, MANIFEST, &[])?;
+        let contest = Contest {
+            what,
+            path: "/",
+            peer: ", its best flags",
+            flags: BEST,
+        };
+        figures.extend(against(bench, &server, &wasmtime, &component, &contest)?);
+        server.stop()?;
+    }
     Ok(figures)
+}
+
+/// A hello as `tangelo init` makes it, but for what it prints: nobody's log is measured here.
+fn of_template(bench: &Bench<'_>, template: &str, source: &str) -> anyhow::Result<PathBuf> {
+    let folder = bench.folder.join(template);
+    let path = folder.to_str().context("a path in UTF-8")?;
+    let tangelo = |arguments: &[&str]| {
+        let mut command = shell::command(&bench.binary, arguments, &bench.folder);
+        shell::run(command.stdout(std::io::stderr()))
+    };
+    tangelo(&["init", path, "--template", template])?;
+    let source = folder.join(source);
+    let lines = fs::read_to_string(&source)?;
+    let quiet = lines.lines().filter(|line| !line.contains("greeting"));
+    fs::write(&source, quiet.collect::<Vec<_>>().join("\n"))?;
+    tangelo(&["build", path])?;
+    Ok(folder.join("build/hello.wasm"))
 }
 
 fn against(
@@ -115,14 +155,14 @@ fn against(
     Ok([
         bench.more(
             "wasm",
-            "requests per CPU second",
+            &format!("{}requests per CPU second", contest.what),
             &name,
             median(&mut ours_cpu),
             median(&mut theirs_cpu),
         ),
         bench.more(
             "wasm",
-            "requests per second, 64 connections",
+            &format!("{}requests per second, 64 connections", contest.what),
             &name,
             median(&mut ours_wall),
             median(&mut theirs_wall),
