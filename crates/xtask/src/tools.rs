@@ -260,16 +260,39 @@ pub(crate) fn of_the_machine(workspace: &Workspace) {
     if packages.is_empty() {
         return;
     }
-    eprintln!("installing {}", packages.join(", "));
-    let installed =
-        shell::run(&mut shell::command("apt-get", &["update", "-qq"], root)).and_then(|()| {
-            let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-            install.extend(&packages);
-            shell::run(&mut shell::command("apt-get", &install, root))
-        });
-    if let Err(error) = installed {
+    if let Err(error) = install(root, &packages) {
         eprintln!("what could not be installed is missed by tests, which are skipped: {error:#}");
     }
+}
+
+/// Installs those of these Debian packages whose program, of the same name, is not there.
+///
+/// # Errors
+/// Says how to install what it could not.
+pub(crate) fn programs(workspace: &Workspace, packages: &[&str]) -> anyhow::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    let is_there = |program: &str| folders.iter().any(|folder| folder.join(program).is_file());
+    let missing: Vec<_> = packages
+        .iter()
+        .copied()
+        .filter(|name| !is_there(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(&workspace.root, &missing).with_context(|| {
+        let all = missing.join(" ");
+        format!("this machine lacks what it is measured against or with: apt-get install {all}")
+    })
+}
+
+fn install(root: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    eprintln!("installing {}", packages.join(", "));
+    shell::run(&mut shell::command("apt-get", &["update", "-qq"], root))?;
+    let options = ["install", "-y", "-qq", "--no-install-recommends"];
+    let all = [&options[..], packages].concat();
+    shell::run(&mut shell::command("apt-get", &all, root))
 }
 
 /// The path with `folders` before it.

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::{server, shell, workspace::Workspace};
+use crate::{server, shell, tools, workspace::Workspace};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -101,33 +101,38 @@ struct Bench<'a> {
 
 type Run = fn(&Bench<'_>) -> anyhow::Result<Vec<Figure>>;
 
-const ALL: &[(&str, Run)] = &[
-    ("wasm", wasm::run),
-    ("proxy", proxy::run),
-    ("publish", publish::run),
-    ("patterns", publish::patterns),
-    ("reload", reload::run),
-    ("coldload", coldload::run),
-    ("scale", scale::run),
-    ("overload", overload::run),
-    ("idle", idle::run),
-    ("deliver", deliver::run),
-    ("biglog", biglog::run),
-    ("footprint", footprint::run),
-    ("neighbours", neighbours::run),
-    ("surge", surge::run),
-    ("lambda", lambda::run),
-    ("coldstart", coldstart::run),
+/// Their names, and what they need of the machine.
+const ALL: &[(&str, Run, &[&str])] = &[
+    ("wasm", wasm::run, &["wrk"]),
+    ("proxy", proxy::run, &["nginx", "haproxy", "caddy", "wrk"]),
+    (
+        "publish",
+        publish::run,
+        &["redis-server", "rabbitmq-server", "wrk"],
+    ),
+    ("patterns", publish::patterns, &[]),
+    ("reload", reload::run, &[]),
+    ("coldload", coldload::run, &[]),
+    ("scale", scale::run, &["wrk"]),
+    ("overload", overload::run, &["wrk"]),
+    ("idle", idle::run, &["nginx", "haproxy"]),
+    ("deliver", deliver::run, &["wrk"]),
+    ("biglog", biglog::run, &["wrk"]),
+    ("footprint", footprint::run, &[]),
+    ("neighbours", neighbours::run, &[]),
+    ("surge", surge::run, &[]),
+    ("lambda", lambda::run, &[]),
+    ("coldstart", coldstart::run, &[]),
 ];
 
 /// Runs one or all.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let chosen: Vec<_> = ALL
         .iter()
-        .filter(|(name, _)| options.name.as_deref().is_none_or(|wanted| wanted == *name))
+        .filter(|(name, ..)| options.name.as_deref().is_none_or(|wanted| wanted == *name))
         .collect();
     if chosen.is_empty() {
-        let names: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = ALL.iter().map(|(name, ..)| *name).collect();
         bail!("no such benchmark; there are {}", names.join(", "));
     }
     let bench = Bench {
@@ -139,7 +144,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         },
         folder: workspace.target.join("bench"),
     };
-    for (name, run) in chosen {
+    for (name, run, needs) in chosen {
+        tools::programs(workspace, needs)?;
         let _ = std::fs::remove_dir_all(&bench.folder);
         std::fs::create_dir_all(&bench.folder)?;
         let mut means = String::new();

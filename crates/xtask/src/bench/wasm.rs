@@ -4,19 +4,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{
     Bench, Figure, load, median,
     process::{self, Peer},
 };
 use crate::{
+    http::{Client, Request},
     server::{self, Server},
     shell, tools,
     workspace::{Workspace, cargo},
 };
+
+/// How long the compilation of a component may take.
+const COMPILES_WITHIN: Duration = Duration::from_secs(120);
 
 const WASMTIME: &str = "48.0.8";
 /// The peer, for people.
@@ -134,6 +139,7 @@ fn against(
     contest: &Contest,
 ) -> anyhow::Result<[Figure; 2]> {
     let ours = format!("{}{}", server.addresses.gateway, contest.path);
+    until_ready(server, contest.path)?;
     let address = process::free_address()?;
     let mut command = process::clean(wasmtime.to_str().context("a path in UTF-8")?);
     command.args(["serve", "-S", "cli", "-O", "pooling-allocator=y"]);
@@ -168,6 +174,24 @@ fn against(
             median(&mut theirs_wall),
         ),
     ])
+}
+
+/// Waits until a function answers: a large component is compiled after its deploy was taken.
+fn until_ready(server: &Server, path: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let status = Client::new(server.gateway()?)
+            .send(&Request::get(path))?
+            .status;
+        if status == 200 {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < COMPILES_WITHIN,
+            "the function answers {status}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A server with one app, whose component (or none) lies beside the manifest.
