@@ -115,7 +115,7 @@ const ALL: &[(&str, Run, &[&str])] = &[
     ("coldload", coldload::run, &[]),
     ("scale", scale::run, &["wrk"]),
     ("overload", overload::run, &["wrk"]),
-    ("idle", idle::run, &["nginx", "haproxy"]),
+    ("idle", idle::run, &["haproxy"]),
     ("deliver", deliver::run, &["wrk"]),
     ("biglog", biglog::run, &["wrk"]),
     ("footprint", footprint::run, &[]),
