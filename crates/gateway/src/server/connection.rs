@@ -36,7 +36,7 @@ use crate::{answer::Answer, authority::Ambiguous, refusal::LastWord};
 pub(super) const HEADERS: usize = 100;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(super) async fn serve<F: Front>(
@@ -75,7 +75,7 @@ pub(super) async fn serve<F: Front>(
         })
     };
     if is_http2 {
-        wire.no_heads();
+        wire.speaks_http2();
         let connection = h2(limits).serve_connection(watched, service);
         drive(pin!(connection), &wire, limits.head, order).await
     } else {

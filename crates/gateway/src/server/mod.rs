@@ -8,6 +8,7 @@ mod connection;
 pub mod framing;
 #[cfg(test)]
 mod framing_law;
+mod heads;
 mod stream;
 mod wire;
 mod worker;

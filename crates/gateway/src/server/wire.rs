@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     ConnectionLimits,
     framing::{Framing, Misframed},
+    heads::Heads,
     stream::Stream,
 };
 
@@ -39,8 +40,8 @@ pub(super) struct Wire {
     accepted: Instant,
     limits: ConnectionLimits,
     requests: AtomicU32,
-    /// HTTP/2 has bytes without requests: there only idleness counts.
-    heads: AtomicBool,
+    /// HTTP/2 has bytes without requests, and heads beside them: there [`Heads`] knows when one begins and ends.
+    is_http2: AtomicBool,
     head_since: AtomicU64,
     idle_since: AtomicU64,
     stalled_since: AtomicU64,
@@ -57,7 +58,7 @@ impl Wire {
             accepted: Instant::now(),
             limits: *limits,
             requests: AtomicU32::new(0),
-            heads: AtomicBool::new(true),
+            is_http2: AtomicBool::new(false),
             head_since: AtomicU64::new(1),
             idle_since: AtomicU64::new(1),
             stalled_since: AtomicU64::new(0),
@@ -68,8 +69,8 @@ impl Wire {
     }
 
     /// It speaks HTTP/2.
-    pub(super) fn no_heads(&self) {
-        self.heads.store(false, Relaxed);
+    pub(super) fn speaks_http2(&self) {
+        self.is_http2.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
         self.idle_since.store(self.now(), Relaxed);
     }
@@ -78,7 +79,10 @@ impl Wire {
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Relaxed);
         self.served.fetch_add(1, Relaxed);
-        self.head_since.store(0, Relaxed);
+        // Over HTTP/2, the next head may have begun before this request is taken.
+        if !self.is_http2.load(Relaxed) {
+            self.head_since.store(0, Relaxed);
+        }
         Busy(Arc::clone(self))
     }
 
@@ -101,10 +105,8 @@ impl Wire {
             0 => {}
             since => return at(since, self.limits.stall),
         }
-        if self.requests.load(Relaxed) > 0 {
-            return None;
-        }
         match self.head_since.load(Relaxed) {
+            0 if self.requests.load(Relaxed) > 0 => None,
             0 => at(self.idle_since.load(Relaxed), self.limits.keep_alive),
             since => at(since, self.limits.head),
         }
@@ -117,11 +119,19 @@ impl Wire {
     }
 
     fn has_read(&self) {
-        if self.heads.load(Relaxed)
+        if !self.is_http2.load(Relaxed)
             && self.requests.load(Relaxed) == 0
             && self.head_since.load(Relaxed) == 0
         {
             self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// A read has left the head `open`, and another one, or none, the read before.
+    fn head_is(&self, open: Option<u64>, before: Option<u64>) {
+        if open != before {
+            let since = open.map_or(0, |_| self.now());
+            self.head_since.store(since, Relaxed);
         }
     }
 
@@ -157,6 +167,8 @@ pub(super) struct Watched {
     sniffed: Vec<u8>,
     /// HTTP/1.1's framing; HTTP/2 has frames of its own.
     framing: Option<Framing>,
+    /// HTTP/2's heads, where there is no `framing`.
+    heads: Heads,
     /// The body that is being read is misframed here: nothing more of it is to be had.
     broken: bool,
     /// Bytes that may still be thrown away while it lingers.
@@ -175,6 +187,7 @@ impl Watched {
             stream: TokioIo::new(stream),
             sniffed,
             framing,
+            heads: Heads::new(),
             broken: false,
             waste: LINGER_BYTES,
             wire,
@@ -184,7 +197,13 @@ impl Watched {
     /// How many of `bytes` are to be handed on. What is wrong with a head does not keep it back: whoever would serve
     /// it asks [`Wire::refuses`]. What is wrong with a body does, for that is being read already.
     fn check(&mut self, bytes: &[u8]) -> usize {
-        let Some(Err(misframed)) = self.framing.as_mut().map(|framing| framing.read(bytes)) else {
+        let Some(framing) = &mut self.framing else {
+            let before = self.heads.open();
+            self.heads.read(bytes);
+            self.wire.head_is(self.heads.open(), before);
+            return bytes.len();
+        };
+        let Err(misframed) = framing.read(bytes) else {
             return bytes.len();
         };
         let _ = self.wire.misframed.set(misframed);

@@ -192,6 +192,12 @@ impl Conversation {
         self.read.is_empty() && !self.more().await
     }
 
+    /// Whether the other side has closed by now or does `within` this time; what else comes is read.
+    pub(crate) async fn closes_within(&mut self, within: Duration) -> bool {
+        let closed = timeout(within, self.rest()).await;
+        closed.is_ok()
+    }
+
     async fn more(&mut self) -> bool {
         let mut bytes = [0; 8192];
         let read = timeout(PATIENCE, self.stream.read(&mut bytes))

@@ -3,16 +3,21 @@
 
 use std::time::Duration;
 
+use model::Limits;
+
 use crate::{
     conversation::Conversation,
     house::{House, Wishes},
     upstream::{Upstream, everything},
 };
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -20,12 +25,16 @@ const END_HEADERS: u8 = 4;
 
 /// Error codes (RFC 9113 §7).
 const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `GET http://a/`, as HPACK has it: three fields of the static table and a literal.
 const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
+
+/// What makes it `POST`, in the place of its first field.
+const POST: &[u8] = b"\x83";
 
 /// A frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -121,6 +130,29 @@ async fn a_client_that_asks_and_takes_back_at_once_is_sent_away() {
 }
 
 #[tokio::test]
+async fn a_client_that_makes_the_server_take_back_is_sent_away() {
+    let (upstream, house) = silent().await;
+    let mut conversation = hello(&house).await;
+    // More room for the answer than there can be (RFC 9113 §6.9.1) is an error of the stream alone (CVE-2025-8671).
+    let room = 0x7fff_ffff_u32.to_be_bytes();
+    for n in 0..=8_u32 {
+        let stream = 2 * n + 1;
+        let mut asked = frame(HEADERS, END_STREAM | END_HEADERS, stream, GET);
+        asked.extend(frame(WINDOW_UPDATE, 0, stream, &room));
+        assert!(conversation.try_write(&asked).await);
+        let (kind, reset, payload) = next(&mut conversation, &[RST_STREAM, GOAWAY]).await;
+        if n < 8 {
+            assert_eq!((kind, reset), (RST_STREAM, stream));
+            assert_eq!(number(&payload), FLOW_CONTROL_ERROR);
+        } else {
+            assert_eq!(kind, GOAWAY, "it was the ninth");
+            assert_eq!(number(&payload[4..8]), ENHANCE_YOUR_CALM);
+        }
+    }
+    assert!(upstream.seen().len() <= 8);
+}
+
+#[tokio::test]
 async fn a_header_list_beyond_the_limit_is_refused_however_it_is_split() {
     let (upstream, house) = silent().await;
     let mut conversation = hello(&house).await;
@@ -149,6 +181,114 @@ async fn a_header_list_beyond_the_limit_is_refused_however_it_is_split() {
         _ => assert_ne!(number(&payload[4..8]), 0),
     }
     assert_eq!(upstream.seen().len(), 0);
+}
+
+/// As long as heads and silences in bodies may take where a test waits for them.
+const SHORT: Duration = Duration::from_millis(200);
+
+fn short() -> Limits {
+    Limits {
+        body_idle: SHORT,
+        head_timeout: SHORT,
+        ..Limits::default()
+    }
+}
+
+/// Heads that do not end, as a client leaves them when it does nothing more: its last frame has no end, is cut short,
+/// or comes while another request is under way.
+fn endless_heads() -> [Vec<u8>; 4] {
+    let whole = frame(HEADERS, END_STREAM | END_HEADERS, 1, GET);
+    let cut = whole[..whole.len() - 1].to_vec();
+    let begun = frame(HEADERS, END_STREAM, 1, GET);
+    let continued = [begun.clone(), frame(CONTINUATION, 0, 1, b"")].concat();
+    let second = [whole, frame(HEADERS, END_STREAM, 3, GET)].concat();
+    [begun, cut, continued, second]
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_ends_the_connection() {
+    let upstream = Upstream::start(|_| std::future::pending()).await;
+    let wishes = Wishes {
+        limits: short(),
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
+    for head in endless_heads() {
+        let mut conversation = hello(&house).await;
+        assert!(conversation.try_write(&head).await);
+        conversation.rest().await;
+    }
+    // One whose last frame trickles in byte by byte: what comes is no reason to wait longer.
+    let mut conversation = hello(&house).await;
+    let begun = frame(HEADERS, END_STREAM, 1, GET);
+    assert!(conversation.try_write(&begun).await);
+    let long = frame(CONTINUATION, END_HEADERS, 1, &[b'x'; 500]);
+    let mut bytes = long.chunks(1);
+    while !conversation.closes_within(SHORT / 10).await {
+        let byte = bytes.next().expect("it closes before the head has come");
+        conversation.try_write(byte).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_outlives_the_time_of_a_head_between_heads() {
+    let upstream = Upstream::echo().await;
+    let wishes = Wishes {
+        limits: short(),
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
+    let mut idle = hello(&house).await;
+    let whole = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, GET);
+    assert!(idle.try_write(&whole(1)).await);
+    next(&mut idle, &[HEADERS]).await;
+    let mut endless = hello(&house).await;
+    assert!(endless.try_write(&endless_heads()[0]).await);
+    endless.rest().await;
+    // What took the other one's time took none of this one's.
+    assert!(idle.try_write(&frame(PING, 0, 0, b"are you?")).await);
+    next(&mut idle, &[PING]).await;
+    assert!(idle.try_write(&whole(3)).await);
+    let (_, stream, _) = next(&mut idle, &[HEADERS]).await;
+    assert_eq!(stream, 3);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_the_clients_timeout_and_its_place_is_free() {
+    let upstream = Upstream::echo().await;
+    let wishes = Wishes {
+        limits: short(),
+        connections: |limits| limits.streams = 1,
+        ..Wishes::default()
+    };
+    let house = House::with(&everything(&upstream), wishes).await;
+    let mut conversation = hello(&house).await;
+    let post = [&POST[..], &GET[1..]].concat();
+    let asked = [
+        frame(HEADERS, END_HEADERS, 1, &post),
+        frame(DATA, 0, 1, b"abc"),
+    ];
+    assert!(conversation.try_write(&asked.concat()).await);
+    let (_, _, problem) = next(&mut conversation, &[DATA]).await;
+    let problem = String::from_utf8_lossy(&problem);
+    assert!(
+        problem.contains("\"status\":408") && problem.contains("TG0204"),
+        "{problem}"
+    );
+    let (_, ended, _) = next(&mut conversation, &[RST_STREAM]).await;
+    assert_eq!(ended, 1, "nobody waits for the rest of the body");
+    let again = frame(HEADERS, END_STREAM | END_HEADERS, 3, GET);
+    assert!(conversation.try_write(&again).await);
+    let (_, stream, body) = next(&mut conversation, &[RST_STREAM, DATA]).await;
+    assert_eq!((stream, &body[..]), (3, &b"GET / "[..]));
+    let callee = house
+        .platform()
+        .apps()
+        .by_name("shop/web", None)
+        .expect("is live");
+    while callee.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
