@@ -1,4 +1,4 @@
-//! The body of an answer on its way to a client: passes frames through as they are, and keeps what must live until
+//! The body of an answer on its way to a client: passes frames through, less the trailers that do not leave, and keeps what must live until
 //! the last byte. How long a workload may be silent is its pool's business.
 
 use std::{
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use platform::{Body, BodyError};
 
-use crate::{server::Busy, trail::Trail};
+use crate::{headers, server::Busy, trail::Trail};
 
 /// The body of an answer.
 pub(crate) struct Answer {
@@ -63,7 +63,12 @@ impl http_body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::leave_trailers(trailers);
+        }
         match &frame {
             None => this.finish(None),
             Some(Err(error)) => this.finish(Some(error)),

@@ -7,6 +7,8 @@ use http::{
 };
 use platform::find_header;
 
+use crate::server::framing::frames;
+
 /// The request's id, as clients send and see it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Stable over all attempts of the same work.
@@ -65,6 +67,19 @@ pub fn leave(headers: &mut HeaderMap, switching: bool) {
     if websocket {
         keep_websocket(headers);
     }
+}
+
+/// Takes off the trailers of an answer that concern only the workload's connection, or would say where the body is or
+/// whose (RFC 9110 §6.5.1).
+pub fn leave_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    let framing = trailers
+        .keys()
+        .filter(|name| frames(name.as_str().as_bytes()));
+    let doomed: Vec<_> = framing.cloned().collect();
+    doomed
+        .into_iter()
+        .for_each(|name| drop(trailers.remove(name)));
 }
 
 /// Whether these are the headers of a WebSocket handshake (RFC 6455 §4.1).

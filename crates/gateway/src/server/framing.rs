@@ -348,7 +348,7 @@ fn is_disguised(name: &[u8]) -> bool {
 }
 
 /// What may not come after a body, because it says where the body is or whose it is (RFC 9110 §6.5.1).
-fn frames(name: &[u8]) -> bool {
+pub(crate) fn frames(name: &[u8]) -> bool {
     let named = |plain: &str| name.eq_ignore_ascii_case(plain.as_bytes());
     is_disguised(name) || named("host") || named("trailer") || named("te")
 }
