@@ -263,7 +263,7 @@ async fn a_body_that_stops_coming_is_the_clients_timeout_and_its_place_is_free()
     };
     let house = House::with(&everything(&upstream), wishes).await;
     let mut conversation = hello(&house).await;
-    let post = [&POST[..], &GET[1..]].concat();
+    let post = [POST, &GET[1..]].concat();
     let asked = [
         frame(HEADERS, END_HEADERS, 1, &post),
         frame(DATA, 0, 1, b"abc"),
