@@ -121,6 +121,37 @@ async fn a_container_has_the_contract_of_a_process() {
 }
 
 #[tokio::test]
+async fn a_container_runs_as_the_user_it_is_given_and_else_as_the_image_s() {
+    let Some(podman) = Podman::start().await else {
+        return;
+    };
+    podman.import_as("test:user", "USER 1234:1234");
+    let stage = podman.stage();
+    for (named, given, expected) in [
+        ("test:user", None, [1234, 1234]),
+        ("test:user", Some("0"), [0, 0]),
+        ("test:1", Some("1000"), [1000, 0]),
+        ("test:1", Some("1000:1001"), [1000, 1001]),
+        ("test:1", Some("clerk"), [1500, 1501]),
+    ] {
+        let pool = pool(&stage, |spec| {
+            if let Run::Container { image, user, .. } = &mut spec.workload.run {
+                *image = named.to_owned();
+                *user = given.map(str::to_owned);
+            }
+        });
+        let env = text(&stage, &pool, "/cgi-bin/env").await;
+        let [user, group] = expected;
+        for line in [format!("user={user}"), format!("group={group}")] {
+            assert!(env.lines().any(|l| l == line), "{given:?}, {line}: {env}");
+        }
+        let written = text(&stage, &pool, "/cgi-bin/write").await;
+        assert!(written.contains("read-only\ntmp\n"), "{given:?}: {written}");
+        pool.drain(GRACE).await;
+    }
+}
+
+#[tokio::test]
 async fn volumes_outlive_instances_and_each_gets_the_same_image() {
     let Some(podman) = Podman::start().await else {
         return;

@@ -30,7 +30,7 @@ exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www
 const SCRIPTS: [(&str, &str); 5] = [
     (
         "env",
-        "/bin/busybox env; echo pid=$PPID; echo user=$(/bin/busybox id -u); echo open=$(ulimit -n)",
+        "/bin/busybox env; echo pid=$PPID; echo user=$(/bin/busybox id -u); echo group=$(/bin/busybox id -g); echo open=$(ulimit -n)",
     ),
     ("groups", "/bin/busybox cat /proc/self/cgroup"),
     (
@@ -119,10 +119,15 @@ impl Podman {
         ] {
             fs::create_dir_all(root.join(folder)).expect("made");
         }
+        // As images have it, for whichever user.
+        let for_all = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        fs::set_permissions(root.join("tmp"), for_all).expect("set");
         fs::copy(BUSYBOX, root.join("bin/busybox")).expect("copied");
         let _ = fs::remove_file(root.join("bin/sh"));
         std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("linked");
         fs::write(root.join("start"), START).expect("written");
+        let users = "root:x:0:0::/:/bin/sh\nclerk:x:1500:1501::/:/bin/sh\n";
+        fs::write(root.join("etc/passwd"), users).expect("written");
         fs::write(root.join("www/health"), "well").expect("written");
         for (name, script) in SCRIPTS {
             let file = root.join("www/cgi-bin").join(name);
@@ -133,21 +138,31 @@ impl Podman {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs::set_permissions(&file, mode).expect("set");
         }
-        let tar = self.folder.path().join("image.tar");
         let packed = process::Command::new("tar")
             .arg("-C")
             .arg(&root)
             .arg("-cf")
-            .arg(&tar)
+            .arg(self.packed())
             .arg(".")
             .status();
         assert!(packed.expect("tar runs").success());
+        self.import_as("test:1", "LABEL edition=usual");
+    }
+
+    fn packed(&self) -> PathBuf {
+        self.folder.path().join("image.tar")
+    }
+
+    /// Makes another image of the same files, with one instruction more.
+    pub(super) fn import_as(&self, name: &str, instruction: &str) {
         let imported = self.run(&[
             "import",
             "--change",
             r#"CMD ["/bin/sh", "/start"]"#,
-            tar.to_str().expect("text"),
-            "test:1",
+            "--change",
+            instruction,
+            self.packed().to_str().expect("text"),
+            name,
         ]);
         assert!(imported.status.success(), "{imported:?}");
     }
