@@ -1,5 +1,6 @@
 //! Containers on a real engine: Podman, with images that are made here from nothing but busybox.
 
+mod load;
 mod podman;
 
 use std::{
@@ -17,7 +18,11 @@ use model::{
     app::{Pull, RegistryLogin},
     code,
 };
-use runtime::{Body, LogStream, Spec, launcher::Means, process::Pool};
+use runtime::{
+    Body, LogStream, Spec,
+    launcher::Means,
+    process::{Pace, Pool},
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -52,7 +57,11 @@ fn pool(stage: &Stage, change: impl FnOnce(&mut Spec)) -> Arc<Pool> {
     spec.workload.limits.processes = Some(50);
     spec.workload.limits.files = Some(80);
     change(&mut spec);
-    Pool::with_pace(&stage.context, spec, PACE)
+    let pace = Pace {
+        patience: GRACE,
+        ..PACE
+    };
+    Pool::with_pace(&stage.context, spec, pace)
 }
 
 async fn text(stage: &Stage, pool: &Arc<Pool>, path: &str) -> String {

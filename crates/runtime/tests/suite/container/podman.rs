@@ -27,7 +27,7 @@ echo "to stderr" >&2
 exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www
 "#;
 
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     (
         "env",
         "/bin/busybox env; echo pid=$PPID; echo user=$(/bin/busybox id -u); echo group=$(/bin/busybox id -g); echo open=$(ulimit -n)",
@@ -40,6 +40,10 @@ const SCRIPTS: [(&str, &str); 5] = [
     (
         "eat",
         "/bin/busybox touch /tmp/eat; /bin/busybox sleep 30; echo survived",
+    ),
+    (
+        "hold",
+        "while [ ! -e $TANGELO_STATE_DIR/go ]; do /bin/busybox usleep 20000; done; printf 'Content-Type: text/plain\\r\\n\\r\\nheld\\n'",
     ),
     (
         "state",
@@ -133,7 +137,8 @@ impl Podman {
             let file = root.join("www/cgi-bin").join(name);
             let head = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec 2>&1\n";
             // An answer that has begun and has no length would be whole wherever it ends.
-            let head = if name == "eat" { "#!/bin/sh\n" } else { head };
+            let late = matches!(name, "eat" | "hold");
+            let head = if late { "#!/bin/sh\n" } else { head };
             fs::write(&file, format!("{head}{script}\n")).expect("written");
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs::set_permissions(&file, mode).expect("set");
