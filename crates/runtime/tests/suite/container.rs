@@ -1,29 +1,17 @@
 //! Containers on a real engine: Podman, with images that are made here from nothing but busybox.
 
+mod images;
 mod load;
 mod podman;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{self, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use model::{
-    ByteSize, Name, Run,
-    app::{Pull, RegistryLogin},
-    code,
-};
+use model::{ByteSize, Name, Run, app::Pull, code};
 use runtime::{
     Body, LogStream, Spec,
     launcher::Means,
     process::{Pace, Pool},
 };
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
@@ -325,132 +313,6 @@ async fn by_hand(port: u16) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("is read");
     answer
-}
-
-/// A registry with one image, which it gives only to a user with a password. It says its port, and what it was asked for.
-const REGISTRY: &str = r#"
-import base64, http.server, json, os, sys
-FOLDER, LOGIN = sys.argv[1], "Basic " + base64.b64encode(sys.argv[2].encode()).decode()
-
-class Registry(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def send(self, status, body=b"", kind="application/json"):
-        self.send_response(status)
-        if status == 401:
-            self.send_header("WWW-Authenticate", 'Basic realm="test"')
-        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_GET(self):
-        if self.headers.get("Authorization") != LOGIN:
-            return self.send(401)
-        name = self.path.rsplit("/", 1)[-1]
-        if self.path == "/v2/":
-            return self.send(200, b"{}")
-        if "/manifests/" in self.path:
-            body = open(os.path.join(FOLDER, "manifest.json"), "rb").read()
-            return self.send(200, body, json.loads(body)["mediaType"])
-        file = os.path.join(FOLDER, name.removeprefix("sha256:"))
-        if not os.path.exists(file):
-            return self.send(404)
-        self.send(200, open(file, "rb").read(), "application/octet-stream")
-
-    do_HEAD = do_GET
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"#;
-
-/// Ended when it is dropped.
-struct Registry(process::Child, u16);
-
-impl Registry {
-    fn start(folder: &Path, login: &str) -> Self {
-        let mut child = process::Command::new("python3")
-            .args(["-c", REGISTRY])
-            .arg(folder)
-            .arg(login)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is there");
-        let mut line = String::new();
-        let mut output = BufReader::new(child.stdout.take().expect("is piped"));
-        output.read_line(&mut line).expect("says its port");
-        Self(child, line.trim().parse().expect("a port"))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[tokio::test]
-async fn an_image_is_pulled_with_a_secret_that_is_said_nowhere() {
-    let folder = TempDir::new().expect("a folder");
-    let registry = Registry::start(&folder.path().join("pushed"), "robot:s3cret-word");
-    let place = format!("127.0.0.1:{}", registry.1);
-    let registries = format!("[[registry]]\nlocation = \"{place}\"\ninsecure = true\n");
-    fs::write(folder.path().join("registries.conf"), registries).expect("written");
-    let Some(podman) = Podman::start_in(folder).await else {
-        return;
-    };
-    let pushed = podman.folder.path().join("pushed");
-    let pushed = pushed.to_str().expect("text");
-    let saved = podman.run(&["save", "--format=docker-dir", "-o", pushed, "test:1"]);
-    assert!(saved.status.success(), "{saved:?}");
-    let stage = podman.stage();
-    let pool = || {
-        pool(&stage, |spec| {
-            if let Run::Container {
-                image, pull, login, ..
-            } = &mut spec.workload.run
-            {
-                *image = format!("{place}/shop/box:1");
-                *pull = Pull::Missing;
-                *login = Some(RegistryLogin {
-                    user: "robot".to_owned(),
-                    password: "REGISTRY_PASSWORD".to_owned(),
-                });
-            }
-        })
-    };
-    let refused = async |expected: &str| {
-        let pool = pool();
-        let error = pool.warm().await.expect_err("is refused");
-        assert_eq!(error.code, code::START_FAILED);
-        let told = format!("{} {:?}", error.message, error.context);
-        assert!(told.contains(expected) && !told.contains("-word"), "{told}");
-        pool.drain(Duration::ZERO).await;
-    };
-    refused("REGISTRY_PASSWORD is not among this server's secrets").await;
-    let set = |value: &str| {
-        let mut secrets = stage.listener.secrets.lock();
-        secrets.insert("REGISTRY_PASSWORD".to_owned(), value.to_owned());
-    };
-    set("wrong-word");
-    refused("cannot be pulled as `robot`").await;
-    set("s3cret-word");
-    let pool = pool();
-    pool.warm().await.expect("it is pulled and starts");
-    let env = text(&stage, &pool, "/cgi-bin/env").await;
-    assert!(
-        !env.contains("s3cret-word"),
-        "it is no variable of the instance"
-    );
-    pool.drain(GRACE).await;
-    assert!(!stage.listener.heard("-word"), "nor in what is said");
 }
 
 #[tokio::test]
