@@ -20,7 +20,7 @@ pub(super) struct Known<'k> {
 /// The difference.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Account {
-    /// Acknowledged, but never taken by the sink.
+    /// Acknowledged, but never taken by the sink; or said to be settled, though nothing of it ever came.
     pub(super) lost: usize,
     /// Arrived under more than one key, or shared a key with something else, or came again after its settle was acknowledged.
     pub(super) duplicates_forbidden: usize,
@@ -46,8 +46,13 @@ pub(super) fn compare(known: &Known<'_>, arrived: &str) -> Account {
     let under_two = keys.values().filter(|keys| keys.len() > 1).count();
     let shared = items.values().filter(|items| items.len() > 1).count();
     let lost = known.acknowledged.iter();
+    let lost = lost.filter(|item| !taken.contains(item.as_str())).count();
+    let never = known.settled.keys();
+    let never = never
+        .filter(|key| !items.contains_key(key.as_str()))
+        .count();
     Account {
-        lost: lost.filter(|item| !taken.contains(item.as_str())).count(),
+        lost: lost + never,
         duplicates_forbidden: under_two + shared + again,
         out_of_order: if known.ordered {
             out_of_order(known.acknowledged, ledger::lines(arrived, 0))
@@ -157,6 +162,12 @@ mod tests {
         let twice = ["a-1 k1 7 taken", "a-1 k1 8 taken"];
         check_settled(&["a-1"], &twice, &[("k1", 15)], [0, 1, 0]);
         check_settled(&["a-1"], &twice, &[("k1", 30)], [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_said_to_be_settled_has_come() {
+        let once = ["a-1 k1 7 taken"];
+        check_settled(&["a-1"], &once, &[("k2", 15)], [1, 0, 0]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod control;
 mod kills;
 mod ledger;
 mod observer;
+mod outcome;
 mod place;
 #[allow(unreachable_pub, dead_code, reason = "the tests have it as a library")]
 #[path = "../../../testkit/src/postgres.rs"]
@@ -20,11 +21,12 @@ mod postgres;
 mod publishers;
 mod rounds;
 mod rows;
+mod statuses;
+mod work;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -35,11 +37,14 @@ use serde::Serialize;
 use account::Known;
 use control::Control;
 use kills::{Kills, Named};
-use observer::{Observer, Settled};
+use observer::{Observer, Settled, Subscriptions};
+use outcome::Spread;
+pub(crate) use outcome::{Outcome, judge};
 use place::{After, Place, Sink};
 use publishers::{Kind, Load};
 use rounds::Rounds;
 use rows::Database;
+use statuses::Statuses;
 
 use crate::{
     server::{self, Ports, Server},
@@ -47,8 +52,6 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What must be acknowledged between two kills: a kill of a server that has nothing to lose shows nothing.
-const WORK: usize = 100;
 /// Every so often the app's database is killed, too.
 const DATABASE_KILLS: u32 = 7;
 /// Options of `cargo xtask soak`.
@@ -63,7 +66,7 @@ pub(crate) struct Options {
     /// What the moments of the kills follow from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Prints one JSON object.
+    /// Prints one JSON object on one line.
     #[arg(long)]
     json: bool,
     /// Uses this `tangelo` instead of building one.
@@ -144,46 +147,6 @@ impl Name {
     }
 }
 
-/// What came of it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
-    soak: Name,
-    kills: u32,
-    acknowledged: usize,
-    lost: usize,
-    /// Deliveries of one thing under different idempotency keys, of two things under one, or after the delivery was seen
-    /// to be settled.
-    duplicates_forbidden: usize,
-    /// Deliveries that the sink got before an earlier one of their key, where order by key is asked for.
-    out_of_order: usize,
-    /// Workload processes that outlived their server.
-    orphans: usize,
-    /// Milliseconds from the start after a kill to the ready line: usually, and at worst.
-    ready_ms: Spread,
-    /// And to the first answer of the workload.
-    answers_ms: Spread,
-    /// What the moments of the kills followed from.
-    seed: u64,
-}
-
-/// Median and largest of several.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Spread {
-    median: u128,
-    most: u128,
-}
-
-impl Spread {
-    fn of(mut all: Vec<Duration>) -> Self {
-        all.sort_unstable();
-        let millis = |at: usize| all.get(at).map_or(0, Duration::as_millis);
-        Self {
-            median: millis(all.len() / 2),
-            most: millis(all.len().saturating_sub(1)),
-        }
-    }
-}
-
 impl std::fmt::Debug for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -213,37 +176,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         println!("{outcome:?}");
     }
     judge(&outcome)
-}
-
-/// An error unless everything is accounted for.
-pub(crate) fn judge(outcome: &Outcome) -> anyhow::Result<()> {
-    let Outcome {
-        lost,
-        duplicates_forbidden,
-        out_of_order,
-        orphans,
-        acknowledged,
-        kills,
-        ..
-    } = outcome;
-    ensure!(
-        *acknowledged >= WORK * (*kills as usize + 1),
-        "only {acknowledged} were acknowledged over {kills} kills: the soak shows nothing"
-    );
-    ensure!(*lost == 0, "{lost} acknowledged were lost");
-    ensure!(
-        *duplicates_forbidden == 0,
-        "{duplicates_forbidden} were repeated in a forbidden way"
-    );
-    ensure!(
-        *out_of_order == 0,
-        "{out_of_order} came before an earlier one of their key"
-    );
-    ensure!(
-        *orphans == 0,
-        "{orphans} workload processes outlived their server"
-    );
-    Ok(())
 }
 
 /// Runs one soak; `None` where the machine lacks what it is about.
@@ -297,7 +229,7 @@ pub(crate) fn soak(
         running = Some((sink, server));
     }
     let (running, server) = running.context("a server runs")?;
-    load.expect_work()?;
+    load.expect_work(load.acknowledged())?;
     let mut acknowledged = load.stop()?;
     if let Some(database) = &database {
         acknowledged = committed(database, &folder, acknowledged)?;
@@ -346,18 +278,19 @@ fn observer(
     load: &Load,
     (server, sink, data): (&Server, &Sink, &Path),
 ) -> anyhow::Result<Option<Observer>> {
+    let (ledger, shared) = (sink.ledger.clone(), load.shared());
+    if name == Name::Invokes {
+        let look = Statuses::new(server.gateway()?, ledger, shared);
+        return Ok(Some(Observer::start(look)));
+    }
     if name.observed().is_empty() {
         return Ok(None);
     }
     let control = Control::of(server, data)?;
-    let (ledger, shared) = (sink.ledger.clone(), load.shared());
-    Ok(Some(Observer::start(
-        control,
-        ledger,
-        name.observed(),
-        // Where publishers count what they are told themselves, that is what a kill wants.
-        (Arc::clone(&shared), name != Name::Events),
-    )))
+    // Where publishers count what they are told themselves, that is what a kill wants.
+    let counts = name != Name::Events;
+    let look = Subscriptions::new(control, ledger, name.observed(), (shared, counts));
+    Ok(Some(Observer::start(look)))
 }
 
 /// All orders of the database, of which the apps must have said nothing that is not there.
@@ -408,4 +341,39 @@ fn wait_for(
         "nothing was seen to be settled"
     );
     compare(&settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn the_command_line_takes_a_name_kills_a_seed_and_json() {
+        let names = [
+            "events",
+            "invokes",
+            "deliveries",
+            "replays",
+            "outbox-sqlite",
+            "outbox-postgres",
+        ];
+        for name in names {
+            let line = ["soak", name, "--kills", "1000", "--seed", "7", "--json"];
+            let Cli { options } = Cli::try_parse_from(line).expect("is a command line");
+            assert_eq!(format!("{:?}", options.name), name);
+            assert_eq!((options.kills, options.seed, options.json), (1000, 7, true));
+        }
+        let Cli { options } =
+            Cli::try_parse_from(["soak", "events"]).expect("the rest is optional");
+        assert!(!options.json && options.kills > 0);
+        assert!(Cli::try_parse_from(["soak"]).is_err(), "of what?");
+    }
 }

@@ -1,5 +1,5 @@
-//! Looks at subscriptions all the time, and notes which deliveries the server says are settled: an acknowledgement that
-//! outlives the server, since it comes from its disk.
+//! Looks at the server all the time, here at its subscriptions, and notes which deliveries it says are settled: an
+//! acknowledgement that outlives the server, since it comes from its disk.
 //!
 //! A delivery counts as settled when the sink had taken it before the look began and the look says that nothing up to its
 //! position waits. What the sink gets of it after the look ended, it must not get.
@@ -27,6 +27,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// For each idempotency key how long the ledger was when its delivery was seen to be settled.
 pub(super) type Settled = HashMap<String, usize>;
 
+/// Who looks.
+pub(super) trait Look: Send + 'static {
+    /// Looks once, and notes what it sees settled.
+    fn once(&mut self, settled: &mut Settled) -> anyhow::Result<()>;
+}
+
 /// A thread that looks.
 pub(super) struct Observer {
     stop: Arc<AtomicBool>,
@@ -34,31 +40,17 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// Looks at `subscriptions`; what it sees settled, `shared` counts as acknowledged where it is to count.
-    pub(super) fn start(
-        control: Control,
-        ledger: PathBuf,
-        subscriptions: &'static [&'static str],
-        (shared, counts): (Arc<Shared>, bool),
-    ) -> Self {
+    /// Looks again and again.
+    pub(super) fn start(mut look: impl Look) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let mut look = Look {
-                control,
-                ledger,
-                shared,
-                counts,
-                read: 0,
-                known: subscriptions.iter().map(|name| Pending::of(name)).collect(),
-                placeless: Vec::new(),
-                settled: Settled::new(),
-            };
+            let mut settled = Settled::new();
             while !told.load(Relaxed) {
-                look.once()?;
+                look.once(&mut settled)?;
                 thread::sleep(PAUSE);
             }
-            Ok(look.settled)
+            Ok(settled)
         });
         Self { stop, thread }
     }
@@ -92,7 +84,8 @@ impl Pending {
     }
 }
 
-struct Look {
+/// Looks at subscriptions.
+pub(super) struct Subscriptions {
     control: Control,
     ledger: PathBuf,
     shared: Arc<Shared>,
@@ -102,12 +95,11 @@ struct Look {
     known: Vec<Pending>,
     /// Taken, but not yet acknowledged to whoever published it: id and idempotency key.
     placeless: Vec<(String, String)>,
-    settled: Settled,
 }
 
-impl Look {
-    fn once(&mut self) -> anyhow::Result<()> {
-        self.read_on()?;
+impl Look for Subscriptions {
+    fn once(&mut self, settled: &mut Settled) -> anyhow::Result<()> {
+        self.read_on(settled)?;
         for nth in 0..self.known.len() {
             let subscription = self.known[nth].subscription;
             // Between two servers there is nobody to ask.
@@ -121,14 +113,34 @@ impl Look {
                 if self.counts {
                     self.shared.acknowledge();
                 }
-                self.settled.entry(key).or_insert(long);
+                settled.entry(key).or_insert(long);
             }
         }
         Ok(())
     }
+}
+
+impl Subscriptions {
+    /// What is seen settled, `shared` counts as acknowledged where it is to count.
+    pub(super) fn new(
+        control: Control,
+        ledger: PathBuf,
+        subscriptions: &'static [&'static str],
+        (shared, counts): (Arc<Shared>, bool),
+    ) -> Self {
+        Self {
+            control,
+            ledger,
+            shared,
+            counts,
+            read: 0,
+            known: subscriptions.iter().map(|name| Pending::of(name)).collect(),
+            placeless: Vec::new(),
+        }
+    }
 
     /// What the sink took since.
-    fn read_on(&mut self) -> anyhow::Result<()> {
+    fn read_on(&mut self, settled: &Settled) -> anyhow::Result<()> {
         let mut file = File::open(&self.ledger)?;
         file.seek(SeekFrom::Start(self.read as u64))?;
         let mut part = String::new();
@@ -136,7 +148,7 @@ impl Look {
         let complete = part.rfind('\n').map_or(0, |end| end + 1);
         for line in ledger::lines(&part[..complete], self.read) {
             // What was seen settled already is counted once.
-            if line.taken && !self.settled.contains_key(line.key) {
+            if line.taken && !settled.contains_key(line.key) {
                 let id = ledger::id(line.item).to_owned();
                 self.placeless.push((id, line.key.to_owned()));
             }
@@ -160,6 +172,7 @@ impl Look {
     }
 }
 
-fn length(file: &Path) -> anyhow::Result<usize> {
+/// How long a ledger is, in bytes.
+pub(super) fn length(file: &Path) -> anyhow::Result<usize> {
     Ok(usize::try_from(file.metadata()?.len())?)
 }

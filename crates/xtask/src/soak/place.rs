@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{PATIENCE, WORK, kills::Kill, publishers::Load};
+use super::{
+    PATIENCE,
+    kills::Kill,
+    publishers::Load,
+    work::{WORK, Work},
+};
 use crate::{
     http::{Client, Request},
     server::{self, Ports, Server},
@@ -51,10 +56,12 @@ impl Place<'_> {
         kill: &Kill,
         load: &Load,
     ) -> anyhow::Result<(Server, Instant)> {
-        load.expect_work()?;
+        let before = load.acknowledged();
+        load.expect_work(before)?;
         match kill {
             Kill::After(pause) => {
                 thread::sleep(*pause);
+                load.expect_work(before)?;
                 server.kill()?;
             }
             Kill::Moment(moment) => {
@@ -64,6 +71,7 @@ impl Place<'_> {
             }
             Kill::Recovery(pause, moment) => {
                 thread::sleep(*pause);
+                load.expect_work(before)?;
                 server.kill()?;
                 Server::start_to_end(&self.options(false, Some(moment)))?;
             }
@@ -81,7 +89,12 @@ impl Place<'_> {
             let told = self.start(false, Some(&format!("{name}:{pass}")))?;
             let before = load.acknowledged();
             told.ends()?;
-            if load.acknowledged() - before >= WORK {
+            let work = Work {
+                acknowledged: load.acknowledged() - before,
+                // The moments are within work.
+                in_flight: 1,
+            };
+            if work.is_worth_a_kill() {
                 return Ok(());
             }
             pass *= 2;

@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context, anyhow, ensure};
 use serde_json::{Value, json};
 
-use super::{PATIENCE, WORK};
+use super::{
+    PATIENCE,
+    work::{UnderWay, Work},
+};
 use crate::http::{Client, Request};
 
 const THREADS: usize = 4;
@@ -29,6 +32,8 @@ const LATER: Duration = Duration::from_millis(10);
 const KEYS: usize = 4;
 /// Most events by key that are published and not settled.
 const AHEAD: usize = 400;
+/// Of so many accepted invocations one's status is asked for: all of them would be more work than the invocations.
+const ASKED: usize = 4;
 
 /// What clients send.
 #[derive(Clone, Copy)]
@@ -52,6 +57,10 @@ pub(super) struct Shared {
     acknowledged: AtomicUsize,
     /// Where in the log the events are whose place was answered, by id.
     positions: Mutex<HashMap<String, u64>>,
+    /// What is under way.
+    under_way: AtomicUsize,
+    /// Accepted invocations whose status is to be asked for, as their idempotency keys have it.
+    accepted: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -70,6 +79,34 @@ impl Shared {
         self.positions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begun(&self) {
+        self.under_way.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ended(&self) {
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+
+    /// How much is begun and not over: without an answer, or, where that is acknowledged, not settled.
+    pub(super) fn in_flight(&self) -> usize {
+        let published = self.positions().len();
+        let unsettled = published.saturating_sub(self.acknowledged.load(Relaxed));
+        self.under_way.load(Relaxed) + unsettled
+    }
+
+    /// What a kill would hit, when so many were acknowledged at the last one.
+    pub(super) fn work_since(&self, before: usize) -> Work {
+        Work {
+            acknowledged: self.acknowledged.load(Relaxed) - before,
+            in_flight: self.in_flight(),
+        }
+    }
+
+    /// Accepted invocations whose status nobody has taken over to ask for yet.
+    pub(super) fn accepted(&self) -> MutexGuard<'_, Vec<String>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether so much more is published than settled that publishers had better wait.
@@ -146,17 +183,16 @@ impl Load {
         self.shared.acknowledged.load(Relaxed)
     }
 
-    /// Waits until enough is acknowledged, so that no kill hits a server that has nothing to lose.
-    pub(super) fn expect_work(&self) -> anyhow::Result<()> {
-        let before = self.acknowledged();
+    /// Waits until a kill counts; `before` is what was acknowledged at the last one.
+    pub(super) fn expect_work(&self, before: usize) -> anyhow::Result<()> {
         let start = Instant::now();
-        while self.acknowledged() < before + WORK {
+        while !self.shared.work_since(before).is_worth_a_kill() {
             ensure!(!self.gave_up(), GAVE_UP);
             ensure!(
                 start.elapsed() < PATIENCE,
                 "the server acknowledges too little"
             );
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -187,10 +223,16 @@ fn run(shared: &Shared, kind: Kind, gateway: SocketAddr, number: usize) -> Vec<S
             break;
         }
         let id = format!("{number}-{count}");
-        match send(&mut client, kind, &id) {
-            Ok(Some(places)) => {
-                let places = places.into_iter().map(|at| (id.clone(), at));
+        let under_way = UnderWay::of(shared);
+        let sent = send(&mut client, kind, &id);
+        drop(under_way);
+        match sent {
+            Ok(Some(accepted)) => {
+                let places = places(&accepted, 1).into_iter().flatten();
+                let places = places.map(|at| (id.clone(), at));
                 shared.positions().extend(places);
+                let invocation = accepted["id"].as_str().filter(|_| count % ASKED == 0);
+                shared.accepted().extend(invocation.map(str::to_owned));
                 acknowledged.push(id);
                 shared.acknowledge();
                 thread::sleep(PAUSE);
@@ -202,8 +244,8 @@ fn run(shared: &Shared, kind: Kind, gateway: SocketAddr, number: usize) -> Vec<S
     acknowledged
 }
 
-/// Sends one, and says where it is in the log, if it is there; `None`: it was not acknowledged.
-fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<Option<Vec<u64>>> {
+/// Sends one; what was answered, or `None`: it was not acknowledged.
+fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<Option<Value>> {
     let body = json!({"id": id});
     let request = match kind {
         Kind::Invokes => Request::post("/later", &body),
@@ -215,7 +257,7 @@ fn send(client: &mut Client, kind: Kind, id: &str) -> anyhow::Result<Option<Vec<
     };
     let answer = client.send(&request)?;
     let is_acknowledged = (200..300).contains(&answer.status);
-    Ok(is_acknowledged.then(|| places(&answer.json(), 1).unwrap_or_default()))
+    Ok(is_acknowledged.then(|| answer.json()))
 }
 
 /// Publishes events of keys, `KEY-NUMBER` each, as often as it takes.
@@ -248,6 +290,7 @@ impl Publisher {
             "application/cloudevents-batch+json".to_owned(),
         )];
         let start = Instant::now();
+        let _under_way = UnderWay::of(shared);
         loop {
             let answer = self.client.send(&request).map(|answer| answer.json());
             let places = answer.ok().and_then(|answer| places(&answer, ids.len()));

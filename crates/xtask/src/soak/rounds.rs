@@ -17,6 +17,7 @@ use super::{
     app::{BROKEN, HAPPENED},
     control::Control,
     publishers::{Publisher, Shared},
+    work::UnderWay,
 };
 
 /// Keys of the events of a round.
@@ -53,6 +54,8 @@ impl Rounds {
     pub(super) fn run(mut self, shared: &Shared) -> anyhow::Result<Vec<String>> {
         let mut expected = Vec::new();
         while !shared.stops() {
+            // Whatever a round waits for, the server works on.
+            let _under_way = UnderWay::of(shared);
             expected.extend(self.replay(shared)?);
             expected.extend(self.redrive(shared)?);
             self.count += 1;

@@ -12,6 +12,7 @@ use std::{
 use super::{
     postgres::Postgres,
     publishers::{Load, Shared},
+    work::UnderWay,
 };
 use crate::shell;
 
@@ -128,7 +129,10 @@ fn write(shared: &Shared, seed: u64, app: impl Fn() -> Command) -> Vec<String> {
         else {
             break;
         };
+        // As long as it lives it commits rows, and the server relays them.
+        let under_way = UnderWay::of(shared);
         acknowledged.extend(listen(shared, &mut child, life));
+        drop(under_way);
         let _ = child.kill();
         let _ = child.wait();
     }
