@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{
     shell,
-    tools::{FUZZ, Found},
+    tools::{self, FUZZ, Found},
     workspace::Workspace,
 };
 
@@ -38,15 +38,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     if let Found::Offline = FUZZ.ensure(workspace)? {
         bail!("cargo-fuzz is not here, and no registry answers");
     }
+    let arguments = arguments(has_nightly(workspace));
     for target in chosen {
         eprintln!("fuzzing {target} for {} s", options.seconds);
         let found = folder.join("work").join(target);
         fs::create_dir_all(&found)?;
         let corpus = folder.join("corpus").join(target);
-        // Without a sanitizer, so that the pinned toolchain builds it: the code under test is safe Rust, and what is
-        // looked for are broken laws.
-        let mut command = FUZZ.command(workspace, &["run", "--sanitizer", "none", target]);
-        command.args([&found, &corpus]).args([
+        // By its name: where there are several toolchains, only rustup's `cargo` knows them.
+        let mut command = tools::command(workspace, "cargo", arguments);
+        command.arg(target).args([&found, &corpus]).args([
             "--".to_owned(),
             format!("-max_total_time={}", options.seconds),
             format!("-max_len={LONGEST}"),
@@ -56,6 +56,22 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         shell::run(&mut command).with_context(|| format!("the law of {target} does not hold"))?;
     }
     Ok(())
+}
+
+/// What `cargo` is told. Sanitizers need a nightly toolchain, and are on where there is one. Else there are none, so that the
+/// pinned toolchain builds it: the code under test is safe Rust, and what is looked for are broken laws.
+const fn arguments(has_nightly: bool) -> &'static [&'static str] {
+    if has_nightly {
+        &["+nightly", FUZZ.name, "run"]
+    } else {
+        &[FUZZ.name, "run", "--sanitizer", "none"]
+    }
+}
+
+/// Whether there is a nightly toolchain. If not, rustup is not to download one.
+fn has_nightly(workspace: &Workspace) -> bool {
+    let mut version = tools::command(workspace, "cargo", &["+nightly", "--version"]);
+    shell::works(version.env("RUSTUP_AUTO_INSTALL", "0"))
 }
 
 /// The names of the targets.
@@ -78,6 +94,23 @@ mod tests {
 
     /// Bytes of committed cases that a target may have.
     const MOST: u64 = 1 << 20;
+
+    #[test]
+    fn a_nightly_toolchain_fuzzes_with_its_sanitizer_and_the_pinned_one_without() {
+        assert_eq!(arguments(true), ["+nightly", "fuzz", "run"]);
+        assert_eq!(arguments(false), ["fuzz", "run", "--sanitizer", "none"]);
+    }
+
+    #[test]
+    fn parsers_are_fuzzed_without_wasmtime() {
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/Cargo.lock");
+        let lock = fs::read_to_string(lock).expect("there is a lock");
+        let names = lock.lines().filter_map(|line| line.strip_prefix("name = "));
+        let names: Vec<&str> = names.map(|name| name.trim_matches('"')).collect();
+        assert!(names.contains(&"wasmparser"), "{names:?}");
+        let of_wasmtime = |name: &&str| *name == "wasmtime" || name.starts_with("wasmtime-");
+        assert_eq!(names.into_iter().find(of_wasmtime), None);
+    }
 
     #[test]
     fn every_target_has_a_corpus_of_a_mebibyte_at_most() {

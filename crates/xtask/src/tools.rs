@@ -4,6 +4,7 @@
 //! of 6, and runs once. Versions are pinned here and in the lock files beside the tests.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -95,12 +96,21 @@ impl CargoTool {
         workspace: &Workspace,
         arguments: &[&str],
     ) -> std::process::Command {
-        let mut command = shell::command(cargo(), &[self.name], &workspace.root);
-        command
-            .args(arguments)
-            .env("PATH", path_with(&[workspace.tools().join("bin")]));
+        let mut command = command(workspace, cargo(), &[self.name]);
+        command.args(arguments);
         command
     }
+}
+
+/// `program …` in the root, with our own tools first on the path.
+pub(crate) fn command(
+    workspace: &Workspace,
+    program: impl AsRef<OsStr>,
+    arguments: &[&str],
+) -> std::process::Command {
+    let mut command = shell::command(program, arguments, &workspace.root);
+    command.env("PATH", path_with(&[workspace.tools().join("bin")]));
+    command
 }
 
 /// Packages that tests run against, as the lock files in `from` say.
