@@ -68,7 +68,9 @@ fn read_destination(
 
 #[cfg(test)]
 mod tests {
-    use model::Limits;
+    use std::time::Duration;
+
+    use model::{Deferred, Destinations, Limits};
 
     fn messages(policy: &str) -> Vec<String> {
         let run = "as: function, run: {wasm: {component: a.wasm}}";
@@ -76,6 +78,41 @@ mod tests {
             format!("app: one\nworkloads:\n  other: {{{run}}}\n  it: {{{run}, async: {policy}}}\n");
         let parsed = crate::parse(&text, "tangelo.yaml", &Limits::default());
         parsed.diagnostics.into_iter().map(|d| d.message).collect()
+    }
+
+    fn of_it(more: &str) -> Deferred {
+        let text = format!(
+            "app: one\nworkloads:\n  it: {{as: function, run: {{wasm: {{component: a.wasm}}}}{more}}}\n"
+        );
+        let parsed = crate::parse(&text, "tangelo.yaml", &Limits::default());
+        let app = parsed.app.expect("is good");
+        app.workloads["it"].deferred.clone()
+    }
+
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>: up to two more times, with one
+    /// minute before the first and two before the second; up to six hours in the queue; no destinations.
+    #[test]
+    fn a_function_that_says_nothing_has_the_defaults_of_aws() {
+        for more in ["", ", async: {}"] {
+            let deferred = of_it(more);
+            assert_eq!(deferred.retries, 2, "{more:?}");
+            assert_eq!(deferred.max_age, Duration::from_secs(6 * 60 * 60));
+            assert_eq!(deferred.destinations, Destinations::default());
+            let policy = deferred.retry();
+            assert_eq!(policy.attempts, 3, "the first and two more");
+            let longest = [1, 2].map(|failed| policy.wait(failed, u16::MAX));
+            assert_eq!(longest, [60, 120].map(Duration::from_secs));
+        }
+    }
+
+    #[test]
+    fn what_is_said_changes_nothing_else() {
+        let deferred = of_it(", async: {retries: 1}");
+        let said = Deferred {
+            retries: 1,
+            ..of_it("")
+        };
+        assert_eq!(deferred, said);
     }
 
     #[test]
