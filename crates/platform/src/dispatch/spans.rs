@@ -108,25 +108,30 @@ fn attributes(open: &Open, usage: &Usage, outcome: &Outcome) -> Attributes {
 /// One span per phase that took time, one after another from the invocation's beginning.
 fn phases(open: &Open, cold: ColdStart) -> Vec<Span> {
     let mut at = open.began;
+    let mut spans = Vec::new();
+    for (name, took) in named(cold) {
+        spans.push(phase(open, name, at, at + took));
+        at = at + took;
+    }
+    spans
+}
+
+/// The phases that took time, in their order.
+fn named(cold: ColdStart) -> impl Iterator<Item = (&'static str, Duration)> {
     // What was made of a warm template shows as that.
     let spawn = if cold.template {
         "cold start: template"
     } else {
         "cold start: spawn"
     };
-    let named = [
+    let all = [
         ("cold start: wait", cold.wait),
         ("cold start: load", cold.load),
         (spawn, cold.spawn),
         ("cold start: extensions", cold.extensions),
         ("cold start: init", cold.init),
     ];
-    let mut spans = Vec::new();
-    for (name, took) in named.into_iter().filter(|(_, took)| *took > Duration::ZERO) {
-        spans.push(phase(open, name, at, at + took));
-        at = at + took;
-    }
-    spans
+    all.into_iter().filter(|(_, took)| *took > Duration::ZERO)
 }
 
 fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
@@ -145,5 +150,52 @@ fn phase(open: &Open, name: &'static str, start: Time, end: Time) -> Span {
         error: None,
         attributes: Attributes::default(),
         local_root: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(cold: ColdStart, expected: &[(&str, u64)]) {
+        let phases = named(cold).map(|(name, took)| (name, took.as_millis()));
+        let expected = expected
+            .iter()
+            .map(|(name, took)| (*name, u128::from(*took)));
+        assert_eq!(phases.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_cold_start_names_its_warm_template_or_its_boot_and_no_phase_that_took_no_time() {
+        let booted = ColdStart {
+            wait: Duration::from_millis(1),
+            load: Duration::from_millis(2),
+            spawn: Duration::from_millis(3),
+            extensions: Duration::from_millis(4),
+            init: Duration::from_millis(5),
+            template: false,
+        };
+        check(
+            booted,
+            &[
+                ("cold start: wait", 1),
+                ("cold start: load", 2),
+                ("cold start: spawn", 3),
+                ("cold start: extensions", 4),
+                ("cold start: init", 5),
+            ],
+        );
+        let forked = ColdStart {
+            spawn: Duration::from_millis(3),
+            init: Duration::from_millis(5),
+            template: true,
+            ..ColdStart::default()
+        };
+        check(
+            forked,
+            &[("cold start: template", 3), ("cold start: init", 5)],
+        );
+        check(ColdStart::default(), &[]);
     }
 }
