@@ -164,11 +164,10 @@ async fn a_workload_that_does_not_answer_is_its_timeout() {
     assert_eq!((reply.status, reply.code()), (504, "TG0401"));
 }
 
-#[tokio::test]
-async fn more_than_a_workload_holds_is_refused_with_a_time_to_come_back() {
-    let upstream = Upstream::start(|_| std::future::pending()).await;
+/// A workload that holds as much as it may, as long as what comes with the house is there.
+async fn full(upstream: &Upstream) -> (House, Vec<platform::dispatch::Permit>) {
     let manifest =
-        everything(&upstream).replace("    run:", "    scale: {max: 1, concurrency: 1}\n    run:");
+        everything(upstream).replace("    run:", "    scale: {max: 1, concurrency: 1}\n    run:");
     let house = House::open(&manifest).await;
     let callee = house
         .platform()
@@ -183,11 +182,46 @@ async fn more_than_a_workload_holds_is_refused_with_a_time_to_come_back() {
     {
         held.push(permit);
     }
+    (house, held)
+}
+
+#[tokio::test]
+async fn more_than_a_workload_holds_is_refused_with_a_time_to_come_back() {
+    let upstream = Upstream::start(|_| std::future::pending()).await;
+    let (house, _held) = full(&upstream).await;
     let reply = ask(house.address(), "GET", "/", &[]).await;
     assert_eq!(
         (reply.status, reply.code(), reply.header("retry-after")),
         (503, "TG0301", Some("1"))
     );
+}
+
+#[tokio::test]
+async fn more_than_a_workload_holds_is_refused_before_its_body_is_read() {
+    let upstream = Upstream::echo().await;
+    let (house, held) = full(&upstream).await;
+    for expect in ["Expect: 100-continue\n", ""] {
+        let mut conversation = Conversation::with(house.address()).await;
+        conversation
+            .write(&format!(
+                "POST / HTTP/1.1\nHost: a\nContent-Length: 5000000\n{expect}\n"
+            ))
+            .await;
+        // Not a byte of the body is sent: whoever read it first would answer nothing, or 100.
+        let reply = conversation.answer().await;
+        assert_eq!((reply.status, reply.code()), (503, "TG0301"), "{expect:?}");
+        let seconds = reply.header("retry-after").expect("when to come back");
+        assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0));
+        assert!(conversation.closes().await, "what follows is no request");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+    // With room again the same is asked for its body.
+    drop(held);
+    let mut conversation = Conversation::with(house.address()).await;
+    conversation
+        .write("POST / HTTP/1.1\nHost: a\nContent-Length: 5000000\nExpect: 100-continue\n\n")
+        .await;
+    assert!(conversation.head().await.starts_with("HTTP/1.1 100"));
 }
 
 #[tokio::test]
