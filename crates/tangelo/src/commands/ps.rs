@@ -24,6 +24,21 @@ pub(crate) struct Ps {
     pool: bool,
 }
 
+/// Of the table of workloads.
+const HEADER: [&str; 11] = [
+    "app",
+    "workload",
+    "as",
+    "runtime",
+    "version",
+    "instances",
+    "in flight",
+    "starts",
+    "failures",
+    "memory",
+    "cpu",
+];
+
 pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode> {
     let answer: Value = client.get("/v1/ps").await?;
     let rows = answer["workloads"].as_array().cloned().unwrap_or_default();
@@ -56,21 +71,8 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
         show::table(&header, rows, "nothing runs");
         return Ok(ExitCode::SUCCESS);
     }
-    let header = [
-        "app",
-        "workload",
-        "as",
-        "runtime",
-        "version",
-        "instances",
-        "in flight",
-        "starts",
-        "failures",
-        "memory",
-        "cpu",
-    ];
     show::table(
-        &header,
+        &HEADER,
         rows.iter().map(row).collect(),
         "nothing is deployed",
     );
@@ -88,6 +90,7 @@ pub(crate) async fn run(cli: &Cli, client: &Client, ask: &Ps) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// What all instances of a workload have, under [`HEADER`].
 fn row(row: &Value) -> Vec<String> {
     let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
     let instances = row["instances"].as_array().map_or(&[][..], Vec::as_slice);
@@ -297,6 +300,49 @@ fn facts(row: &Value) -> (Vec<String>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workload_says_what_all_its_instances_have_and_what_those_used_that_ended() {
+        let deployed = json!({
+            "app": "shop", "workload": "orders", "tier": "function", "runtime": "lambda", "version": "v-3",
+            "instances": [
+                {"instance": "i-1", "state": "busy", "memory": 3 << 20, "cpu_us": 1_500_000},
+                {"instance": "i-2", "state": "idle", "memory": 2 << 20, "cpu_us": 250_000},
+            ],
+            "ended": {"lived_ms": 9_000, "cpu_us": 250_000},
+            "in_flight": 1, "starts": 5, "failures": 2,
+        });
+        let row = row(&deployed);
+        let cells: Vec<_> = HEADER
+            .into_iter()
+            .zip(row.iter().map(String::as_str))
+            .collect();
+        assert_eq!(row.len(), HEADER.len());
+        assert_eq!(
+            cells,
+            [
+                ("app", "shop"),
+                ("workload", "orders"),
+                ("as", "function"),
+                ("runtime", "lambda"),
+                ("version", "v-3"),
+                ("instances", "1 busy, 1 idle"),
+                ("in flight", "1"),
+                ("starts", "5"),
+                ("failures", "2"),
+                ("memory", "5.0MiB"),
+                ("cpu", "2.00s"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_workload_without_instances_has_none_and_its_ended_ones_count() {
+        let mut deployed = json!({"instances": [], "ended": {"cpu_us": 500_000}, "in_flight": 0, "starts": 1, "failures": 0});
+        assert_eq!(row(&deployed)[5..], ["0", "0", "1", "0", "-", "500.0ms"]);
+        deployed["ended"]["cpu_us"] = 0.into();
+        assert_eq!(row(&deployed)[9..], ["-", "-"], "unknown is no zero");
+    }
 
     #[test]
     fn each_instance_says_what_it_used_and_what_is_not_known() {
