@@ -309,7 +309,7 @@ mod tests {
                 {"instance": "i-1", "state": "busy", "memory": 3 << 20, "cpu_us": 1_500_000},
                 {"instance": "i-2", "state": "idle", "memory": 2 << 20, "cpu_us": 250_000},
             ],
-            "ended": {"lived_ms": 9_000, "cpu_us": 250_000},
+            "ended": {"instances": 3, "lived_us": 9_000_000, "cpu_us": 250_000},
             "in_flight": 1, "starts": 5, "failures": 2,
         });
         let row = row(&deployed);
