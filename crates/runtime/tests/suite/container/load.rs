@@ -92,10 +92,11 @@ async fn draining_lets_a_request_finish_and_leaves_no_container() {
     let drained = async {
         eventually("it is held", || in_flight(&pool) == [1]).await;
         let mut drain = pin!(pool.drain(SECOND * 30));
+        let clock = Clock::system();
         // For longer than it would live if it had been asked to end.
         tokio::select! {
             () = &mut drain => panic!("the request is under way"),
-            () = Clock::system().sleep(GRACE * 2) => open(&stage),
+            () = clock.sleep(GRACE * 2) => open(&stage),
         }
         drain.await;
     };
