@@ -77,8 +77,9 @@ pub(crate) fn run(cli: &Cli, serve: &Serve) -> Result<ExitCode> {
     let threads = Threads::start()?;
     threads.block_on(async {
         let server = Server::start(config, footing, threads.background()).await?;
+        let interrupted = interrupted()?;
         server.announce(cli.json)?;
-        interrupted().await;
+        interrupted.await;
         anstream::eprintln!("stopping: requests under way finish, then instances end");
         server.stop().await;
         Ok(ExitCode::SUCCESS)
@@ -400,17 +401,18 @@ fn operator_token(data: &Path) -> Result<OperatorToken> {
     Ok(OperatorToken::new(&text))
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
+/// Resolves at Ctrl-C or SIGTERM; both are heard from now on, also before this is polled. Whoever was told that the server is
+/// ready may stop it in the next moment.
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! them together. What would not fit is refused before it is read, and what grows over it is refused when it does.
 //!
 //! A body is charged as it comes, not as it announces itself: whoever announces much and sends nothing holds nothing.
-//! What is for one workload takes half of it at most, so that slow bodies for one leave room for all others.
+//! What is for one workload takes three quarters of it at most, so that slow bodies for one leave room for all others.
 
 use std::{
     pin::Pin,
@@ -158,7 +158,7 @@ impl Buffers {
 impl Budget {
     /// What the bodies for one workload may hold.
     const fn share(&self) -> ByteSize {
-        ByteSize(self.total.0 / 2)
+        ByteSize(self.total.0 / 4 * 3)
     }
 
     fn full(&self) -> Error {
@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_for_one_workload_leave_room_for_those_of_others() {
-        let buffers = Buffers::new(ByteSize(10));
+        let buffers = Buffers::new(ByteSize(8));
         let shares = [Share::default(), Share::default()];
         let read = async |share: usize, chunks: &[&'static str]| {
             let (body, held) = buffers.watch(stream(chunks), Price::KEPT, Some(&shares[share]))?;
@@ -345,14 +345,18 @@ mod tests {
             }
         };
         let first = read(0, &["abc"]).await.expect("fits");
-        let second = read(0, &["a", "bc"]).await.expect_err("is more than half");
+        let second = read(0, &["ab", "cd"])
+            .await
+            .expect_err("is more than its share");
         assert_eq!(second.code, code::BUFFERS_FULL);
         assert!(second.message.contains("to this workload"), "{second}");
         assert_eq!((buffers.used().0, shares[0].0.load(Relaxed)), (3, 3));
-        let other = read(1, &["abcdef"]).await.expect("one alone may be larger");
+        let other = read(1, &["abcde"]).await.expect("has a share of its own");
         drop((first, other));
         assert_eq!(buffers.used(), ByteSize(0));
         assert!(shares.iter().all(|share| share.0.load(Relaxed) == 0));
-        read(0, &["abcdefgh"]).await.expect("there is room again");
+        read(0, &["abcdefgh"])
+            .await
+            .expect("one alone may be larger");
     }
 }

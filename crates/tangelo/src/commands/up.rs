@@ -50,13 +50,14 @@ pub(crate) fn run(cli: &Cli, ask: &Up) -> Result<ExitCode> {
     let threads = Threads::start()?;
     threads.block_on(async {
         let server = Server::start(config, footing, threads.background()).await?;
+        let interrupted = serve::interrupted()?;
         server.announce(cli.json)?;
         let client = Client::new(&data);
         let (changes, watcher) = watch(&source.folder)?;
         let mut said = Said::default();
         tokio::select! {
             () = follow(cli, &client, &ask.path, &mut said, changes) => {}
-            () = serve::interrupted() => {}
+            () = interrupted => {}
         }
         drop(watcher);
         anstream::eprintln!("stopping");
