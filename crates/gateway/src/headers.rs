@@ -24,11 +24,7 @@ const MAX_ID: usize = 128;
 /// A WebSocket handshake keeps its `Connection: upgrade` and `Upgrade: websocket`.
 pub fn enter(headers: &mut HeaderMap) {
     let websocket = is_websocket(headers);
-    let claims = headers.keys().filter(|name| is_claim(name.as_str()));
-    let doomed: Vec<_> = claims.cloned().collect();
-    doomed
-        .into_iter()
-        .for_each(|name| drop(headers.remove(name)));
+    remove_where(headers, |name| is_claim(name.as_str()));
     remove_hop_by_hop(headers);
     if websocket {
         keep_websocket(headers);
@@ -73,13 +69,7 @@ pub fn leave(headers: &mut HeaderMap, switching: bool) {
 /// whose (RFC 9110 §6.5.1).
 pub fn leave_trailers(trailers: &mut HeaderMap) {
     remove_hop_by_hop(trailers);
-    let framing = trailers
-        .keys()
-        .filter(|name| frames(name.as_str().as_bytes()));
-    let doomed: Vec<_> = framing.cloned().collect();
-    doomed
-        .into_iter()
-        .for_each(|name| drop(trailers.remove(name)));
+    remove_where(trailers, |name| frames(name.as_str().as_bytes()));
 }
 
 /// Whether these are the headers of a WebSocket handshake (RFC 6455 §4.1).
@@ -122,11 +112,18 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     } else {
         Vec::new()
     };
-    let fixed = headers.keys().filter(|name| is_hop_by_hop(name));
-    let doomed: Vec<_> = fixed.cloned().chain(listed).collect();
-    doomed
-        .into_iter()
-        .for_each(|name| drop(headers.remove(name)));
+    remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
+}
+
+fn remove_where(headers: &mut HeaderMap, is_doomed: impl Fn(&HeaderName) -> bool) {
+    let doomed: Vec<_> = headers
+        .keys()
+        .filter(|name| is_doomed(name))
+        .cloned()
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
 }
 
 /// The names that `Connection` lists.

@@ -15,9 +15,9 @@ const ALIGNED: usize = 16;
 /// All memory of the process comes from here.
 pub(crate) struct Allocator;
 
-/// Whether every block that is large enough has the alignment.
-const fn is_natural(layout: Layout) -> bool {
-    layout.align() <= ALIGNED && layout.align() <= layout.size()
+/// Whether every block of at least `size` bytes has the alignment.
+const fn is_natural(align: usize, size: usize) -> bool {
+    align <= ALIGNED && align <= size
 }
 
 // SAFETY: mimalloc returns blocks that are large enough, aligned (see `is_natural`; else it is asked for the alignment) and
@@ -27,7 +27,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: any size and any power of two may be asked for.
         unsafe {
-            if is_natural(layout) {
+            if is_natural(layout.align(), layout.size()) {
                 ffi::mi_malloc(layout.size()).cast()
             } else {
                 ffi::mi_malloc_aligned(layout.size(), layout.align()).cast()
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
         unsafe {
-            if is_natural(layout) {
+            if is_natural(layout.align(), layout.size()) {
                 ffi::mi_zalloc(layout.size()).cast()
             } else {
                 ffi::mi_zalloc_aligned(layout.size(), layout.align()).cast()
@@ -57,7 +57,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller has the block from here, and asks for a size that is not zero.
         unsafe {
-            if layout.align() <= ALIGNED && layout.align() <= size {
+            if is_natural(layout.align(), size) {
                 ffi::mi_realloc(block.cast(), size).cast()
             } else {
                 ffi::mi_realloc_aligned(block.cast(), size, layout.align()).cast()

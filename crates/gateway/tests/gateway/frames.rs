@@ -281,14 +281,7 @@ async fn a_body_that_stops_coming_is_the_clients_timeout_and_its_place_is_free()
     assert!(conversation.try_write(&again).await);
     let (_, stream, body) = next(&mut conversation, &[RST_STREAM, DATA]).await;
     assert_eq!((stream, &body[..]), (3, &b"GET / "[..]));
-    let callee = house
-        .platform()
-        .apps()
-        .by_name("shop/web", None)
-        .expect("is live");
-    while callee.in_flight() > 0 {
-        tokio::task::yield_now().await;
-    }
+    house.until_idle("shop/web").await;
 }
 
 #[tokio::test]

@@ -85,6 +85,15 @@ impl House {
         house
     }
 
+    /// Waits until nothing is under way at `workload`.
+    pub(crate) async fn until_idle(&self, workload: &str) {
+        let callee = self.platform().apps().by_name(workload, None);
+        let callee = callee.expect("is live");
+        while callee.in_flight() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Makes `manifest` live.
     pub(crate) async fn deploy(&self, manifest: &str) {
         let request = Request {

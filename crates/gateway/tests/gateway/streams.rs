@@ -185,14 +185,7 @@ async fn a_client_that_goes_away_is_noticed() {
         alive.await.is_err(),
         "the workload's connection was closed with the client's"
     );
-    let callee = house
-        .platform()
-        .apps()
-        .by_name("shop/web", None)
-        .expect("is live");
-    while callee.in_flight() > 0 {
-        tokio::task::yield_now().await;
-    }
+    house.until_idle("shop/web").await;
 }
 
 /// A WebSocket server that answers each text with itself in capitals.
@@ -278,9 +271,7 @@ async fn a_websocket_passes_and_holds_its_place() {
     socket.close(None).await.expect("it closes");
     while socket.next().await.is_some() {}
     drop(socket);
-    while callee.in_flight() > 0 {
-        tokio::task::yield_now().await;
-    }
+    house.until_idle("shop/web").await;
 }
 
 #[tokio::test]

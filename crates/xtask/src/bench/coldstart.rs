@@ -95,68 +95,50 @@ pub(super) fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let ours = Ours::measure(&server)?;
     server.stop()?;
     let start = |program: &Path, args: &[&str]| first_answers(bench, program, args);
-    let by = |figure: Figure, program: &Path| figure.run_by(program);
     let mut awslambdaric = start(&python, &["-m", "awslambdaric", "app.handler"])?;
     let client = client.to_str().context("a path in UTF-8")?;
     let mut ric = start(&node, &[client, "app.handler"])?;
     let mut bare = start(&rust, &[])?;
-    let less = |metric: &str, peer: &str, mut ours: Vec<f64>, theirs: &mut [f64]| {
-        let metric = format!("ms from a request to the answer of a new {metric}, median of 20");
-        let peer = format!("{peer}, from its start");
-        bench.less(
-            "coldstart",
-            &metric,
-            &peer,
-            median(&mut ours),
-            median(theirs),
-        )
-    };
+    let less =
+        |program: &Path, (metric, peer): (&str, &str), mut ours: Vec<f64>, theirs: &mut [f64]| {
+            let metric = format!("ms from a request to the answer of a new {metric}, median of 20");
+            let peer = format!("{peer}, from its start");
+            let (ours, theirs) = (median(&mut ours), median(theirs));
+            bench
+                .less("coldstart", &metric, &peer, ours, theirs)
+                .run_by(program)
+        };
     let alone = |metric: &str, value| bench.alone("coldstart", metric, value);
     Ok(vec![
-        by(
-            less(
-                "Python instance that boots",
-                "awslambdaric",
-                ours.python_boot,
-                &mut awslambdaric,
-            ),
+        less(
             &python,
+            ("Python instance that boots", "awslambdaric"),
+            ours.python_boot,
+            &mut awslambdaric,
         ),
-        by(
-            less(
-                "Python instance of a warm template",
-                "awslambdaric",
-                ours.python_warm,
-                &mut awslambdaric,
-            ),
+        less(
             &python,
+            ("Python instance of a warm template", "awslambdaric"),
+            ours.python_warm,
+            &mut awslambdaric,
         ),
-        by(
-            less(
-                "Node instance that boots",
-                "aws-lambda-ric",
-                ours.node_boot,
-                &mut ric,
-            ),
+        less(
             &node,
+            ("Node instance that boots", "aws-lambda-ric"),
+            ours.node_boot,
+            &mut ric,
         ),
-        by(
-            less(
-                "Node instance of a warm template",
-                "aws-lambda-ric",
-                ours.node_warm,
-                &mut ric,
-            ),
+        less(
             &node,
+            ("Node instance of a warm template", "aws-lambda-ric"),
+            ours.node_warm,
+            &mut ric,
         ),
-        by(
-            less(
-                "Rust instance",
-                "lambda_runtime alone",
-                ours.rust,
-                &mut bare,
-            ),
+        less(
             &rust,
+            ("Rust instance", "lambda_runtime alone"),
+            ours.rust,
+            &mut bare,
         ),
         alone(
             "starts of those measured with a warm template that came of one, in 100",
