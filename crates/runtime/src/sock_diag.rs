@@ -19,8 +19,10 @@ const HEADER: usize = 16;
 const ASK: usize = 56;
 /// `struct inet_diag_msg`.
 const ANSWER: usize = 72;
-/// In an answer, where the state is, how many bytes were sent and not acknowledged, and the inode.
+/// In an answer, where the state is, how many bytes came and were not read, how many were sent and not acknowledged, and
+/// the inode.
 const STATE: usize = HEADER + 1;
+const UNREAD: usize = HEADER + ANSWER - 16;
 const UNACKNOWLEDGED: usize = HEADER + ANSWER - 12;
 const INODE: usize = HEADER + ANSWER - 4;
 /// `TCP_LISTEN`: nobody has both ends, but somebody waits at one of them.
@@ -42,16 +44,27 @@ pub(crate) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<Opt
 }
 
 /// Whether the other side closed the connection after its program had read all that was sent to it. A system throws a
-/// connection away (RST) that is closed before, and then there is none.
+/// connection away (RST) that is closed before, and then there is none. A program that ends its own direction first
+/// (`shutdown`) has not said yet; where its end is on this machine, what waits there says it.
 ///
 /// # Errors
 /// The system does not say.
 pub(crate) fn was_read(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<bool> {
-    let read = answer(local, remote, |answer| {
-        let left = number(answer, UNACKNOWLEDGED)?;
-        Some(answer[STATE] == CLOSED_THERE && left == 0)
-    })?;
-    Ok(read.unwrap_or(false))
+    let arrived = || -> io::Result<bool> {
+        let arrived = answer(local, remote, |answer| {
+            let left = number(answer, UNACKNOWLEDGED)?;
+            Some(answer[STATE] == CLOSED_THERE && left == 0)
+        })?;
+        Ok(arrived.unwrap_or(false))
+    };
+    let waits = || -> io::Result<bool> {
+        let unread = answer(remote, local, |answer| {
+            number(answer, UNREAD).filter(|_| answer[STATE] != LISTENS)
+        })?;
+        Ok(unread.is_some_and(|unread| unread > 0))
+    };
+    // Once more at the end: an end that is gone was closed by then, and ours knows how.
+    Ok(arrived()? && !waits()? && arrived()?)
 }
 
 /// What `read` finds in what the kernel says of a connection; `None` when there is no such connection.
@@ -127,7 +140,7 @@ fn number(answer: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+        net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
         os::fd::AsRawFd,
     };
 
@@ -176,6 +189,8 @@ mod tests {
             client.write_all(b"data").expect("is sent");
             server.read_exact(&mut vec![0; reads]).expect("it is there");
             assert!(!was_read(own, peer).expect("says"), "it is open");
+            server.shutdown(Shutdown::Write).expect("it is open");
+            assert_eq!(was_read(own, peer).expect("says"), expected, "{reads} of 4");
             drop(server);
             assert_eq!(was_read(own, peer).expect("says"), expected, "{reads} of 4");
         }
