@@ -4,6 +4,7 @@
 //! the binary that ships, so that a test can kill it with -9 and start it again on the same folder.
 
 mod client;
+mod containers;
 mod guests;
 mod postgres;
 mod server;
@@ -11,6 +12,7 @@ mod server;
 use std::{future::Future, path::PathBuf, time::Duration};
 
 pub use client::{Answer, Client};
+pub use containers::{ContainerEngine, EngineKind, ImageFiles};
 pub use guests::{component, guest};
 pub use postgres::Postgres;
 pub use server::{Addresses, Server, interrupt};

@@ -247,7 +247,7 @@ pub(crate) fn machine(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 /// Installs what some tests need of the machine, where that can be done: `strace`, which shows what the server does before
-/// it acknowledges, Podman with busybox, which run containers, and Postgres, whose rows are relayed.
+/// it acknowledges, Podman and Docker with busybox, which run containers, and Postgres, whose rows are relayed.
 pub(crate) fn of_the_machine(workspace: &Workspace) {
     let root = &workspace.root;
     if !cfg!(target_os = "linux") {
@@ -267,11 +267,33 @@ pub(crate) fn of_the_machine(workspace: &Workspace) {
             .iter()
             .filter(|_| podman),
     );
+    install_or_say(root, &packages);
+    // By itself: where it cannot be installed, the others still are. Its makers' own package puts the daemon elsewhere.
+    let docker = ["/usr/sbin/dockerd", "/usr/bin/dockerd"];
+    if !docker.iter().any(|file| Path::new(file).exists()) {
+        keep_docker_down(root);
+        install_or_say(root, &["docker.io"]);
+    }
+}
+
+fn install_or_say(root: &Path, packages: &[&str]) {
     if packages.is_empty() {
         return;
     }
-    if let Err(error) = install(root, &packages) {
+    if let Err(error) = install(root, packages) {
         eprintln!("what could not be installed is missed by tests, which are skipped: {error:#}");
+    }
+}
+
+/// Keeps systemd from starting a daemon for the whole machine when its package is installed, until the machine starts again: tests
+/// start their own. Where there is no systemd, nothing would be started.
+fn keep_docker_down(root: &Path) {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return;
+    }
+    let mask = ["mask", "--runtime", "docker.service", "docker.socket"];
+    if let Err(error) = shell::run(&mut shell::command("systemctl", &mask, root)) {
+        eprintln!("a Docker of the machine's own may be started: {error:#}");
     }
 }
 
@@ -300,7 +322,14 @@ pub(crate) fn programs(workspace: &Workspace, packages: &[&str]) -> anyhow::Resu
 fn install(root: &Path, packages: &[&str]) -> anyhow::Result<()> {
     eprintln!("installing {}", packages.join(", "));
     shell::run(&mut shell::command("apt-get", &["update", "-qq"], root))?;
-    let options = ["install", "-y", "-qq", "--no-install-recommends"];
+    // What is there stays: some of these would take the place of what others made.
+    let options = [
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "--no-remove",
+    ];
     let all = [&options[..], packages].concat();
     shell::run(&mut shell::command("apt-get", &all, root))
 }

@@ -70,7 +70,8 @@ fn host(limits: &Limits, by: &Enforcement, binds: Vec<String>, writable: bool) -
     let memory = limits.memory.filter(|_| by.memory.is_some()).map(signed);
     let cpu = limits.cpu.filter(|_| by.cpu.is_some());
     let processes = limits.processes.filter(|_| by.processes.is_some());
-    let tmpfs = HashMap::from([("/tmp".to_owned(), String::new())]);
+    // As a process's: Docker would let no program run that was unpacked there.
+    let tmpfs = HashMap::from([("/tmp".to_owned(), "exec".to_owned())]);
     HostConfig {
         // The same `$PORT` and mesh as for a process, at the machine's own loopback.
         network_mode: Some("host".to_owned()),
@@ -78,7 +79,9 @@ fn host(limits: &Limits, by: &Enforcement, binds: Vec<String>, writable: bool) -
         // No swap beyond it.
         memory_swap: memory,
         cpu_shares: by.cpu.map(|_| i64::from(limits.weight.shares())),
-        nano_cpus: cpu.map(|millis| i64::from(millis) * 1_000_000),
+        // Not `nano_cpus`, of which Docker takes no more than the machine has: more is no limit, as with a process.
+        cpu_period: cpu.map(|_| PERIOD),
+        cpu_quota: cpu.map(|millis| i64::from(millis) * PERIOD / 1000),
         pids_limit: processes.map(i64::from),
         ulimits: Some(ulimits(limits)),
         binds: Some(binds).filter(|binds| !binds.is_empty()),
@@ -93,6 +96,9 @@ fn host(limits: &Limits, by: &Enforcement, binds: Vec<String>, writable: bool) -
         ..HostConfig::default()
     }
 }
+
+/// Over how long a share of the CPUs is counted, in microseconds: the kernel's own default.
+const PERIOD: i64 = 100_000;
 
 /// As many process ids as every Linux has: Podman holds itself to those of the machine, and cannot give more than that.
 const LEAST_PIDS: u64 = 32_768;
@@ -157,15 +163,15 @@ mod tests {
             (
                 held.memory,
                 held.memory_swap,
-                held.nano_cpus,
+                held.cpu_quota,
                 held.pids_limit
             ),
-            (Some(64 << 20), Some(64 << 20), Some(500_000_000), Some(20))
+            (Some(64 << 20), Some(64 << 20), Some(50_000), Some(20))
         );
         assert_eq!(held.cpu_shares, Some(6144));
         let free = host(&Enforcement::default());
         assert_eq!(
-            (free.memory, free.nano_cpus, free.pids_limit),
+            (free.memory, free.cpu_quota, free.pids_limit),
             (None, None, None)
         );
         assert_eq!(free.ulimits.expect("there")[0].hard, Some(100));

@@ -6,11 +6,13 @@
 //! never asks for an engine.
 
 mod create;
+mod images;
 mod registry;
 mod running;
+mod sweep;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,14 +21,9 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    auth::DockerCredentials,
-    query_parameters::{
-        CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    },
     service::{SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest},
 };
-use futures_util::StreamExt;
-use model::{Error, app::Pull, code};
+use model::{Error, code};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -35,18 +32,13 @@ pub(crate) use create::Plan;
 pub(crate) use registry::Login;
 pub use registry::usual_logins;
 pub(crate) use running::{Output, Running};
+use sweep::remove;
 
 /// The label whose value says which server's a container is.
 pub const LABEL: &str = "dev.tangelo.server";
 
 /// How long an engine may take for one answer; stopping and pulling are waited for otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long an engine may take to find that nobody is where it was sent.
-const ASKED: Duration = Duration::from_secs(20);
-
-/// How long an image may take to be pulled.
-const PULL: Duration = Duration::from_secs(600);
 
 /// Where an engine is looked for, and whose containers these are.
 #[derive(Debug, Clone)]
@@ -137,38 +129,6 @@ impl Engine {
         self.connect().await.map(|found| found.facts.clone())
     }
 
-    /// Whether the engine could pull an image at all, as far as that shows without a registry: it is asked for one from a port of
-    /// this machine where nobody is, and gets as far as knocking there. `Err`: what stops it before that.
-    ///
-    /// # Errors
-    /// In its own words: a missing policy of signatures, registries that are blocked.
-    pub async fn can_pull(&self) -> Result<(), String> {
-        let found = self.connect().await.map_err(|error| error.message)?;
-        // The port of discarding: a server there would speak no HTTP.
-        let nowhere = "127.0.0.1:9/tangelo/none:none";
-        let options = CreateImageOptionsBuilder::new().from_image(nowhere).build();
-        let mut steps = found.docker.create_image(Some(options), None, None);
-        let asked = async {
-            while let Some(step) = steps.next().await {
-                match step {
-                    Ok(step) => {
-                        if let Some(detail) = step.error_detail {
-                            return detail.message.unwrap_or_default();
-                        }
-                    }
-                    Err(error) => return running::told(&error),
-                }
-            }
-            String::new()
-        };
-        let said = tokio::time::timeout(ASKED, asked).await;
-        let said = said.map_err(|_| "it did not answer within 20s".to_owned())?;
-        match reached_the_network(&said) {
-            true => Ok(()),
-            false => Err(said),
-        }
-    }
-
     pub(crate) fn mark(&self) -> &str {
         &self.0.mark
     }
@@ -226,60 +186,17 @@ impl Engine {
         }
         std::fs::write(&self.0.record, format!("{noted}{line}\n"))
     }
-
-    /// Removes every container that an earlier server on the same data folder left, and says how many those were. Call
-    /// it before anything listens, and only while holding the folder's lock. Nothing is asked when there can be none.
-    ///
-    /// # Errors
-    /// When an engine that has some does not answer or does not remove them; the next sweep tries again.
-    pub async fn sweep(&self) -> Result<usize, Error> {
-        let noted = std::fs::read_to_string(&self.0.record).unwrap_or_default();
-        let mut removed = 0;
-        for socket in noted.lines() {
-            let left = |error: bollard::errors::Error| {
-                let message = "containers of an earlier server cannot be removed";
-                Error::new(code::START_FAILED, message).context(format!("{socket}: {error}"))
-            };
-            let found = connect(Path::new(socket)).await.map_err(left)?;
-            removed += self.remove_all(&found).await.map_err(left)?;
-        }
-        if !noted.is_empty() {
-            let _ = std::fs::remove_file(&self.0.record);
-        }
-        Ok(removed)
-    }
-
-    async fn remove_all(&self, found: &Found) -> Result<usize, bollard::errors::Error> {
-        let label = format!("{LABEL}={}", self.0.mark);
-        let filters = HashMap::from([("label", vec![label])]);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters);
-        let ours = found.docker.list_containers(Some(options.build())).await?;
-        let ids: Vec<String> = ours.into_iter().filter_map(|c| c.id).collect();
-        for id in &ids {
-            remove(&found.docker, id).await?;
-        }
-        Ok(ids.len())
-    }
-}
-
-/// Ends a container, if it runs, and removes it with the volumes that have no name. One that is gone is fine.
-async fn remove(docker: &Docker, id: &str) -> Result<(), bollard::errors::Error> {
-    let options = RemoveContainerOptionsBuilder::new().force(true).v(true);
-    match docker.remove_container(id, Some(options.build())).await {
-        Err(error) if is_missing(&error) => Ok(()),
-        removed => removed,
-    }
 }
 
 fn is_missing(error: &bollard::errors::Error) -> bool {
+    has_status(error, 404)
+}
+
+fn has_status(error: &bollard::errors::Error, status: u16) -> bool {
     matches!(
         error,
-        bollard::errors::Error::DockerResponseServerError {
-            status_code: 404,
-            ..
-        }
+        bollard::errors::Error::DockerResponseServerError { status_code, .. }
+            if *status_code == status
     )
 }
 
@@ -291,6 +208,11 @@ async fn connect(socket: &Path) -> Result<Found, bollard::errors::Error> {
     let info = docker.info().await?;
     let component = version.components.unwrap_or_default().into_iter().next();
     let name = component.map_or_else(|| "engine".to_owned(), |component| component.name);
+    // So Docker calls itself; Podman says who it is.
+    let name = match name.as_str() {
+        "Engine" => "Docker Engine",
+        other => other,
+    };
     Ok(Found {
         facts: Facts {
             name: format!("{name} {}", version.version.unwrap_or_default()),
@@ -334,106 +256,9 @@ fn enforcement(info: &SystemInfo) -> Enforcement {
     }
 }
 
-impl Engine {
-    /// The id of an image, pulled first where `pull` asks for that: what a tag names now. Pulled as `own`, else as the files of
-    /// logins say; to read these blocks for a moment.
-    pub(crate) async fn image(
-        &self,
-        name: &str,
-        pull: Pull,
-        own: Option<Login>,
-    ) -> Result<String, Error> {
-        let found = self.connect().await?;
-        if pull != Pull::Always {
-            match found.docker.inspect_image(name).await {
-                Ok(image) => return id_of(image),
-                Err(error) if !is_missing(&error) => {
-                    return Err(unusable(name, "cannot be looked up", &error));
-                }
-                Err(_) if pull == Pull::Never => {
-                    let message =
-                        format!("the image `{name}` is not on this machine, and `pull` is `never`");
-                    return Err(Error::new(code::START_FAILED, message));
-                }
-                Err(_) => {}
-            }
-        }
-        let login = own.or_else(|| registry::login(name, &self.0.logins));
-        pull_image(&found.docker, name, login).await?;
-        let image = found.docker.inspect_image(name).await;
-        id_of(image.map_err(|error| unusable(name, "was pulled and is not there", &error))?)
-    }
-}
-
-/// Whether an engine that was asked for an image from a port where nobody is was stopped by that and by nothing before it.
-fn reached_the_network(said: &str) -> bool {
-    ["connection refused", "dial tcp", "connect: "]
-        .iter()
-        .any(|words| said.contains(words))
-}
-
-async fn pull_image(docker: &Docker, name: &str, login: Option<Login>) -> Result<(), Error> {
-    let who = match &login {
-        Some(login) => format!("as `{}`", login.user),
-        None => "without a login".to_owned(),
-    };
-    let credentials = login.map(|login| DockerCredentials {
-        username: Some(login.user),
-        password: Some(login.password),
-        serveraddress: Some(login.registry),
-        ..DockerCredentials::default()
-    });
-    let options = CreateImageOptionsBuilder::new().from_image(name).build();
-    let mut steps = docker.create_image(Some(options), None, credentials);
-    let pulled = async {
-        while let Some(step) = steps.next().await {
-            // Some engines answer well first, and tell a step that failed.
-            if let Some(detail) = step?.error_detail {
-                let words = detail.message;
-                return Ok(words.or_else(|| Some("the engine does not say why".to_owned())));
-            }
-        }
-        Ok(None)
-    };
-    let what = format!("cannot be pulled {who}");
-    match tokio::time::timeout(PULL, pulled).await {
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(words))) => {
-            let message = format!("the image `{name}` {what}: {words}");
-            Err(Error::new(code::START_FAILED, message))
-        }
-        Ok(Err::<Option<String>, bollard::errors::Error>(error)) => {
-            Err(unusable(name, &what, &error))
-        }
-        Err(_) => {
-            let message = format!("the image `{name}` was not pulled in ten minutes");
-            Err(Error::new(code::START_FAILED, message))
-        }
-    }
-}
-
-fn id_of(image: bollard::service::ImageInspect) -> Result<String, Error> {
-    let id = image.id;
-    id.ok_or_else(|| Error::internal("an image without id"))
-}
-
-fn unusable(name: &str, what: &str, error: &bollard::errors::Error) -> Error {
-    let words = running::told(error);
-    let message = format!("the image `{name}` {what}: {words}");
-    Error::new(code::START_FAILED, message).context(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_knocked_could_pull_and_who_is_stopped_before_could_not() {
-        let refused = r#"initializing source docker://127.0.0.1:9/tangelo/none:none: pinging container registry 127.0.0.1:9: Get "https://127.0.0.1:9/v2/": dial tcp 127.0.0.1:9: connect: connection refused"#;
-        assert!(reached_the_network(refused));
-        let policy = "open /etc/containers/policy.json: no such file or directory";
-        assert!(!reached_the_network(policy));
-    }
 
     #[test]
     fn an_engine_says_whether_it_is_root() {

@@ -51,6 +51,15 @@ impl Login {
             password,
         }
     }
+
+    /// Its registry as engines are told it. Docker with the images of containerd passes a login over whose address is another than that
+    /// of the image's registry (moby, `daemon/containerd/resolver.go`), and knows its own only as `docker login` writes it.
+    pub(super) fn address(&self) -> String {
+        match self.registry.as_str() {
+            USUAL => "https://index.docker.io/v1/".to_owned(),
+            other => other.to_owned(),
+        }
+    }
 }
 
 /// Where those files usually are, the most particular first: `home` is the user's folder, `own` that of what runs for
@@ -139,13 +148,23 @@ fn registry(key: &str) -> String {
     }
 }
 
-/// The name of an image with its registry, and without tag and digest.
-fn full_name(image: &str) -> String {
+/// The name of an image without tag and digest.
+fn bare_name(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or_default();
-    let name = match name.rsplit_once(':') {
+    match name.rsplit_once(':') {
         Some((before, tag)) if !tag.contains('/') => before,
         _ => name,
-    };
+    }
+}
+
+/// Whether a name has neither a tag nor a digest.
+pub(super) fn is_name_only(image: &str) -> bool {
+    bare_name(image) == image
+}
+
+/// The name of an image with its registry, and without tag and digest.
+fn full_name(image: &str) -> String {
+    let name = bare_name(image);
     let host = name.split_once('/').map(|(host, _)| host);
     let has_host = host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
     match (has_host, name.contains('/')) {
@@ -204,17 +223,30 @@ mod tests {
     }
 
     #[test]
+    fn a_port_is_no_tag() {
+        for (image, expected) in [
+            ("nginx", true),
+            ("registry.example.com:5000/team/it", true),
+            ("registry.example.com:5000/team/it:1", false),
+            ("nginx:1", false),
+            ("nginx@sha256:0", false),
+            ("nginx:1@sha256:0", false),
+        ] {
+            assert_eq!(is_name_only(image), expected, "{image}");
+        }
+    }
+
+    #[test]
     fn a_login_of_the_manifest_is_for_the_image_s_registry() {
-        for (image, registry) in [
-            ("nginx:1", "docker.io"),
-            ("team/nginx", "docker.io"),
-            (
-                "registry.example.com:5000/team/it@sha256:0",
-                "registry.example.com:5000",
-            ),
+        let (own, hub) = ("registry.example.com:5000", "https://index.docker.io/v1/");
+        for (image, registry, address) in [
+            ("nginx:1", "docker.io", hub),
+            ("team/nginx", "docker.io", hub),
+            ("registry.example.com:5000/team/it@sha256:0", own, own),
         ] {
             let login = Login::of(image, "robot", "secret".to_owned());
             assert_eq!(login.registry, registry, "{image}");
+            assert_eq!(login.address(), address, "{image}");
             assert_eq!(format!("{login:?}"), format!("a login at {registry}"));
         }
     }

@@ -1,24 +1,28 @@
-//! Containers on a real engine: Podman, with images that are made here from nothing but busybox.
+//! Containers on real engines, with images that are made here from nothing but busybox.
+//!
+//! What is asked of an engine is a function that is given one. Each is a test on a Podman of its own; `docker` asks one Docker for
+//! all of it, because a daemon takes longer to come and go.
 
+mod docker;
 mod images;
 mod load;
-mod podman;
+mod own;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use model::{ByteSize, Name, Run, app::Pull, code};
 use runtime::{
     Body, LogStream, Spec,
-    launcher::Means,
+    launcher::{CGROUPS, Means},
     process::{Pace, Pool},
 };
+use testkit::{ContainerEngine, EngineKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     stage::{PACE, Stage, answer, post, quick, scale},
     support::{alive, eventually},
 };
-use podman::Podman;
 
 /// A first process without a handler hears no request to end, so that each drain lasts this long.
 const GRACE: Duration = Duration::from_millis(500);
@@ -58,12 +62,20 @@ async fn text(stage: &Stage, pool: &Arc<Pool>, path: &str) -> String {
     String::from_utf8(answer.body.to_vec()).expect("text")
 }
 
+/// Asks a Podman of a test's own.
+async fn on_podman(scenario: impl AsyncFnOnce(&ContainerEngine)) {
+    if let Some(own) = own::start(EngineKind::Podman).await {
+        scenario(&own).await;
+    }
+}
+
 #[tokio::test]
 async fn a_container_has_the_contract_of_a_process() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
+    on_podman(contract).await;
+}
+
+async fn contract(own: &ContainerEngine) {
+    let stage = own::stage(own);
     let pool = pool(&stage, |spec| {
         spec.workload
             .env
@@ -108,22 +120,27 @@ async fn a_container_has_the_contract_of_a_process() {
             matches!(limit.by, Some(Means::CgroupV1 | Means::CgroupV2)),
             "{limit:?}"
         );
-        assert!(groups.contains("libpod"), "{groups}");
+        let parent = match own.kind() {
+            EngineKind::Podman => "libpod",
+            EngineKind::Docker => "/docker/",
+        };
+        assert!(groups.contains(parent), "{groups}");
     }
     let pid = pool.stats().instances[0].pid.expect("it runs here");
     assert!(alive(pid) && pool.stats().instances[0].memory > 0);
     pool.drain(GRACE).await;
     assert!(!alive(pid));
-    eventually("it is removed", || podman.containers().is_empty()).await;
+    eventually("it is removed", || own.containers().is_empty()).await;
 }
 
 #[tokio::test]
 async fn a_container_runs_as_the_user_it_is_given_and_else_as_the_image_s() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    podman.import_as("test:user", "USER 1234:1234");
-    let stage = podman.stage();
+    on_podman(users).await;
+}
+
+async fn users(own: &ContainerEngine) {
+    own.import("test:user", "USER 1234:1234");
+    let stage = own::stage(own);
     for (named, given, expected) in [
         ("test:user", None, [1234, 1234]),
         ("test:user", Some("0"), [0, 0]),
@@ -150,26 +167,27 @@ async fn a_container_runs_as_the_user_it_is_given_and_else_as_the_image_s() {
 
 #[tokio::test]
 async fn volumes_outlive_instances_and_each_gets_the_same_image() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
+    on_podman(volumes).await;
+}
+
+async fn volumes(own: &ContainerEngine) {
+    let stage = own::stage(own);
     let first = pool(&stage, |spec| {
         spec.workload.scale = scale(2, 2, 10, Duration::from_secs(600))
     });
     first.warm().await.expect("both start");
-    assert_eq!(podman.containers().len(), 2);
+    assert_eq!(own.containers().len(), 2);
     assert!(
         text(&stage, &first, "/cgi-bin/write")
             .await
             .ends_with("tmp\nkept\n")
     );
     // What the tag names now is nothing to a pool that has started.
-    podman.run(&["untag", "test:1"]);
-    let killed = podman.containers();
-    podman.run(&["kill", &killed[0]]);
+    own.untag("test:1");
+    let killed = own.containers();
+    assert!(own.run(&["kill", &killed[0]]).status.success());
     eventually("another takes its place", || {
-        let there = podman.containers();
+        let there = own.containers();
         there.len() == 2 && !there.contains(&killed[0])
     })
     .await;
@@ -192,7 +210,7 @@ async fn volumes_outlive_instances_and_each_gets_the_same_image() {
         "{error}"
     );
     again.drain(Duration::ZERO).await;
-    podman.import();
+    own.import("test:1", "LABEL edition=usual");
     let again = pool(&stage, |_| {});
     let kept = text(&stage, &again, "/cgi-bin/write").await;
     assert!(kept.ends_with("tmp\nkept\nkept\n"), "{kept}");
@@ -201,10 +219,11 @@ async fn volumes_outlive_instances_and_each_gets_the_same_image() {
 
 #[tokio::test]
 async fn a_container_over_its_memory_is_told_as_a_process_is() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
+    on_podman(memory).await;
+}
+
+async fn memory(own: &ContainerEngine) {
+    let stage = own::stage(own);
     let pool = pool(&stage, |spec| {
         if let Run::Container { command, .. } = &mut spec.workload.run {
             *command = ["/bin/sh", "/start", "--eat"].map(str::to_owned).into();
@@ -213,12 +232,12 @@ async fn a_container_over_its_memory_is_told_as_a_process_is() {
     pool.warm().await.expect("it starts");
     let error = answer(stage.send(&pool, post("/cgi-bin/eat", Body::Empty)).await).await;
     let error = error.err().expect("it is ended");
-    if podman.knows_want_of_memory() {
+    if own.knows_want_of_memory("test:1") {
         assert_eq!(error.code, code::INSTANCE_MEMORY, "{error}");
         let line = "64MiB of memory and was ended";
         eventually("a line says so", || stage.listener.heard(line)).await;
     } else {
-        eprintln!("SKIPPED: this podman does not tell why the kernel ended a container");
+        eprintln!("SKIPPED: this engine does not tell why the kernel ended a container");
         assert_eq!(error.code, code::INSTANCE_DIED, "{error}");
         assert!(error.message.contains("signal 9"), "{error}");
     }
@@ -226,11 +245,49 @@ async fn a_container_over_its_memory_is_told_as_a_process_is() {
 }
 
 #[tokio::test]
+async fn a_share_of_the_cpus_is_the_kernel_s_even_of_more_than_there_are() {
+    on_podman(cpus).await;
+}
+
+async fn cpus(own: &ContainerEngine) {
+    let stage = own::stage(own);
+    for (millis, quota) in [(500, "50000"), (1_000_000, "100000000")] {
+        let pool = pool(&stage, |spec| spec.workload.limits.cpu = Some(millis));
+        pool.warm().await.expect("it starts");
+        let pid = pool.stats().instances[0].pid.expect("it runs here");
+        if pool
+            .limits()
+            .iter()
+            .any(|l| l.what == "cpu" && l.by.is_some())
+        {
+            let held = quota_of(pid).expect("it has a group");
+            assert_eq!(held.split_whitespace().next(), Some(quota));
+        }
+        pool.drain(GRACE).await;
+    }
+}
+
+/// How many microseconds of each tenth of a second the kernel lets a process's group have.
+fn quota_of(pid: u32) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (names, group) = rest.split_once(':')?;
+        let (folder, file) = match names {
+            "" => (CGROUPS.to_owned(), "cpu.max"),
+            names => (format!("{CGROUPS}/{names}"), "cpu.cfs_quota_us"),
+        };
+        fs::read_to_string(format!("{folder}{group}/{file}")).ok()
+    })
+}
+
+#[tokio::test]
 async fn what_cannot_start_says_why_and_leaves_nothing() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
+    on_podman(no_program).await;
+}
+
+async fn no_program(own: &ContainerEngine) {
+    let stage = own::stage(own);
     let pool = pool(&stage, |spec| {
         if let Run::Container { command, .. } = &mut spec.workload.run {
             *command = vec!["/no/such/program".to_owned()];
@@ -240,23 +297,27 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert_eq!(error.code, code::START_FAILED);
     assert!(error.message.contains("/no/such/program"), "{error}");
     pool.drain(Duration::ZERO).await;
-    eventually("nothing is left", || podman.containers().is_empty()).await;
+    eventually("nothing is left", || own.containers().is_empty()).await;
 }
 
 #[tokio::test]
 async fn a_sweep_removes_what_this_server_left_and_nothing_else() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let (stage, other) = (podman.stage(), podman.stage());
+    on_podman(sweep).await;
+}
+
+async fn sweep(own: &ContainerEngine) {
+    let (stage, other) = (own::stage(own), own::stage(own));
     let (pool, others) = (pool(&stage, |_| {}), self::pool(&other, |_| {}));
     pool.warm().await.expect("it starts");
     others.warm().await.expect("it starts");
-    assert_eq!(podman.containers().len(), 2);
-    // As the next server does: another handle on the same folder.
-    let engine = podman.engine(stage.fixture.folder.path());
-    assert_eq!(engine.sweep().await.expect("swept"), 1);
-    assert_eq!(engine.sweep().await.expect("nothing to do"), 0);
+    assert_eq!(own.containers().len(), 2);
+    // As the next server does: another handle on the same folder. Two, because what a killed server asked for may be under way.
+    let engine = || own::handle(own, stage.fixture.folder.path());
+    let (first, second) = (engine(), engine());
+    let (first, second) = tokio::join!(first.sweep(), second.sweep());
+    let swept = first.expect("swept").max(second.expect("swept"));
+    assert_eq!(swept, 1);
+    assert_eq!(engine().sweep().await.expect("nothing to do"), 0);
     let serves = self::text(&other, &others, "/health").await;
     assert_eq!(serves, "well");
     pool.drain(Duration::ZERO).await;
@@ -265,10 +326,11 @@ async fn a_sweep_removes_what_this_server_left_and_nothing_else() {
 
 #[tokio::test]
 async fn each_instance_has_ports_of_its_own_which_its_variables_tell() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
+    on_podman(ports).await;
+}
+
+async fn ports(own: &ContainerEngine) {
+    let stage = own::stage(own);
     let pool = pool(&stage, |spec| {
         spec.workload.scale = scale(2, 2, 10, Duration::from_secs(600));
         if let Run::Container { ports, .. } = &mut spec.workload.run {
@@ -317,19 +379,24 @@ async fn by_hand(port: u16) -> String {
 
 #[tokio::test]
 async fn an_engine_says_what_it_is_and_whether_it_could_pull() {
-    let Some(podman) = Podman::start().await else {
-        return;
-    };
-    let stage = podman.stage();
-    let engine = podman.engine(stage.fixture.folder.path());
+    on_podman(facts).await;
+}
+
+async fn facts(own: &ContainerEngine) {
+    let stage = own::stage(own);
+    let engine = own::handle(own, stage.fixture.folder.path());
     let facts = engine.look().await.expect("it answers");
     assert_eq!(facts.rootless, !rustix::process::geteuid().is_root());
     assert!(
         facts.cgroups.is_some() && facts.cgroup_driver == "cgroupfs",
         "{facts:?}"
     );
-    // A policy of signatures is all that it takes, beside a registry.
-    let could = Path::new("/etc/containers/policy.json").exists();
+    assert!(facts.name.starts_with(own.kind().name()), "{facts:?}");
+    // A policy of signatures is all that Podman takes, beside a registry.
+    let could = match own.kind() {
+        EngineKind::Podman => Path::new("/etc/containers/policy.json").exists(),
+        EngineKind::Docker => true,
+    };
     let can = engine.can_pull().await;
     assert_eq!(can.is_ok(), could, "{can:?}");
 }

@@ -1,18 +1,16 @@
-//! Containers of the shipped binary on a real Podman, and what a kill of the server leaves of them: nothing.
+//! Containers of the shipped binary on a real Podman and a real Docker, and what a kill of the server leaves of them: nothing.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::TcpListener,
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 use http::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Server, eventually};
+use testkit::{ContainerEngine, EngineKind, ImageFiles, Server, eventually};
 
 use crate::TANGELO;
 
@@ -41,146 +39,33 @@ gateway:
 
 /// Its server says a file, and by a script calls another workload over the mesh.
 const START: &str = "exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www\n";
-const CALL: &str = "#!/bin/sh
-printf 'Content-Type: application/json\\r\\n\\r\\n'
+const CALL: &str = "printf 'Content-Type: application/json\\r\\n\\r\\n'
 exec /bin/busybox wget -q -O - $ECHO_URL/from-a-container
 ";
-const KEEP: &str = "#!/bin/sh
-printf 'Content-Type: text/plain\\r\\n\\r\\n'
+const KEEP: &str = "printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo round $ROUND >> /data/kept
 exec /bin/busybox cat /data/kept
 ";
 
-/// An engine with folders of its own; ended with what it runs.
-struct Podman {
-    folder: TempDir,
-    service: Option<Child>,
-}
-
-impl Podman {
-    /// `None` where it cannot run, which is said.
-    async fn start() -> Result<Option<Self>> {
-        let needed = ["/usr/bin/podman", "/usr/sbin/runc", "/bin/busybox"];
-        if let Some(missing) = needed.iter().find(|file| !Path::new(file).exists()) {
-            eprintln!("SKIPPED: no {missing} (apt-get install podman runc busybox-static)");
-            return Ok(None);
-        }
-        let mut podman = Self {
-            folder: TempDir::new()?,
-            service: None,
-        };
-        podman.make_image()?;
-        let try_out = [
-            "run",
-            "--rm",
-            "--network=host",
-            "--ulimit=nofile=64:64",
-            "--ulimit=nproc=1000:1000",
-        ];
-        let tried = podman.run(&[&try_out[..], &["box:1", "/bin/busybox", "true"]].concat())?;
-        if !tried.status.success() {
-            let why = String::from_utf8_lossy(&tried.stderr);
-            eprintln!("SKIPPED: podman starts no container here: {why}");
-            return Ok(None);
-        }
-        let service = podman
-            .command()?
-            .args(["system", "service", "--time", "0"])
-            .arg(format!("unix://{}", podman.socket()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        podman.service = Some(service);
-        eventually("podman listens", || async {
-            Path::new(&podman.socket()).exists().then_some(())
-        })
-        .await;
-        Ok(Some(podman))
-    }
-
-    fn socket(&self) -> String {
-        self.folder.path().join("podman.sock").display().to_string()
-    }
-
-    fn command(&self) -> Result<Command> {
-        let folder = self.folder.path();
-        let settings = folder.join("containers.conf");
-        fs::write(
-            &settings,
-            "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n",
-        )?;
-        let mut command = Command::new("/usr/bin/podman");
-        command.env("CONTAINERS_CONF", settings);
-        for (flag, at) in [("--root", "root"), ("--runroot", "run")] {
-            command.arg(flag).arg(folder.join(at));
-        }
-        command.args([
-            "--storage-driver=vfs",
-            "--runtime=runc",
-            "--cgroup-manager=cgroupfs",
-        ]);
-        Ok(command)
-    }
-
-    fn run(&self, args: &[&str]) -> Result<Output> {
-        Ok(self.command()?.args(args).output()?)
-    }
-
-    fn make_image(&self) -> Result<()> {
-        let root = self.folder.path().join("image");
-        for folder in [
-            "bin",
-            "www/cgi-bin",
-            "tmp",
-            "data",
-            "proc",
-            "sys",
-            "dev",
-            "etc",
-        ] {
-            fs::create_dir_all(root.join(folder))?;
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox"))?;
-        std::os::unix::fs::symlink("busybox", root.join("bin/sh"))?;
-        fs::write(root.join("start"), START)?;
-        fs::write(root.join("www/health"), "well")?;
-        for (name, script) in [("call", CALL), ("keep", KEEP)] {
-            let file = root.join("www/cgi-bin").join(name);
-            fs::write(&file, script)?;
-            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        }
-        let tar = self.folder.path().join("image.tar");
-        let packed = Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status()?;
-        anyhow::ensure!(packed.success(), "tar failed");
-        let tar = tar.to_str().context("a path that is text")?;
-        let change = "CMD [\"/bin/sh\", \"/start\"]";
-        let imported = self.run(&["import", "--change", change, tar, "box:1"])?;
-        anyhow::ensure!(imported.status.success(), "{imported:?}");
-        Ok(())
-    }
-
-    /// The ids of the containers that are there.
-    fn containers(&self) -> Result<Vec<String>> {
-        let listed = self.run(&["ps", "--all", "--quiet", "--no-trunc"])?.stdout;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        Ok(listed.lines().map(str::to_owned).collect())
+/// Asks an engine with the image `box:1`; nothing where it cannot run, which is said.
+async fn on(
+    kind: EngineKind,
+    scenario: impl AsyncFnOnce(&ContainerEngine) -> Result<()>,
+) -> Result<()> {
+    let files = ImageFiles {
+        start: START,
+        scripts: vec![("call", CALL.to_owned()), ("keep", KEEP.to_owned())],
+    };
+    match ContainerEngine::start(kind, TempDir::new()?, "box:1", &files).await {
+        Some(engine) => scenario(&engine).await,
+        None => Ok(()),
     }
 }
 
-impl Drop for Podman {
-    fn drop(&mut self) {
-        let _ = self.run(&["rm", "--all", "--force", "--time", "0"]);
-        if let Some(service) = &mut self.service {
-            let _ = service.kill();
-            let _ = service.wait();
-        }
-    }
+/// A server that asks this engine.
+fn serve(engine: &ContainerEngine) -> Result<Server> {
+    let socket = engine.socket().display().to_string();
+    Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])
 }
 
 fn deploy(server: &Server, manifest: &str) -> Result<Value> {
@@ -191,24 +76,24 @@ fn deploy(server: &Server, manifest: &str) -> Result<Value> {
 #[tokio::test]
 async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anything_listens()
 -> Result<()> {
-    let Some(podman) = Podman::start().await? else {
-        return Ok(());
-    };
-    let socket = podman.socket();
-    let mut server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
+    on(EngineKind::Podman, swept).await
+}
+
+async fn swept(engine: &ContainerEngine) -> Result<()> {
+    let mut server = serve(engine)?;
     deploy(&server, MANIFEST)?;
     let called = server.gateway().get("/box/cgi-bin/call").await?;
     assert_eq!(called.status, StatusCode::OK, "{}", called.text());
     assert_eq!(called.json()["path"], "/from-a-container", "over the mesh");
     let said = server.json(&["ps", "--isolation"])?.to_string();
     assert!(said.contains("own file system, read-only"), "{said}");
-    let before = podman.containers()?;
+    let before = engine.containers();
     assert_eq!(before.len(), 1);
 
     server.kill()?;
-    assert_eq!(podman.containers()?, before, "an engine keeps what it runs");
+    assert_eq!(engine.containers(), before, "an engine keeps what it runs");
     server.restart()?;
-    let mut after = podman.containers()?;
+    let mut after = engine.containers();
     after.retain(|id| before.contains(id));
     assert!(
         after.is_empty(),
@@ -216,7 +101,7 @@ async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anyth
     );
     assert_eq!(server.gateway().get("/box/health").await?.text(), "well");
     server.stop()?;
-    assert!(podman.containers()?.is_empty(), "nothing is left");
+    assert!(engine.containers().is_empty(), "nothing is left");
 
     // One that is on its way out when the server is told to stop.
     server.restart()?;
@@ -224,17 +109,17 @@ async fn a_container_is_an_instance_and_a_killed_server_s_are_swept_before_anyth
     let without = "app: boxed\nworkloads:\n  echo:\n    as: service\n    run: {process: {command: [python3, echo.py]}}\n";
     deploy(&server, without)?;
     server.stop()?;
-    assert!(podman.containers()?.is_empty(), "nothing is left");
+    assert!(engine.containers().is_empty(), "nothing is left");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_named_volume_outlives_instances_deploys_and_the_server() -> Result<()> {
-    let Some(podman) = Podman::start().await? else {
-        return Ok(());
-    };
-    let socket = podman.socket();
-    let mut server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
+    on(EngineKind::Podman, kept).await
+}
+
+async fn kept(engine: &ContainerEngine) -> Result<()> {
+    let mut server = serve(engine)?;
     deploy(&server, MANIFEST)?;
     let keep = async |server: &Server| -> Result<String> {
         let kept = server.gateway().get("/box/cgi-bin/keep").await?;
@@ -243,10 +128,10 @@ async fn a_named_volume_outlives_instances_deploys_and_the_server() -> Result<()
     };
     assert_eq!(keep(&server).await?, "round 1\n");
     // An instance that ends, and the one in its place.
-    let first = podman.containers()?;
-    podman.run(&["kill", &first[0]])?;
+    let first = engine.containers();
+    assert!(engine.run(&["kill", &first[0]]).status.success());
     eventually("another one serves", || async {
-        let there = podman.containers().ok()?;
+        let there = engine.containers();
         let well = server.gateway().get("/box/health").await.ok()?;
         (well.status == StatusCode::OK && !there.contains(&first[0])).then_some(())
     })
@@ -261,7 +146,7 @@ async fn a_named_volume_outlives_instances_deploys_and_the_server() -> Result<()
     assert!(keep(&server).await?.ends_with("round 2\nround 2\n"));
     server.stop()?;
     assert!(
-        podman.containers()?.is_empty(),
+        engine.containers().is_empty(),
         "nothing but the volume is left"
     );
     server.restart()?;
@@ -297,11 +182,11 @@ fn elsewhere() -> Result<u16> {
 
 #[tokio::test]
 async fn a_process_an_image_and_what_others_run_are_routed_alike() -> Result<()> {
-    let Some(podman) = Podman::start().await? else {
-        return Ok(());
-    };
-    let socket = podman.socket();
-    let server = Server::start_with(TANGELO, &["--containers", &socket, "--grace", "1s"])?;
+    on(EngineKind::Podman, routed).await
+}
+
+async fn routed(engine: &ContainerEngine) -> Result<()> {
+    let server = serve(engine)?;
     deploy(
         &server,
         &MANIFEST.replace("ELSEWHERE", &elsewhere()?.to_string()),
@@ -326,6 +211,7 @@ async fn a_process_an_image_and_what_others_run_are_routed_alike() -> Result<()>
         runtimes,
         [Some("container"), Some("external"), Some("process")]
     );
+    let socket = engine.socket().display().to_string();
     // And the machine's doctor says what it found.
     let doctor = Command::new(TANGELO)
         .args(["--json", "--data"])
@@ -333,16 +219,28 @@ async fn a_process_an_image_and_what_others_run_are_routed_alike() -> Result<()>
         .args(["doctor", "--containers", &socket])
         .output()?;
     let said: Value = serde_json::from_slice(&doctor.stdout)?;
-    let engine = said["findings"]
+    let finding = said["findings"]
         .as_array()
         .context("a list")?
         .iter()
         .find(|one| one["what"] == "container engine");
-    let found = engine.context("it is said")?["found"]
+    let found = finding.context("it is said")?["found"]
         .as_str()
         .unwrap_or_default();
-    for part in ["Podman Engine", &socket, "cgroup v", "(cgroupfs)", "pull"] {
+    let name = engine.kind().name();
+    for part in [name, &socket, "cgroup v", "(cgroupfs)", "pull"] {
         assert!(found.contains(part), "{part}: {found}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn docker_runs_containers_as_podman_does() -> Result<()> {
+    on(EngineKind::Docker, async |engine| {
+        // In this order, because a server that is dropped leaves its containers.
+        swept(engine).await?;
+        kept(engine).await?;
+        routed(engine).await
+    })
+    .await
 }

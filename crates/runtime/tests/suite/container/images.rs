@@ -11,18 +11,20 @@ use model::{
 };
 use runtime::process::Pool;
 use tempfile::TempDir;
+use testkit::{ContainerEngine, EngineKind};
 
-use super::{GRACE, podman::Podman, pool, text};
+use super::{GRACE, own, pool, text};
 use crate::stage::Stage;
-use registry::{LOGIN, Registry};
+use registry::LOGIN;
+pub(super) use registry::Registry;
 
-/// An engine, and a registry that it knows; `None` where it cannot run, which is said.
-async fn start() -> Option<(Podman, Registry, Stage)> {
+/// Asks a Podman of a test's own, and a registry that it knows.
+async fn on_podman(scenario: impl AsyncFnOnce(&ContainerEngine, &Registry)) {
     let folder = TempDir::new().expect("a folder");
     let registry = Registry::start(folder.path());
-    let podman = Podman::start_in(folder).await?;
-    let stage = podman.stage();
-    Some((podman, registry, stage))
+    if let Some(own) = own::start_in(EngineKind::Podman, folder).await {
+        scenario(&own, &registry).await;
+    }
 }
 
 fn set(stage: &Stage, password: &str) {
@@ -47,10 +49,10 @@ fn pool_of(stage: &Stage, name: &str, when: Pull) -> Arc<Pool> {
 }
 
 /// Pushes an image that says this of itself, and forgets it here; its digest.
-fn push(podman: &Podman, registry: &Registry, tag: &str, edition: &str) -> String {
-    podman.import_as("test:pushed", &format!("ENV EDITION={edition}"));
-    let digest = registry.push(podman, "test:pushed", tag);
-    let removed = podman.run(&["rmi", "test:pushed"]);
+fn push(own: &ContainerEngine, registry: &Registry, tag: &str, edition: &str) -> String {
+    own.import("test:pushed", &format!("ENV EDITION={edition}"));
+    let digest = registry.push(own, "test:pushed", tag);
+    let removed = own.run(&["rmi", "test:pushed"]);
     assert!(removed.status.success(), "{removed:?}");
     digest
 }
@@ -67,10 +69,12 @@ async fn edition(stage: &Stage, name: &str, when: Pull) -> String {
 
 #[tokio::test]
 async fn an_image_is_pulled_with_a_secret_that_is_said_nowhere() {
-    let Some((podman, registry, stage)) = start().await else {
-        return;
-    };
-    registry.push(&podman, "test:1", "1");
+    on_podman(login).await;
+}
+
+pub(super) async fn login(own: &ContainerEngine, registry: &Registry) {
+    let stage = own::stage(own);
+    registry.push(own, "test:1", "1");
     let name = registry.image(":1");
     let refused = async |expected: &str| {
         let pool = pool_of(&stage, &name, Pull::Missing);
@@ -97,14 +101,16 @@ async fn an_image_is_pulled_with_a_secret_that_is_said_nowhere() {
 
 #[tokio::test]
 async fn a_tag_that_moved_is_followed_where_pull_is_always() {
-    let Some((podman, registry, stage)) = start().await else {
-        return;
-    };
+    on_podman(moved).await;
+}
+
+pub(super) async fn moved(own: &ContainerEngine, registry: &Registry) {
+    let stage = own::stage(own);
     set(&stage, LOGIN.1);
     let name = registry.image(":1");
-    push(&podman, &registry, "1", "first");
+    push(own, registry, "1", "first");
     assert_eq!(edition(&stage, &name, Pull::Missing).await, "first");
-    push(&podman, &registry, "1", "second");
+    push(own, registry, "1", "second");
     for (when, expected) in [
         (Pull::Missing, "first"),
         (Pull::Never, "first"),
@@ -118,12 +124,14 @@ async fn a_tag_that_moved_is_followed_where_pull_is_always() {
 
 #[tokio::test]
 async fn a_digest_names_the_same_image_after_its_tag_moved() {
-    let Some((podman, registry, stage)) = start().await else {
-        return;
-    };
+    on_podman(digests).await;
+}
+
+pub(super) async fn digests(own: &ContainerEngine, registry: &Registry) {
+    let stage = own::stage(own);
     set(&stage, LOGIN.1);
-    let first = push(&podman, &registry, "1", "first");
-    let second = push(&podman, &registry, "1", "second");
+    let first = push(own, registry, "1", "first");
+    let second = push(own, registry, "1", "second");
     assert_ne!(first, second);
     let (tag, digest) = (registry.image(":1"), registry.image(&format!("@{first}")));
     for (name, when, expected) in [
@@ -135,4 +143,20 @@ async fn a_digest_names_the_same_image_after_its_tag_moved() {
         let said = edition(&stage, name, when).await;
         assert_eq!(said, expected, "{name}, {when:?}");
     }
+}
+
+#[tokio::test]
+async fn a_name_without_a_tag_is_the_latest_and_no_other_tag_comes_with_it() {
+    on_podman(latest).await;
+}
+
+pub(super) async fn latest(own: &ContainerEngine, registry: &Registry) {
+    let stage = own::stage(own);
+    set(&stage, LOGIN.1);
+    push(own, registry, "latest", "first");
+    push(own, registry, "1", "second");
+    let name = registry.image("");
+    assert_eq!(edition(&stage, &name, Pull::Missing).await, "first");
+    let there = own.run(&["images", "--format", "{{.Tag}}", &name]);
+    assert_eq!(String::from_utf8_lossy(&there.stdout), "latest\n");
 }

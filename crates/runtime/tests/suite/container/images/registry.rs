@@ -9,7 +9,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::container::podman::Podman;
+use serde_json::{Value, json};
+use testkit::ContainerEngine;
 
 /// Who may pull: a user, and a password.
 pub(super) const LOGIN: (&str, &str) = ("robot", "s3cret-word");
@@ -57,7 +58,7 @@ server.serve_forever()
 "#;
 
 /// Ended when it is dropped.
-pub(super) struct Registry {
+pub(in crate::container) struct Registry {
     process: process::Child,
     port: u16,
     /// What was pushed: manifests by tag and by digest, and what they are of by digest.
@@ -65,8 +66,8 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Known to a podman of the same `folder` that is started after it.
-    pub(super) fn start(folder: &Path) -> Self {
+    /// Known to a Podman of the same `folder` that is started after it.
+    pub(in crate::container) fn start(folder: &Path) -> Self {
         let pushed = folder.join("pushed");
         for kind in ["manifests", "blobs"] {
             fs::create_dir_all(pushed.join(kind)).expect("made");
@@ -97,22 +98,39 @@ impl Registry {
     }
 
     /// Puts an image there under a tag, which names that one from now on; its digest.
-    pub(super) fn push(&self, podman: &Podman, image: &str, tag: &str) -> String {
+    pub(super) fn push(&self, own: &ContainerEngine, image: &str, tag: &str) -> String {
         let saved = tempfile::TempDir::new().expect("a folder");
-        let to = saved.path().join("image");
-        let to = to.to_str().expect("text");
-        let output = podman.run(&["save", "--format=docker-dir", "-o", to, image]);
+        let archive = saved.path().join("image.tar");
+        let output = own.run(&["save", "-o", archive.to_str().expect("text"), image]);
         assert!(output.status.success(), "{output:?}");
-        for file in fs::read_dir(to).expect("a list") {
-            let file = file.expect("a file");
-            let blob = self.folder.join("blobs").join(file.file_name());
-            fs::copy(file.path(), blob).expect("copied");
-        }
-        let manifest = fs::read(Path::new(to).join("manifest.json")).expect("is there");
-        let digest = hex::encode(Sha256::digest(&manifest));
-        for name in [tag, &digest] {
-            fs::write(self.folder.join("manifests").join(name), &manifest).expect("written");
-        }
+        let mut tar = process::Command::new("tar");
+        tar.arg("-xf").arg(&archive).arg("-C").arg(saved.path());
+        assert!(tar.status().expect("tar runs").success());
+        let read = |name: &str| fs::read(saved.path().join(name)).expect("is there");
+        let all: Value = serde_json::from_slice(&read("manifest.json")).expect("is JSON");
+        let blob = |name: &Value, kind: &str| {
+            let bytes = read(name.as_str().expect("a name"));
+            let digest = self.put("blobs", &bytes);
+            let kind = format!("application/vnd.docker.{kind}");
+            json!({"mediaType": kind, "size": bytes.len(), "digest": digest})
+        };
+        let layers = all[0]["Layers"].as_array().expect("a list").iter();
+        let layers = layers.map(|name| blob(name, "image.rootfs.diff.tar"));
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "layers": layers.collect::<Vec<_>>(),
+            "config": blob(&all[0]["Config"], "container.image.v1+json"),
+        });
+        let manifest = manifest.to_string();
+        fs::write(self.folder.join("manifests").join(tag), &manifest).expect("written");
+        self.put("manifests", manifest.as_bytes())
+    }
+
+    /// Keeps these bytes by their digest.
+    fn put(&self, kind: &str, bytes: &[u8]) -> String {
+        let digest = hex::encode(Sha256::digest(bytes));
+        fs::write(self.folder.join(kind).join(&digest), bytes).expect("written");
         format!("sha256:{digest}")
     }
 }
