@@ -250,6 +250,11 @@ impl Engine {
         (self.total - self.total / 4) as usize
     }
 
+    /// The same of memory, in bytes.
+    pub(super) const fn memory_share(&self) -> u64 {
+        self.most_memory - self.most_memory / 4
+    }
+
     /// Counts `bytes` of linear memory more; `false`, and nothing, when there is no room for them.
     pub(super) fn take_memory(&self, bytes: u64) -> bool {
         let before = self.memory.fetch_add(bytes, Relaxed);
@@ -265,17 +270,25 @@ impl Engine {
         self.memory.fetch_sub(bytes, Relaxed);
     }
 
-    /// Why no guest may begin, when their memory is all taken.
-    pub(super) fn refuses(&self) -> Option<Error> {
-        let room = self.most_memory.saturating_sub(self.memory.load(Relaxed));
-        (room < LEAST_ROOM.min(self.most_memory)).then(|| self.full())
+    /// Bytes of linear memory that a guest of a workload that has `taken` could get.
+    fn room(&self, taken: u64) -> u64 {
+        let of_all = self.most_memory.saturating_sub(self.memory.load(Relaxed));
+        of_all.min(self.memory_share().saturating_sub(taken))
+    }
+
+    /// Why no guest may begin of a workload that has `taken`, when the memory for it is all taken.
+    pub(super) fn refuses(&self, taken: u64) -> Option<Error> {
+        let least = LEAST_ROOM.min(self.memory_share());
+        (self.room(taken) < least).then(|| self.full())
     }
 
     /// What is said when the guests have all the memory that there is for them.
     pub(super) fn full(&self) -> Error {
         let message = format!(
-            "the guests of all Wasm functions have all the memory that there is for them ({}); try again",
-            ByteSize(self.most_memory)
+            "the guests of all Wasm functions have all the memory that there is for them ({}), or those of this one its \
+             share ({}); try again",
+            ByteSize(self.most_memory),
+            ByteSize(self.memory_share()),
         );
         Error::new(code::SERVER_FULL, message).retry_after(PLACES_TAKEN)
     }

@@ -11,6 +11,10 @@ use super::{outbound::Outbound, output::Printing, preview3::Instance, run::Run};
 /// Handles that a guest may hold at the same time. Each can stand for up to 128 KiB of headers.
 const MAX_HANDLES: usize = 4096;
 
+/// Random bytes that a guest may ask for at once. They are made one by one, while its thread does nothing else: so many
+/// take about a turn. Browsers give a quarter of that.
+const MOST_RANDOM: u64 = 256 << 10;
+
 /// What belongs to one guest.
 pub(super) struct Guest {
     pub(super) table: ResourceTable,
@@ -36,7 +40,7 @@ impl Guest {
         Self {
             table,
             // Everything in it is denied by default: no sockets, no names, no folders.
-            wasi: WasiCtx::default(),
+            wasi: WasiCtx::builder().max_random_size(MOST_RANDOM).build(),
             http: WasiHttpCtx::new(),
             outbound: Outbound::new(run),
             printing: None,
@@ -54,14 +58,12 @@ impl Guest {
         store.limiter(|guest| guest);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            if !store.data().run().on_tick()? {
+            let run = store.data().run();
+            if !run.on_tick()? {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            // Tokio's own yield lets the thread look at its sockets before it comes back here.
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(tokio::task::yield_now()),
-            ))
+            let pause = Box::pin(Arc::clone(run).next_turn());
+            Ok(UpdateDeadline::YieldCustom(1, pause))
         });
         store
     }
@@ -98,18 +100,15 @@ impl Guest {
         &self.outbound.run
     }
 
-    /// So many bytes of linear memory are not its any more.
+    /// So many bytes are not its any more.
     fn give_back(&self, bytes: usize) {
-        let pool = &self.run().pool;
-        pool.memory.fetch_sub(bytes as u64, Relaxed);
-        pool.engine.give_memory_back(bytes as u64);
+        self.run().pool.give_memory_back(bytes as u64);
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.give_back(self.taken);
-        self.run().pool.engine.give_memory_back(self.tables as u64);
+        self.give_back(self.taken + self.tables);
     }
 }
 
@@ -146,7 +145,7 @@ impl ResourceLimiter for Guest {
             self.run().memory_denied.store(true, Relaxed);
             return Ok(false);
         }
-        if !self.run().pool.engine.take_memory(self.growing as u64) {
+        if !self.run().pool.take_memory(self.growing as u64) {
             self.growing = 0;
             self.run().memory_short.store(true, Relaxed);
             return Ok(false);
@@ -156,10 +155,6 @@ impl ResourceLimiter for Guest {
         if let Some(instance) = &self.aboard {
             instance.has_memory(wanted as u64);
         }
-        self.run()
-            .pool
-            .memory
-            .fetch_add(self.growing as u64, Relaxed);
         Ok(true)
     }
 
@@ -178,7 +173,7 @@ impl ResourceLimiter for Guest {
     ) -> wasmtime::Result<bool> {
         // The pool bounds every table, and the number of tables; what they take is part of what all guests have.
         let bytes = desired.saturating_sub(current) * size_of::<usize>();
-        if !self.run().pool.engine.take_memory(bytes as u64) {
+        if !self.run().pool.take_memory(bytes as u64) {
             self.run().memory_short.store(true, Relaxed);
             return Ok(false);
         }

@@ -3,7 +3,8 @@
 //!
 //! No task is spawned for a request: the guest's future is polled by the request's own task, first by
 //! [`Pool::invoke`] until the guest has set its response, then by the body of that response. A guest that works for
-//! longer than a millisecond yields to the other requests of its thread. What one guest does harms no other.
+//! longer than a millisecond yields to the other requests of its thread, and those of one workload wait for each other
+//! there (`turns`). What one guest does harms no other.
 
 mod cache;
 mod code;
@@ -29,6 +30,7 @@ mod reuse;
 mod run;
 mod ticker;
 mod totals;
+mod turns;
 mod world;
 
 use std::{
@@ -53,6 +55,7 @@ use self::{
     place::Place,
     reuse::{Instance, Shelf},
     run::{Run, Running, before_deadline},
+    turns::Turns,
 };
 pub use self::{
     engine::{Engine, EngineStats, KEPT_WARM, Options},
@@ -75,6 +78,7 @@ pub struct Pool {
     engine: Arc<Engine>,
     /// Places of the engine that its guests may have: however many wait for one here, others do not wait behind them.
     share: Arc<Semaphore>,
+    turns: Turns,
     spec: Spec,
     /// One identity for all instances: a guest that lives for one request needs no token of its own.
     presence: Arc<Presence>,
@@ -89,6 +93,7 @@ pub struct Pool {
     since: Time,
     in_flight: AtomicU32,
     cut: watch::Sender<bool>,
+    /// Bytes of memory and tables of all its guests.
     memory: AtomicU64,
     starts: AtomicU64,
     failures: AtomicU64,
@@ -118,6 +123,7 @@ impl Pool {
             since: ctx.clock.now(),
             ctx: Arc::clone(ctx),
             share: Arc::new(Semaphore::new(engine.share())),
+            turns: Turns::default(),
             engine: Arc::clone(engine),
             spec,
             presence: Arc::new(presence),
@@ -201,6 +207,23 @@ impl Pool {
         self.shelf.clear();
     }
 
+    /// Counts `bytes` of memory and tables more; `false`, and nothing, when there is no room for them.
+    fn take_memory(&self, bytes: u64) -> bool {
+        let before = self.memory.fetch_add(bytes, Relaxed);
+        let fits = before.saturating_add(bytes) <= self.engine.memory_share()
+            && self.engine.take_memory(bytes);
+        if !fits {
+            self.memory.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    /// `bytes` of them are free again.
+    fn give_memory_back(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Relaxed);
+        self.engine.give_memory_back(bytes);
+    }
+
     fn is_cut(&self) -> bool {
         *self.cut.borrow()
     }
@@ -258,7 +281,7 @@ impl Pool {
         code: &Code,
         cold: &mut ColdStart,
     ) -> Result<Place, Error> {
-        if let Some(full) = self.engine.refuses() {
+        if let Some(full) = self.engine.refuses(self.memory.load(Relaxed)) {
             return Err(full);
         }
         if let Some(place) = Place::now(self, code.weight) {

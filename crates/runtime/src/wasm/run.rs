@@ -33,6 +33,7 @@ use super::{
     output::Output,
     place::Place,
     reuse::Instance,
+    turns::Turn,
 };
 use crate::{
     call::{Input, Meter},
@@ -62,6 +63,7 @@ pub(super) struct Run {
     ticked: AtomicBool,
     /// It used up a turn.
     long: AtomicBool,
+    turn: Turn,
 }
 
 impl Run {
@@ -85,6 +87,7 @@ impl Run {
             head: Mutex::new(None),
             ticked: AtomicBool::new(false),
             long: AtomicBool::new(false),
+            turn: Turn::default(),
         })
     }
 
@@ -105,6 +108,11 @@ impl Run {
             self.long.store(true, Relaxed);
         }
         Ok(over)
+    }
+
+    /// Waits until it is its turn again.
+    pub(super) async fn next_turn(self: Arc<Self>) {
+        self.turn.next(&self.pool.turns).await;
     }
 
     /// Time until the deadline.
@@ -205,6 +213,7 @@ impl Running {
             let polled = catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(cx)));
             run.meter
                 .add_cpu(run.cpu_clock(exact).saturating_sub(before));
+            run.turn.end();
             polled
         };
         let ended = match polled {

@@ -120,7 +120,7 @@ fn on_tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDead
     if !instance.turn_is_over() {
         return Ok(UpdateDeadline::Continue(1));
     }
-    let pause = Box::pin(tokio::task::yield_now());
+    let pause = Box::pin(Arc::clone(instance).next_turn());
     Ok(UpdateDeadline::YieldCustom(1, pause))
 }
 

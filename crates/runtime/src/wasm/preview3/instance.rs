@@ -31,6 +31,7 @@ use crate::wasm::{
     place::Place,
     run::{Run, thread_cpu},
     ticker::Working,
+    turns::Turn as Share,
 };
 
 /// Tasks of requests that have ended whose output still goes to the right log.
@@ -60,6 +61,7 @@ pub(in crate::wasm) struct Instance {
     ticked: AtomicBool,
     /// Its guest used up this turn.
     yielded: AtomicBool,
+    turn: Share,
     /// CPU time of its thread up to which somebody was charged.
     charged: Mutex<Duration>,
     /// Bytes of linear memory that it has.
@@ -119,6 +121,7 @@ impl Instance {
             working: AtomicBool::new(false),
             ticked: AtomicBool::new(false),
             yielded: AtomicBool::new(false),
+            turn: Share::default(),
             charged: Mutex::default(),
             memory: AtomicU64::new(0),
         });
@@ -316,6 +319,11 @@ impl Instance {
         over
     }
 
+    /// Waits until it is its turn again.
+    pub(super) async fn next_turn(self: Arc<Self>) {
+        self.turn.next(&self.pool.turns).await;
+    }
+
     /// Streams, futures, tasks and sets of them that its guest may hold at the same time.
     pub(super) const fn most_waitables(&self) -> usize {
         WAITABLES + self.seats * WAITABLES_PER_SEAT
@@ -356,6 +364,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let instance = self.instance;
         instance.charge_all(instance.uncharged());
+        instance.turn.end();
         // One that was interrupted goes on as soon as its thread has looked around.
         let goes_on = instance.yielded.load(Relaxed);
         instance.working.store(goes_on, Relaxed);

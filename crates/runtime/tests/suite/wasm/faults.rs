@@ -1,11 +1,12 @@
 //! What goes wrong in a guest is a coded error of its own request, and of no other.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use model::{ByteSize, Error, code};
 use runtime::{Body, BodyError, Input};
 
 use super::platform::{Platform, failure, request, text};
+use crate::support::eventually;
 
 #[tokio::test]
 async fn a_guest_that_never_yields_starves_nobody() {
@@ -22,6 +23,21 @@ async fn a_guest_that_never_yields_starves_nobody() {
     assert_eq!(platform.engine.stats().taken, 1);
     drop(spin);
     assert_eq!(platform.engine.stats().taken, 0);
+}
+
+#[tokio::test]
+async fn a_guest_that_nobody_polls_keeps_no_turn_from_the_others_of_its_workload() {
+    let platform = Platform::new();
+    platform.pool.ready().await.expect("it loads");
+    let mut forgotten = Box::pin(platform.get("/spin?0"));
+    for _ in 0..10 {
+        let polled = poll_fn(|cx| Poll::Ready(forgotten.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        tokio::task::yield_now().await;
+        let text = platform.text("/spin?10");
+        let text = tokio::time::timeout(Duration::from_secs(30), text).await;
+        assert_eq!(text.expect("it has its turns"), "done\n");
+    }
 }
 
 #[tokio::test]
@@ -78,10 +94,31 @@ async fn memory_of_all_guests_together_is_limited() {
     let platform = Platform::with(|workload| workload.memory = ByteSize::mib(512));
     let error = platform.failure("/memory?300").await;
     assert_eq!(error.code, code::SERVER_FULL, "{error}");
-    assert!(error.message.contains("256MiB"), "{error}");
+    assert!(error.message.contains("192MiB"), "{error}");
     assert!(error.retry_after.is_some());
     assert_eq!(platform.engine.stats().guest_memory, 0, "it is given back");
     assert_eq!(platform.text("/memory?100").await, "100\n");
+}
+
+#[tokio::test]
+async fn a_workload_that_takes_memory_leaves_a_quarter_to_others() {
+    let platform = Platform::with(|workload| workload.memory = ByteSize::mib(512));
+    let other = platform.another();
+    let ask = |path| {
+        let input = Input::http(request("GET", path, Body::Empty));
+        other.invoke(platform.invocation(Duration::from_secs(60)), input)
+    };
+    let mut held = Box::pin(platform.get("/hold?180"));
+    let has_it = || platform.engine.stats().guest_memory > 180 << 20;
+    tokio::select! {
+        _ = &mut held => panic!("it keeps what it has"),
+        () = eventually("it has it", has_it) => {}
+    }
+    assert_eq!(platform.failure("/memory?20").await.code, code::SERVER_FULL);
+    let ran = ask("/memory?50").await;
+    assert_eq!(text(ran.response.expect("an answer")).await, "50\n");
+    // What all have together is bounded as before.
+    assert_eq!(failure(ask("/memory?100").await).code, code::SERVER_FULL);
 }
 
 #[tokio::test]

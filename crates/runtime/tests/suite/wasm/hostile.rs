@@ -47,6 +47,15 @@ async fn headers_have_a_bound() {
 }
 
 #[tokio::test]
+async fn random_bytes_are_made_so_many_at_once() {
+    let platform = Platform::new();
+    assert_eq!(platform.text("/random?262144").await, "262144\n");
+    let error = platform.failure("/random?262145").await;
+    assert_eq!(error.code, code::GUEST_TRAPPED);
+    assert!(error.message.contains("exceeds limit"), "{error}");
+}
+
+#[tokio::test]
 async fn a_workload_that_floods_from_many_requests_is_muted_and_says_so() {
     let platform = Platform::new();
     // Each stays within what one invocation may print.

@@ -4,6 +4,7 @@ mod answers;
 mod components;
 mod faults;
 mod hostile;
+mod neighbours;
 mod outbound;
 mod platform;
 mod preview3;

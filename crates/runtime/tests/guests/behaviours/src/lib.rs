@@ -16,6 +16,7 @@ use wasip2::{
         ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
     },
     io::streams::StreamError,
+    random::random::get_random_bytes,
 };
 
 wasip2::http::proxy::export!(Behaviours);
@@ -38,6 +39,8 @@ impl Guest for Behaviours {
             "/spin" => spin(out, number),
             "/sleep" => sleep(out, number),
             "/memory" => hog(out, number),
+            "/hold" => hold(out, number),
+            "/random" => random(out, number),
             "/recurse" => answer(out, &format!("{}\n", recurse(number))),
             "/trap" => panic!("on purpose"),
             "/trap-late" => streams::trap_late(out),
@@ -159,6 +162,18 @@ fn hog(out: ResponseOutparam, mebibytes: u64) {
         kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
     }
     answer(out, &format!("{}\n", kept.len()));
+}
+
+/// Has so many mebibytes, and keeps them.
+fn hold(out: ResponseOutparam, mebibytes: u64) {
+    let kept = std::hint::black_box(vec![1_u8; (mebibytes as usize) << 20]);
+    monotonic_clock::subscribe_duration(600_000_000_000).block();
+    answer(out, &format!("{}\n", kept.len()));
+}
+
+/// Asks for so many random bytes at once.
+fn random(out: ResponseOutparam, bytes: u64) {
+    answer(out, &format!("{}\n", get_random_bytes(bytes).len()));
 }
 
 fn print(out: ResponseOutparam) {
