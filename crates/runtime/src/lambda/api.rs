@@ -1,18 +1,21 @@
 //! The Runtime API server of one instance: a listener on loopback, and a task per connection that reads requests
-//! and tells the instance. Answers to `next` are not written here: whoever has the work writes them (`invoke`).
+//! and tells the instance. Answers to `next` are not written here: whoever has the work writes them (`run`).
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use model::{ByteSize, Clock};
 use tokio::{
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 use super::{
@@ -20,6 +23,7 @@ use super::{
     extension_api,
     instance::{Answer, Instance},
     protocol::{self, Call, Refusal},
+    seat::Waiting,
     wire::{self, Chunks, Framing, Head, LateError},
 };
 use crate::launcher::{Ends, Exit, peer};
@@ -49,37 +53,42 @@ pub(crate) async fn serve(
     clock: &Clock,
     exited: impl Future<Output = Exit>,
 ) -> Exit {
-    let mut connections = JoinSet::new();
-    let talk = |stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>| {
-        let Ok(own) = stream.local_addr() else { return };
-        let connection = Conversation {
-            conn: Arc::new(Conn::new(stream)),
-            instance: Arc::clone(instance),
-            clock: clock.clone(),
-            input: BytesMut::new(),
-        };
-        connections.spawn(connection.run(Ends { peer, own }));
-    };
     let most = MAX_CONNECTIONS + MORE_CONNECTIONS * (instance.concurrency - 1);
+    let room = Arc::new(Semaphore::new(most));
+    let talk = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
+        let ends = stream.local_addr().map(|own| Ends { peer, own });
+        let conversation = Conversation::new(stream, instance, clock, place);
+        if let (Ok(ends), Ok(conversation)) = (ends, conversation) {
+            tokio::spawn(conversation.begin(ends));
+        }
+    };
+    let accept = async || {
+        // It is closed at no time.
+        let place = Arc::clone(&room).acquire_owned().await.ok();
+        (listener.accept().await, place)
+    };
     let follow = instance.logs.follow().fuse();
     tokio::pin!(exited, follow);
     let exit = loop {
         tokio::select! {
             exit = &mut exited => break exit,
             () = &mut follow => {}
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < most => match accepted {
-                Ok((stream, peer)) => talk(stream, peer, &mut connections),
+            accepted = accept() => match accepted {
+                (Ok((stream, peer)), Some(place)) => talk(stream, peer, place),
                 // Out of descriptors, most likely: others will be closed.
-                Err(_) => clock.sleep(LAST_WORDS / 10).await,
+                _ => clock.sleep(LAST_WORDS / 10).await,
             },
         }
     };
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        talk(stream, peer, &mut connections);
+    while let (Some(Ok((stream, peer))), Ok(place)) = (
+        listener.accept().now_or_never(),
+        Arc::clone(&room).try_acquire_owned(),
+    ) {
+        talk(stream, peer, place);
     }
     let last_words = async {
-        while connections.join_next().await.is_some() {}
+        let all = u32::try_from(most).unwrap_or(u32::MAX);
+        drop(room.acquire_many(all).await);
         if !futures_util::future::FusedFuture::is_terminated(&follow) {
             follow.await;
         }
@@ -93,7 +102,11 @@ pub(super) struct Conversation {
     pub(super) conn: Arc<Conn>,
     pub(super) instance: Arc<Instance>,
     pub(super) clock: Clock,
+    /// For reading, on the runtime that this goes on in.
+    stream: TcpStream,
     input: BytesMut,
+    /// Among those that the instance may hold.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Why a conversation ends; none of these is anybody's fault that could be told.
@@ -117,14 +130,72 @@ pub(super) enum Body {
 }
 
 impl Conversation {
-    async fn run(mut self, ends: Ends) {
+    fn new(
+        stream: TcpStream,
+        instance: &Arc<Instance>,
+        clock: &Clock,
+        place: OwnedSemaphorePermit,
+    ) -> io::Result<Self> {
+        let stream = stream.into_std()?;
+        Ok(Self {
+            conn: Arc::new(Conn::new(stream.try_clone()?)),
+            instance: Arc::clone(instance),
+            clock: clock.clone(),
+            stream: TcpStream::from_std(stream)?,
+            input: BytesMut::new(),
+            _place: place,
+        })
+    }
+
+    async fn begin(self, ends: Ends) {
         if !self.is_ours(ends).await {
             let note =
                 "another process asked this instance's Runtime API for work, and got nothing";
             return self.instance.logs.note(note.to_owned());
         }
-        while self.turn().await.is_ok() {}
-        self.instance.hung_up(&self.conn, self.clock.now());
+        self.run().await;
+    }
+
+    /// Goes on until its end, or until it is taken elsewhere.
+    async fn run(self) {
+        let mut this = self;
+        loop {
+            this = match Waiting::new(this).await {
+                Some(this) => this,
+                None => return,
+            };
+            if this.turn().await.is_err() {
+                break;
+            }
+        }
+        this.instance.hung_up(&this.conn, this.clock.now());
+    }
+
+    /// Goes on in the runtime of whoever calls this.
+    pub(super) fn go_on(self) {
+        match self.stream.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => drop(tokio::spawn(Self { stream, ..self }.run())),
+            // Out of what event queues are made of: it is closed.
+            Err(_) => self.instance.hung_up(&self.conn, self.clock.now()),
+        }
+    }
+
+    /// Goes on where the instance was started, which is there as long as any instance is.
+    pub(super) fn go_home(self) {
+        if let Some(pool) = self.instance.pool.upgrade() {
+            pool.spawn(async move { self.go_on() });
+        }
+    }
+
+    /// Whether there is something to read, or nothing will be any more.
+    pub(super) fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.input.is_empty() {
+            return Poll::Ready(());
+        }
+        self.make_room();
+        pin!(self.stream.read_buf(&mut self.input))
+            .poll(cx)
+            .map(drop)
     }
 
     /// Whether it is a process of this instance that asks. Mostly it is the first of them, which a few system calls show;
@@ -344,12 +415,16 @@ impl Conversation {
     }
 
     async fn more(&mut self) -> Result<(), End> {
-        if self.input.capacity() - self.input.len() < 512 {
-            self.input.reserve(4096);
-        }
-        match self.conn.read(&mut self.input).await? {
+        self.make_room();
+        match self.stream.read_buf(&mut self.input).await? {
             0 => Err(End::Closed),
             _ => Ok(()),
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.input.capacity() - self.input.len() < 512 {
+            self.input.reserve(4096);
         }
     }
 }

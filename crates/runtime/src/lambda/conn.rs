@@ -1,17 +1,24 @@
 //! One connection of a runtime client. Whoever has an invocation writes it here directly, without waking another
-//! task; reading is the connection's own task (`api`).
+//! task; reading is the connection's own task (`api`), which follows to the thread that waits for the answer (`seat`).
 
-use std::io::{self, IoSlice};
+use std::{
+    io::{self, IoSlice, Write},
+    net::TcpStream,
+};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+
+use super::seat::Seat;
 
 /// A connection and what waits to be sent on it.
 pub(crate) struct Conn {
+    /// For writing; known to no runtime, since whoever writes may be on any.
     stream: TcpStream,
     /// Answers that go out together with the next invocation: the client asked for it in the same breath.
     held: Mutex<BytesMut>,
+    /// Where its conversation waits for the next request.
+    pub(super) seat: Seat,
 }
 
 /// An answer on its way out; kept so that it can be continued elsewhere.
@@ -43,22 +50,14 @@ impl Outgoing {
 }
 
 impl Conn {
+    /// Of a connection that is read elsewhere.
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Answers are whole messages: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
             held: Mutex::new(BytesMut::new()),
-        }
-    }
-
-    /// Reads what has come to the end of `buffer`; 0 when the client has closed its side.
-    pub(crate) async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        loop {
-            match self.stream.try_read_buf(buffer) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
-                other => return other,
-            }
+            seat: Seat::default(),
         }
     }
 
@@ -86,13 +85,21 @@ impl Conn {
     /// Sends all of `outgoing`; if dropped, sending it again goes on where it stopped.
     pub(crate) async fn send(&self, outgoing: &mut Outgoing) -> io::Result<()> {
         while !outgoing.is_sent() {
-            match self.stream.try_write_vectored(&outgoing.slices()) {
+            match (&self.stream).write_vectored(&outgoing.slices()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => outgoing.sent += sent,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(())
+    }
+
+    /// Waits until more can be sent: what is larger than the system's buffer takes its time, and this is a part of it.
+    async fn writable(&self) -> io::Result<()> {
+        // A descriptor of its own: of the same one, the event queue knows already that it is read.
+        let stream = tokio::net::TcpStream::from_std(self.stream.try_clone()?)?;
+        stream.writable().await
     }
 }

@@ -28,6 +28,7 @@ mod protocol;
 mod reply;
 mod run;
 mod scratch;
+mod seat;
 mod start;
 mod stream;
 mod templates;

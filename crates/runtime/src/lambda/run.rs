@@ -49,6 +49,7 @@ impl Run {
             asks: None,
         };
         let conn = instance.begin(work, clock.now())?;
+        conn.seat.follow();
         let events = instance.extensions.invoke(metadata);
         if !events.is_empty() {
             // They are in no hurry, and nobody waits for them but the next invocation.
