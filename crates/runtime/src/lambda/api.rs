@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -136,12 +137,12 @@ impl Conversation {
         clock: &Clock,
         place: OwnedSemaphorePermit,
     ) -> io::Result<Self> {
-        let stream = stream.into_std()?;
+        let for_writing = stream.as_fd().try_clone_to_owned()?;
         Ok(Self {
-            conn: Arc::new(Conn::new(stream.try_clone()?)),
+            conn: Arc::new(Conn::new(for_writing.into())),
             instance: Arc::clone(instance),
             clock: clock.clone(),
-            stream: TcpStream::from_std(stream)?,
+            stream,
             input: BytesMut::new(),
             _place: place,
         })

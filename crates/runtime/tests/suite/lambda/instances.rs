@@ -99,6 +99,31 @@ async fn under_load_from_many_threads_every_caller_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_is_read_on_the_thread_that_waits_for_it() {
+    let lambda = Options::python(PID).change(|w| w.scale.max = 1).start();
+    let pid = lambda.call(json!(0)).await;
+    let presences = lambda.told.entered.lock().clone();
+    for _ in 0..20 {
+        eventually("it asks for more", || presences[0].only().is_none()).await;
+        let elsewhere = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("an event queue").block_on(async {
+                for _ in 0..2 {
+                    assert_eq!(lambda.call(json!(0)).await, pid);
+                }
+            });
+        };
+        // This thread, on which the instance was started, does nothing meanwhile; when it does, the other's runtime is gone.
+        std::thread::scope(|scope| scope.spawn(elsewhere).join()).expect("both are answered");
+        assert_eq!(lambda.call(json!(0)).await, pid);
+    }
+    let stats = lambda.pool.stats();
+    assert_eq!((stats.starts, stats.failures), (1, 0));
+}
+
+#[tokio::test]
 async fn who_finds_no_place_before_the_deadline_is_told() {
     let lambda = Options::python(PID).change(|w| w.scale.max = 1).start();
     lambda.call(json!(0)).await;
