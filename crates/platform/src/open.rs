@@ -194,6 +194,7 @@ fn rooms(
         engine,
         cache,
         templates: runtime::lambda::Templates::default(),
+        berths: runtime::lambda::Berths::default(),
     })?;
     let calls = Calls {
         bus: bus.clone(),

@@ -54,6 +54,8 @@ pub struct Context {
     pub cache: PathBuf,
     /// Warm templates of Lambda runtimes.
     pub templates: lambda::Templates,
+    /// What waits for the next instances of Lambda handlers.
+    pub berths: lambda::Berths,
 }
 
 impl Context {

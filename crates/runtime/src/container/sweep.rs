@@ -10,7 +10,7 @@ use bollard::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, header::HOST};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::{Error, code};
@@ -19,6 +19,9 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use super::{Engine, Found, LABEL, PATIENCE, connect, has_status, is_missing};
+
+/// Bytes of a list of containers; each takes about 2 KiB of it.
+const LONGEST_LIST: usize = 64 << 20;
 
 /// What stopped a sweep, in words.
 type Stopped = Box<dyn std::error::Error + Send + Sync>;
@@ -80,7 +83,8 @@ async fn listed(socket: &Path, label: &str) -> Result<Vec<String>, Stopped> {
     tokio::spawn(connection);
     let answer = sender.send_request(request).await?;
     let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
+    let body = Limited::new(answer.into_body(), LONGEST_LIST);
+    let body = body.collect().await?.to_bytes();
     if !status.is_success() {
         let words = String::from_utf8_lossy(&body);
         return Err(io::Error::other(format!("{status}: {words}")).into());

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::fd::AsFd,
     pin::pin,
     sync::Arc,
@@ -41,11 +41,6 @@ const MAX_DISCARDED: u64 = 256 << 20;
 const STREAM_READ: usize = 64 << 10;
 /// How long the end of a process waits for what it had sent before.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// A listener for one instance.
-pub(crate) async fn listen() -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
-}
 
 /// Serves an instance until its process has ended, and all that it had sent is read.
 pub(crate) async fn serve(

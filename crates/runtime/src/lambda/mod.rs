@@ -6,6 +6,7 @@
 //! connection on which the client waits, and is woken by the task that reads the client's answer.
 
 mod api;
+mod berths;
 mod bootstraps;
 mod companions;
 mod conn;
@@ -37,6 +38,7 @@ mod wire;
 mod wire_law;
 mod work;
 
+pub use berths::Berths;
 pub use pool::Pool;
 pub use templates::{TemplateStats, Templates};
 

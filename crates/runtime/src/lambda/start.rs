@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
     api,
+    berths::{Berth, Berths},
     companions::{self, Companions},
     environment::{self, Facts},
     extension_api::Reason,
@@ -101,6 +102,8 @@ pub(crate) async fn start(pool: &Arc<Pool>, ahead: bool) -> Result<Started, Star
     if let Some(kind) = kind.filter(|_| !ahead) {
         want_template(pool, &instance, &kind);
     }
+    let context = Arc::clone(&pool.context);
+    tokio::task::spawn_blocking(move || Berths::refill(&context));
     instance.logs.note(format!(
         "started as process {}{} in {} (init {})",
         instance.pid,
@@ -167,9 +170,11 @@ async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spa
     let failed = |e: std::io::Error| {
         Error::new(code::START_FAILED, "an instance cannot be prepared").context(e)
     };
-    let scratch = scratch_folder(&context.cache).join(id.to_string());
-    std::fs::create_dir_all(&scratch).map_err(failed)?;
-    let listener = api::listen().await.map_err(failed)?;
+    let Berth {
+        folder: scratch,
+        listener,
+    } = Berths::take(context).map_err(failed)?;
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
     let facts = Facts {
         handler: &prepared.handler,
         task_root: &prepared.task_root,

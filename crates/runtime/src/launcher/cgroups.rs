@@ -5,6 +5,7 @@
 //! name, which is the instance's mark, so that what a killed launcher left can be removed.
 
 use std::{
+    cell::Cell,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::fd::OwnedFd,
@@ -49,12 +50,16 @@ struct Home {
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
     homes: Vec<Home>,
+    /// What was set last, and is most likely set next.
+    latest: Cell<Option<Limits>>,
 }
 
 /// The group of one instance: its folder in each hierarchy.
 #[derive(Debug)]
 pub(super) struct Group {
     folders: Vec<(Means, PathBuf)>,
+    /// Files of it that were opened before anybody waits for what is written to them.
+    open: Vec<(PathBuf, File)>,
 }
 
 impl Controller {
@@ -92,6 +97,7 @@ impl Cgroups {
         };
         Self {
             homes: ALL.into_iter().filter_map(home).collect(),
+            latest: Cell::default(),
         }
     }
 
@@ -155,10 +161,12 @@ impl Cgroups {
             .any(|home| settings(home, limits).is_some())
     }
 
-    /// A group without limits in every hierarchy, for [`Cgroups::limit`] to set them; `None` where there is no hierarchy.
+    /// A group without limits in every hierarchy, for [`Cgroups::limit`] to set them; `None` where there is no hierarchy. To open one
+    /// of the kernel's files takes longer than to write to it: those that were written to last are open already.
     pub(super) fn make(&self, mark: &str) -> io::Result<Option<Group>> {
         let mut group = Group {
             folders: Vec::new(),
+            open: Vec::new(),
         };
         for home in &self.homes {
             let folder = home.folder.join(format!("{PREFIX}{mark}"));
@@ -167,19 +175,36 @@ impl Cgroups {
                 return Err(of_group(&folder, &error));
             }
         }
+        if let Some(limits) = self.latest.get() {
+            for (folder, (needed, wanted)) in self.settings(&group, &limits) {
+                let files = needed.iter().chain(&wanted);
+                let files = files.map(|(file, _)| folder.join(file));
+                let open = files.filter_map(|file| Some((open(&file).ok()?, file)));
+                group.open.extend(open.map(|(open, file)| (file, open)));
+            }
+        }
         Ok(Some(group).filter(|group| !group.folders.is_empty()))
     }
 
     /// Sets the limits of a group that was made without.
     pub(super) fn limit(&self, group: &Group, limits: &Limits) -> io::Result<()> {
-        for home in &self.homes {
-            let folder = group.folders.iter().map(|(_, folder)| folder);
-            let mut folder = folder.filter(|folder| folder.parent() == Some(&home.folder));
-            if let (Some(settings), Some(folder)) = (settings(home, limits), folder.next()) {
-                apply(folder, &settings).map_err(|error| of_group(folder, &error))?;
-            }
+        self.latest.set(Some(*limits));
+        for (folder, settings) in self.settings(group, limits) {
+            group
+                .apply(&folder, &settings)
+                .map_err(|error| of_group(&folder, &error))?;
         }
         Ok(())
+    }
+
+    /// What is to be set where.
+    fn settings(&self, group: &Group, limits: &Limits) -> Vec<(PathBuf, Settings)> {
+        let folder = |home: &Home| {
+            let mut folders = group.folders.iter().map(|(_, folder)| folder);
+            folders.find(|folder| folder.parent() == Some(&home.folder))
+        };
+        let of = |home| Some((folder(home)?.clone(), settings(home, limits)?));
+        self.homes.iter().filter_map(of).collect()
     }
 }
 
@@ -233,16 +258,6 @@ fn cpu_settings(v2: bool, limits: &Limits) -> Option<Settings> {
     (!needed.is_empty()).then(|| (needed, Vec::new()))
 }
 
-fn apply(folder: &Path, (needed, wanted): &Settings) -> io::Result<()> {
-    for (file, value) in needed {
-        set(&folder.join(file), value)?;
-    }
-    for (file, value) in wanted {
-        let _ = set(&folder.join(file), value);
-    }
-    Ok(())
-}
-
 fn of_group(folder: &Path, error: &io::Error) -> io::Error {
     let text = format!("its control group {}: {error}", folder.display());
     io::Error::new(error.kind(), text)
@@ -255,6 +270,28 @@ impl Group {
             self.folders.push((means, folder.to_owned()));
         }
         Ok(())
+    }
+
+    fn apply(&self, folder: &Path, (needed, wanted): &Settings) -> io::Result<()> {
+        for (file, value) in needed {
+            self.set(&folder.join(file), value)?;
+        }
+        for (file, value) in wanted {
+            let _ = self.set(&folder.join(file), value);
+        }
+        Ok(())
+    }
+
+    fn set(&self, file: &Path, value: &str) -> io::Result<()> {
+        match self.open.iter().find(|(known, _)| known == file) {
+            Some((_, open)) => (&*open).write_all(value.as_bytes()),
+            None => set(file, value),
+        }
+    }
+
+    /// Its limits are set.
+    pub(super) fn close(&mut self) {
+        self.open.clear();
     }
 
     /// Files that place whoever writes `0` to them into the group.
@@ -437,9 +474,10 @@ fn try_out(home: &Home, mark: &str) -> io::Result<()> {
     let folder = home.folder.join(format!("{PREFIX}{mark}"));
     let mut group = Group {
         folders: Vec::new(),
+        open: Vec::new(),
     };
     let tried = group.add(home.means, &folder).and_then(|()| {
-        apply(&folder, &settings)?;
+        group.apply(&folder, &settings)?;
         // Where the server was moved to a leaf, this process is there too.
         let leaf = home.folder.join(SERVER);
         let leaf = members(&leaf)

@@ -307,8 +307,9 @@ impl Server {
         id: u64,
         leader: Pid,
         pipes: [&OwnedFd; 2],
-        group: Option<Group>,
+        mut group: Option<Group>,
     ) -> io::Result<()> {
+        group.iter_mut().for_each(Group::close);
         self.instances.insert(id, Instance { leader, group });
         // One that has already ended needs no record.
         if let Some(identity) = Identity::of(leader.as_raw_pid()) {

@@ -120,6 +120,7 @@ impl Stage {
             engine,
             cache: fixture.folder.path().join("cache"),
             templates: runtime::lambda::Templates::default(),
+            berths: runtime::lambda::Berths::default(),
         };
         Self {
             fixture,

@@ -191,6 +191,7 @@ impl Lambda {
             engine: fixture.no_engine(),
             cache: cache.clone(),
             templates: templates.clone(),
+            berths: runtime::lambda::Berths::default(),
         });
         let mut workload = workload(options.runtime, options.handler);
         (options.change)(&mut workload);

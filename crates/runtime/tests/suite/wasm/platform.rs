@@ -164,6 +164,7 @@ impl Platform {
             engine: fixture.no_engine(),
             cache: cache.to_owned(),
             templates: runtime::lambda::Templates::default(),
+            berths: runtime::lambda::Berths::default(),
         });
         let mut workload = workload(component);
         change(&mut workload);
