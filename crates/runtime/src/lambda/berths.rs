@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use model::InstanceId;
 use parking_lot::Mutex;
 
 use super::start::scratch_folder;
@@ -16,8 +17,9 @@ use crate::pool::Context;
 /// How many wait, once one was taken.
 const WAITING: usize = 4;
 
-/// A folder, which is empty, and a port, where nobody listens yet who answers.
+/// An id, a folder of that name, which is empty, and a port, where nobody answers yet.
 pub(crate) struct Berth {
+    pub(crate) id: InstanceId,
     pub(crate) folder: PathBuf,
     /// It does not block.
     pub(crate) listener: TcpListener,
@@ -54,10 +56,14 @@ impl Berths {
 }
 
 fn make(context: &Context) -> io::Result<Berth> {
-    let name = context.ids.instance(&context.clock).to_string();
-    let folder = scratch_folder(&context.cache).join(name);
+    let id = context.ids.instance(&context.clock);
+    let folder = scratch_folder(&context.cache).join(id.to_string());
     fs::create_dir_all(&folder)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
-    Ok(Berth { folder, listener })
+    Ok(Berth {
+        id,
+        folder,
+        listener,
+    })
 }

@@ -159,7 +159,14 @@ type Ready = oneshot::Receiver<Result<(), InitFailure>>;
 
 async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spawned, Error> {
     let (context, spec) = (&pool.context, &pool.spec);
-    let id = context.ids.instance(&context.clock);
+    let failed = |e: std::io::Error| {
+        Error::new(code::START_FAILED, "an instance cannot be prepared").context(e)
+    };
+    let Berth {
+        id,
+        folder: scratch,
+        listener,
+    } = Berths::take(context).map_err(failed)?;
     let presence = Arc::new(Presence::new(
         id,
         spec.namespace.clone(),
@@ -167,13 +174,6 @@ async fn spawn(pool: &Arc<Pool>, prepared: &Prepared, ahead: bool) -> Result<Spa
         spec.workload.name.clone(),
         spec.version,
     ));
-    let failed = |e: std::io::Error| {
-        Error::new(code::START_FAILED, "an instance cannot be prepared").context(e)
-    };
-    let Berth {
-        folder: scratch,
-        listener,
-    } = Berths::take(context).map_err(failed)?;
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     let facts = Facts {
         handler: &prepared.handler,

@@ -266,24 +266,19 @@ async fn what_an_instance_started_ends_with_it() {
         "
 import os, subprocess
 def handler(event, context):
-    return subprocess.Popen(['sleep', '1000']).pid
+    return [subprocess.Popen(['sleep', '1000']).pid, os.environ['TMPDIR']]
 ",
     )
     .start();
-    let child = lambda
-        .call(json!(0))
-        .await
-        .as_u64()
-        .and_then(|pid| u32::try_from(pid).ok())
-        .expect("a number");
-    assert!(alive(child));
+    let started = lambda.call(json!(0)).await;
+    let child = started[0].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    let child = child.expect("a number");
+    let folder = lambda.folders().remove(0);
+    assert_eq!(started[1].as_str(), folder.to_str());
+    assert!(alive(child) && folder.exists());
     lambda.pool.drain(Duration::ZERO).await;
     eventually("the child is gone", || !alive(child)).await;
-    let scratch = lambda.cache.join("scratch");
-    eventually("its folder is gone", || {
-        std::fs::read_dir(&scratch).is_ok_and(|mut all| all.next().is_none())
-    })
-    .await;
+    eventually("its folder is gone", || !folder.exists()).await;
     let refused = lambda
         .input(Input::Payload("0".into()))
         .await

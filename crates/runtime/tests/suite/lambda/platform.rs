@@ -315,6 +315,14 @@ impl Lambda {
         lines.iter().filter(own).cloned().collect()
     }
 
+    /// The temporary folders of those instances that there are.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let scratch = self.cache.join("scratch");
+        let instances = self.pool.stats().instances.into_iter();
+        let folders = instances.map(|one| scratch.join(one.instance.to_string()));
+        folders.collect()
+    }
+
     /// What the platform wrote about instances.
     pub(crate) fn notes(&self) -> Vec<String> {
         let lines = self.told.lines.lock();

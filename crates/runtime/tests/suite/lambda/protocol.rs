@@ -165,13 +165,7 @@ call('GET', '/invocation/next')
     .change(|w| (w.scale.min, w.scale.max) = (1, 1))
     .start();
     lambda.pool.warm().await.expect("it asks for work");
-    let scratch = lambda.cache.join("scratch");
-    let own = std::fs::read_dir(scratch)
-        .expect("is there")
-        .next()
-        .expect("one")
-        .expect("readable")
-        .path();
+    let own = lambda.folders().remove(0);
     std::fs::write(own.join("go"), "").expect("can be written");
     eventually("it hung up", || !lambda.lines().is_empty()).await;
     let served = lambda.input(Input::Payload(Bytes::from_static(b"{}")));

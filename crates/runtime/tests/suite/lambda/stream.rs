@@ -100,8 +100,8 @@ async fn piece(body: &mut Body) -> Result<Bytes, BodyError> {
 
 /// The file in each instance's temporary folder that handlers wait for.
 fn signals(lambda: &Lambda) -> impl Iterator<Item = PathBuf> {
-    let folders = std::fs::read_dir(lambda.cache.join("scratch")).expect("is there");
-    folders.map(|folder| folder.expect("readable").path().join("go"))
+    let folders = lambda.folders().into_iter();
+    folders.map(|folder| folder.join("go"))
 }
 
 fn go(lambda: &Lambda) {
