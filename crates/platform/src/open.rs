@@ -196,12 +196,7 @@ fn rooms(
         templates: runtime::lambda::Templates::default(),
         berths: runtime::lambda::Berths::default(),
     })?;
-    let calls = Calls {
-        bus: bus.clone(),
-        clock: clock.clone(),
-        ids: ids.clone(),
-        limits,
-    };
+    let calls = calls(&bus, &clock, &ids, limits);
     let events = onto_the_bus(&calls, &apps, &versions, buffers);
     let mesh = Mesh {
         streams: Streams::new(store.log(), events.clone()),
@@ -261,6 +256,15 @@ fn rooms(
         draining: AtomicBool::new(false),
     };
     Ok((rooms, host))
+}
+
+fn calls(bus: &Bus, clock: &Clock, ids: &Ids, limits: Limits) -> Calls {
+    Calls {
+        bus: bus.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        limits,
+    }
 }
 
 /// What publishes; it needs what calls need, and more.
