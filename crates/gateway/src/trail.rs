@@ -192,6 +192,7 @@ impl Drop for Trail {
             start: self.start,
             end: self.clock.now(),
             failed: error.is_some(),
+            of_client: self.trace.parent.is_some() && self.trace.sampled,
         };
         let gate = self.route.as_ref().map(|route| route.gate(&self.telemetry));
         let make = || self.span(root, error);

@@ -141,7 +141,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let shows = model::units::display_duration;
+        let shows = model::units::written_duration;
         match read {
             Err(error) => {
                 let help = "for example `250ms`, `10s`, `5m`, `1h` or `7d`";

@@ -100,6 +100,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidUnit> {
         .ok_or_else(wrong)
 }
 
+/// A duration as [`parse_duration`] reads it, in the largest unit of which it is a whole number; what is below a millisecond is
+/// left out.
+#[must_use]
+pub fn written_duration(span: Duration) -> String {
+    let millis = span.as_millis();
+    let units = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ];
+    let fits = |(_, unit): &(&str, u128)| millis > 0 && millis.is_multiple_of(*unit);
+    let (name, unit) = units.into_iter().find(fits).unwrap_or(("ms", 1));
+    format!("{}{name}", millis / unit)
+}
+
 /// A duration as people read it: `870µs`, `12.3ms`, `1.20s`, `3m05s`.
 #[must_use]
 pub fn display_duration(span: Duration) -> String {
@@ -145,6 +161,10 @@ mod tests {
         assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
         for bad in ["", "10", "s", "1.5s", "10 years", "18446744073709551615d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        for text in ["0ms", "10ms", "1500ms", "1s", "90m", "1h", "7d"] {
+            let span = parse_duration(text).expect("is one");
+            assert_eq!(written_duration(span), text);
         }
         assert_eq!(display_duration(Duration::from_micros(12_345)), "12.3ms");
         assert_eq!(display_duration(Duration::from_secs(185)), "3m05s");

@@ -4,7 +4,8 @@
 //! the route has had its share of this second, nothing failed, it was not slow), making its spans and carrying them to
 //! another thread would cost more than the rest of a request: so a route's [`Gate`] knows what the sampler knows of it, and
 //! only counts. A trace of which something was recorded already, a call through the mesh or a span of the workload's own,
-//! is given to the sampler, whole.
+//! is given to the sampler, whole. So are those that a client began itself and may ask for later, as far as that goes: where
+//! a proxy in front begins all of them, they are ordinary.
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,9 @@ use crate::{histogram::Histogram, ring::own_shard, usage::micros};
 
 /// Slots that traces share, by their ids. What is in one is of the last trace that came to it.
 const SLOTS: usize = 1 << 16;
+
+/// Traces of a route that clients began themselves which go to the sampler in each second.
+const BEGUN_BY_CLIENTS: u64 = 20;
 
 /// What the routes' gates have in common.
 pub(crate) struct Early {
@@ -49,8 +53,8 @@ struct Traces {
 pub struct Gate {
     /// What takes so many microseconds is slow.
     slow: AtomicU64,
-    /// The second in which one was last given, times 2^16, and how many in it.
-    given: AtomicU64,
+    given: Allowance,
+    given_of_clients: Allowance,
     /// How long those took that were dropped, by core, since that was last asked.
     dropped: Box<[Mutex<Option<Histogram>>]>,
     /// Whether there are any.
@@ -68,7 +72,13 @@ pub struct Root {
     pub end: Time,
     /// Whether it failed.
     pub failed: bool,
+    /// Whether the client began it, and samples it.
+    pub of_client: bool,
 }
+
+/// How much of something there was in a second: the second, times 2^16, and how many in it.
+#[derive(Default)]
+struct Allowance(AtomicU64);
 
 impl Early {
     /// Gates that let `per_route` traces of a route through in each second, for so many cores.
@@ -90,7 +100,8 @@ impl Early {
         }
         let gate = Arc::new(Gate {
             slow: AtomicU64::new(u64::MAX),
-            given: AtomicU64::new(0),
+            given: Allowance::default(),
+            given_of_clients: Allowance::default(),
             dropped: (0..self.shards).map(|_| Mutex::default()).collect(),
             any: AtomicBool::new(false),
         });
@@ -153,7 +164,8 @@ impl Gate {
         let slot = slot(root.trace);
         if micros(took) >= self.slow.load(Relaxed)
             || traces.recorded[slot].load(Relaxed) >= root.start.as_micros()
-            || self.gives(second, early.per_route)
+            || self.given.take(second, early.per_route)
+            || (root.of_client && self.given_of_clients.take(second, BEGUN_BY_CLIENTS))
         {
             return false;
         }
@@ -165,10 +177,12 @@ impl Gate {
         }
         true
     }
+}
 
-    /// Whether this is one of those that the sampler gets of this second.
-    fn gives(&self, second: u64, share: u64) -> bool {
-        let given = self.given.fetch_update(Relaxed, Relaxed, |given| {
+impl Allowance {
+    /// Whether this is one of the first `share` of this second.
+    fn take(&self, second: u64, share: u64) -> bool {
+        let given = self.0.fetch_update(Relaxed, Relaxed, |given| {
             let (last, count) = (given >> GIVEN_BITS, given & GIVEN);
             match count {
                 _ if last != second => Some((second << GIVEN_BITS) | 1),
@@ -209,6 +223,7 @@ mod tests {
             start: Time(start),
             end: Time(start + took),
             failed: false,
+            of_client: false,
         }
     }
 
@@ -258,6 +273,28 @@ mod tests {
         assert_eq!(counted(&early), [("/a".to_owned(), 16)]);
         assert_eq!(counted(&early), [], "once");
         assert!(early.has_dropped(TraceId(509)) && !early.has_dropped(TraceId(500)));
+    }
+
+    #[test]
+    fn what_clients_began_is_given_beside_the_share_and_within_bounds() {
+        let (early, gate) = busy();
+        let at = 5 * SECOND;
+        assert_eq!(
+            (1..9)
+                .filter(|n| gate.drops(&early, root(*n, at, 9)))
+                .count(),
+            6
+        );
+        let of_client = |trace| Root {
+            of_client: true,
+            ..root(trace, at, 9)
+        };
+        assert_eq!(
+            (100..150)
+                .filter(|n| gate.drops(&early, of_client(*n)))
+                .count(),
+            30
+        );
     }
 
     #[test]

@@ -186,6 +186,7 @@ fn served(house: &House, telemetry: &Telemetry, gate: &Gate, trace: u128, ok: bo
         start,
         end: start + Duration::from_millis(1),
         failed: false,
+        of_client: false,
     };
     let mut made = false;
     telemetry.root(Some(gate), &buffer, root, || {
