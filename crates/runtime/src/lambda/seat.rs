@@ -35,18 +35,24 @@ struct Seated {
 pub(super) struct Waiting {
     conn: Arc<Conn>,
     by: u64,
-    /// Until it is first asked.
-    conversation: Option<Conversation>,
 }
 
 impl Waiting {
+    /// To be awaited where it is made.
     pub(super) fn new(conversation: Conversation) -> Self {
         static TASKS: AtomicU64 = AtomicU64::new(0);
-        Self {
+        let this = Self {
             conn: Arc::clone(&conversation.conn),
             by: TASKS.fetch_add(1, Relaxed),
-            conversation: Some(conversation),
-        }
+        };
+        *this.conn.seat.0.lock() = Some(Seated {
+            conversation,
+            by: this.by,
+            // It asks for itself first.
+            task: Waker::noop().clone(),
+            on: Handle::current().id(),
+        });
+        this
     }
 }
 
@@ -54,28 +60,13 @@ impl Future for Waiting {
     type Output = Option<Conversation>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Conversation>> {
-        let this = self.get_mut();
-        let mut seat = this.conn.seat.0.lock();
-        if let Some(mut conversation) = this.conversation.take() {
-            if conversation.poll_said(cx).is_ready() {
-                return Poll::Ready(Some(conversation));
-            }
-            *seat = Some(Seated {
-                conversation,
-                by: this.by,
-                task: cx.waker().clone(),
-                on: Handle::current().id(),
-            });
+        let mut seat = self.conn.seat.0.lock();
+        let Some(seated) = seat.as_mut().filter(|seated| seated.by == self.by) else {
+            return Poll::Ready(None);
+        };
+        if seated.conversation.poll_said(cx).is_pending() {
+            seated.task.clone_from(cx.waker());
             return Poll::Pending;
-        }
-        match &mut *seat {
-            Some(seated) if seated.by == this.by => {
-                if seated.conversation.poll_said(cx).is_pending() {
-                    seated.task.clone_from(cx.waker());
-                    return Poll::Pending;
-                }
-            }
-            _ => return Poll::Ready(None),
         }
         Poll::Ready(seat.take().map(|seated| seated.conversation))
     }

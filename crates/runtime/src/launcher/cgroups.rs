@@ -179,8 +179,8 @@ impl Cgroups {
             for (folder, (needed, wanted)) in self.settings(&group, &limits) {
                 let files = needed.iter().chain(&wanted);
                 let files = files.map(|(file, _)| folder.join(file));
-                let open = files.filter_map(|file| Some((open(&file).ok()?, file)));
-                group.open.extend(open.map(|(open, file)| (file, open)));
+                let open = files.filter_map(|file| open(&file).ok().map(|open| (file, open)));
+                group.open.extend(open);
             }
         }
         Ok(Some(group).filter(|group| !group.folders.is_empty()))
